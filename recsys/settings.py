@@ -1,0 +1,120 @@
+"""YAML plus `key=value` overrides into the strict dataclasses of `recsys.config`; and the resolved config back to YAML."""
+
+import difflib
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import fields, is_dataclass
+from pathlib import Path
+from typing import Any, get_args, get_type_hints
+
+import yaml
+from pydantic import TypeAdapter, ValidationError
+
+from recsys.config import Config
+from recsys.errors import InputError
+
+_CONFIG = TypeAdapter(Config)
+
+
+def load(path: str | Path, overrides: Iterable[str] = ()) -> Config:
+    """Read a config file and apply dotted overrides such as `train.lr=0.01` or `features.0.capacity=100`.
+
+    Raises:
+        InputError: unreadable YAML, unknown key (with the nearest known one), or a value of the wrong type.
+    """
+    try:
+        tree = yaml.safe_load(Path(path).read_text()) or {}
+    except FileNotFoundError:
+        raise InputError(f"{path}: no such config file") from None
+    except yaml.YAMLError as error:
+        raise InputError(f"{path}: not YAML: {error}") from None
+    if not isinstance(tree, dict):
+        raise InputError(f"{path}: expected a mapping of keys, found {type(tree).__name__}")
+    for override in overrides:
+        _apply(tree, override)
+    return parse(tree, origin=str(path))
+
+
+def parse(tree: dict[str, Any], origin: str = "config") -> Config:
+    """A nested mapping as a `Config`; errors name `origin` and the dotted key."""
+    try:
+        return _CONFIG.validate_python(tree)
+    except ValidationError as error:
+        lines = [_explain(tree, problem) for problem in error.errors()]
+        raise InputError(f"{origin}: " + f"\n{origin}: ".join(lines)) from None
+
+
+def dump(config: Config, path: Path) -> None:
+    """Write the resolved config (every default filled in) as YAML."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(yaml.safe_dump(_CONFIG.dump_python(config, mode="json"), sort_keys=False))
+
+
+def describe(schema: Any = Config, prefix: str = "") -> Iterator[str]:
+    """`key = default  # meaning` for every field below `schema`, for `--help`."""
+    for item in fields(schema):
+        field_info = schema.__pydantic_fields__[item.name]
+        nested = _dataclass_of(item.type)
+        if nested:
+            yield from describe(nested, f"{prefix}{item.name}.")
+        else:
+            default = "(required)" if field_info.is_required() else field_info.get_default(call_default_factory=True)
+            text = " ".join((field_info.description or "").split())
+            yield f"  {prefix}{item.name} = {default}" + (f"  # {text}" if text else "")
+
+
+def _apply(tree: dict[str, Any], override: str) -> None:
+    key, equals, text = override.partition("=")
+    if not equals or not key:
+        raise InputError(f"override {override!r}: expected key=value, such as train.lr=0.01")
+    node: Any = tree
+    *parents, last = key.split(".")
+    for depth, part in enumerate(parents):
+        if isinstance(node, list):
+            node = node[_index(node, part, override)]
+        elif isinstance(node, dict):
+            if node.get(part) is None:
+                node[part] = {}
+            node = node[part]
+        else:
+            raise InputError(f"override {override!r}: {'.'.join(parents[:depth])} has no keys below it")
+    try:
+        value = yaml.safe_load(text)
+    except yaml.YAMLError:
+        raise InputError(f"override {override!r}: {text!r} is not a YAML value") from None
+    if isinstance(node, list):
+        node[_index(node, last, override)] = value
+    elif isinstance(node, dict):
+        node[last] = value
+    else:
+        raise InputError(f"override {override!r}: {'.'.join(parents)} has no keys below it")
+
+
+def _index(node: list[Any], part: str, override: str) -> int:
+    if not part.isdigit() or int(part) >= len(node):
+        raise InputError(f"override {override!r}: expected an index from 0 to {len(node) - 1}, got {part!r}")
+    return int(part)
+
+
+def _explain(tree: dict[str, Any], problem: Any) -> str:
+    location: Sequence[str | int] = problem["loc"]
+    key = ".".join(str(part) for part in location)
+    if problem["type"] == "unexpected_keyword_argument":
+        known = _known_keys(location[:-1])
+        near = difflib.get_close_matches(str(location[-1]), known, n=1, cutoff=0.0)
+        return f"unknown key {key!r}; did you mean {near[0]!r}?" if near else f"unknown key {key!r}"
+    return f"{key}: {problem['msg']}, got {problem.get('input')!r}"
+
+
+def _known_keys(location: Sequence[str | int]) -> list[str]:
+    schema: Any = Config
+    for part in location:
+        if isinstance(part, str):
+            schema = _dataclass_of(get_type_hints(schema)[part]) or schema
+    return [item.name for item in fields(schema)]
+
+
+def _dataclass_of(annotation: Any) -> Any:
+    for candidate in (annotation, *get_args(annotation)):
+        if isinstance(candidate, type) and is_dataclass(candidate):
+            return candidate
+    return None

@@ -1,0 +1,35 @@
+"""What every tool shares: a config path plus `key=value` overrides, a `--help` that teaches, one-line errors."""
+
+import argparse
+import sys
+from collections.abc import Callable
+
+from recsys import settings
+from recsys.config import Config
+from recsys.errors import InputError
+
+
+def parser(module_doc: str | None) -> argparse.ArgumentParser:
+    """An argument parser that takes CONFIG and overrides; a tool adds its own switches to it."""
+    made = argparse.ArgumentParser(
+        description=module_doc,
+        epilog="every key of the config, with its default:\n" + "\n".join(settings.describe()),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    made.add_argument("config", help="a YAML file such as configs/movielens-1m.yaml")
+    made.add_argument("overrides", nargs="*", metavar="key=value", help="change single keys, such as train.epochs=2")
+    return made
+
+
+def config_of(arguments: argparse.Namespace) -> Config:
+    """The resolved config that the parsed arguments name."""
+    return settings.load(arguments.config, arguments.overrides)
+
+
+def run(main: Callable[[], None]) -> None:
+    """Run a tool's main as a command: bad input is one line on stderr and exit status 2."""
+    try:
+        main()
+    except InputError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)

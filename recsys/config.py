@@ -115,6 +115,8 @@ class Feature:
     """Table rows, row 0 (unknown) included; 0 sizes the table by the training data plus `model.spare`."""
     sharding: Sharding = "auto"
     """How the table is laid over ranks; auto asks torchrec's planner."""
+    log: bool = False
+    """dense: take sign(x) log(1 + |x|) before standardising, for counts with a long tail."""
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)

@@ -1,0 +1,124 @@
+"""What one step of one rank reads, as torchrec's pipelines want it. Legend: B batch, F features, L history length."""
+
+from dataclasses import dataclass, fields
+
+import numpy as np
+import torch
+from torch import Tensor
+from torchrec.sparse.jagged_tensor import KeyedJaggedTensor
+from torchrec.streamable import Pipelineable
+
+from recsys.data.encode import Block, Encoder
+from recsys.data.ids import UNKNOWN
+from recsys.data.jagged import Jagged
+
+HISTORY = "history"
+
+
+@dataclass
+class Batch(Pipelineable):
+    """Exactly B rows; the last ones may be padding of weight 0.
+
+    Attributes:
+        dense: [B, F_dense] float32, standardised.
+        sparse: keys = the categorical features; table rows.
+        items: keys = item_id (one row a sample) and history (0 to L rows); rows of the item table.
+        history_label: [total history] int64, 1 liked and 0 not, aligned with the history's values.
+        label, weight: [B] float32. row_id: [B] int64, -1 for padding.
+    """
+
+    dense: Tensor
+    sparse: KeyedJaggedTensor
+    items: KeyedJaggedTensor
+    history_label: Tensor
+    label: Tensor
+    weight: Tensor
+    row_id: Tensor
+
+    def to(self, device: torch.device, non_blocking: bool = False) -> "Batch":
+        """The batch on another device."""
+        return Batch(*(getattr(self, f.name).to(device=device, non_blocking=non_blocking) for f in fields(self)))
+
+    def record_stream(self, stream: torch.Stream) -> None:
+        """Keep the memory until `stream` is done with it."""
+        for item in fields(self):
+            getattr(self, item.name).record_stream(stream)
+
+    def pin_memory(self) -> "Batch":
+        """A copy in page-locked memory, for an asynchronous copy to a GPU."""
+        return Batch(*(getattr(self, item.name).pin_memory() for item in fields(self)))
+
+
+class Batcher:
+    """Cuts batches of `batch_size` rows from encoded blocks."""
+
+    def __init__(self, encoder: Encoder, batch_size: int, hide_ids: float = 0.0) -> None:
+        """`hide_ids`: share of the distinct items of a batch that take the unknown row, as target and in histories."""
+        self.encoder = encoder
+        self.batch_size = batch_size
+        self.hide_ids = hide_ids
+        spec = encoder.spec
+        self._single_keys = [table.name for table in spec.single]
+        self._multi_keys = [table.name for table in spec.multi]
+
+    def cut(self, block: Block, rows: np.ndarray, salt: int = 0) -> Batch:
+        """The rows `rows` ([b] int64, b <= B) of a block, padded to B. `salt` draws which items are hidden."""
+        pad = self.batch_size - len(rows)
+        users, items = self.encoder.users, self.encoder.items
+        user, item = block.user[rows], block.item[rows]
+        single = np.concatenate([users.single[user], items.single[item], block.single[rows]], axis=1)
+        dense = np.concatenate([users.dense[user], items.dense[item], block.dense[rows]], axis=1)
+        multi = [side.take(user) for side in users.multi]
+        multi += [side.take(item) for side in items.multi]
+        multi += [column.take(rows) for column in block.multi]
+        where = block.history.index(rows)
+        history = Jagged(block.history.values[where.values], where.offsets)
+        target = block.item_row[rows]
+        if self.hide_ids:
+            target = hide(target, self.hide_ids, salt)
+            history = Jagged(hide(history.values, self.hide_ids, salt), history.offsets)
+        return Batch(
+            dense=_pad(torch.from_numpy(dense), pad),
+            sparse=self._sparse(single, multi, pad),
+            items=_keyed(
+                [self.encoder.spec.item.name, HISTORY],
+                # A padding row asks for the unknown item: torchrec must find one target a row.
+                [Jagged(np.pad(target, (0, pad), constant_values=UNKNOWN), np.arange(self.batch_size + 1)), history],
+                [0, pad],
+            ),
+            history_label=torch.from_numpy(block.history_label[where.values].astype(np.int64)),
+            label=_pad(torch.from_numpy(block.label[rows]), pad),
+            weight=_pad(torch.ones(len(rows)), pad),
+            row_id=_pad(torch.from_numpy(block.row_id[rows]), pad, value=-1),
+        )
+
+    def _sparse(self, single: np.ndarray, multi: list[Jagged], pad: int) -> KeyedJaggedTensor:
+        n = len(single)
+        one_each = np.arange(n + 1)
+        columns = [Jagged(np.ascontiguousarray(column), one_each) for column in single.T]
+        return _keyed(self._single_keys + self._multi_keys, columns + multi, [pad] * (len(columns) + len(multi)))
+
+
+def hide(rows: np.ndarray, share: float, salt: int) -> np.ndarray:
+    """[n] table rows with a `share` of the distinct ones replaced by the unknown row, the same ones for one salt."""
+    # Multiplicative hashing: stateless, so that a resumed run hides what an uninterrupted one would have.
+    with np.errstate(over="ignore"):
+        mixed = (rows.astype(np.uint64) + np.uint64(salt)) * np.uint64(0x9E3779B97F4A7C15)
+        mixed ^= mixed >> np.uint64(32)
+        mixed *= np.uint64(0xD6E8FEB86659FD93)
+    return np.where((mixed >> np.uint64(40)).astype(np.float64) < share * 2**24, UNKNOWN, rows)
+
+
+def _pad(x: Tensor, pad: int, value: float = 0.0) -> Tensor:
+    if not pad:
+        return x
+    return torch.cat([x, torch.full((pad, *x.shape[1:]), value, dtype=x.dtype)])
+
+
+def _keyed(keys: list[str], columns: list[Jagged], pads: list[int]) -> KeyedJaggedTensor:
+    lengths = [np.pad(column.lengths, (0, pad)) for column, pad in zip(columns, pads, strict=True)]
+    return KeyedJaggedTensor(
+        keys=keys,
+        values=torch.from_numpy(np.concatenate([column.values for column in columns] or [np.zeros(0, np.int64)])),
+        lengths=torch.from_numpy(np.concatenate(lengths or [np.zeros(0, np.int64)]).astype(np.int32)),
+    )

@@ -1,0 +1,169 @@
+"""Columns to tensors: id maps and scalers fitted on training rows alone, then applied to Arrow tables.
+
+    encoder = Encoder.fit(config)       # one streamed pass over split=train
+    encoder.save(run / "encoder")
+    block = encoder.encode(table, first_row=0)
+"""
+
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+
+from recsys.config import Config, Feature, Sharding
+from recsys.data.ids import IdMap
+from recsys.data.jagged import Jagged
+from recsys.data.side import Scaler, SideTable, encode_side, floats, lists, read_side
+from recsys.errors import InputError
+
+USER, ITEM = "user_id", "item_id"
+
+
+@dataclass(frozen=True)
+class TableSpec:
+    """One embedding table: `capacity` rows, the unknown row 0 included."""
+
+    name: str
+    capacity: int
+    sharding: Sharding
+
+
+@dataclass(frozen=True)
+class InputSpec:
+    """What the model must know of its input. Order is the order of the columns in a batch."""
+
+    item: TableSpec
+    single: list[TableSpec]
+    multi: list[TableSpec]
+    dense: int
+    history: int
+
+
+@dataclass(frozen=True)
+class Block:
+    """Encoded interactions, still compact: side features are gathered when a batch is cut.
+
+    Attributes:
+        user, item: [n] int64 rows in the side tables.
+        item_row: [n] int64 rows in the item embedding table.
+        single: [n, S_c] int64, multi: list of Jagged, dense: [n, F_c] float32, all of the context columns.
+        history: Jagged of item embedding rows; history_label: [sum of lengths] int8, aligned with its values.
+        label: [n] float32; row_id: [n] int64.
+    """
+
+    user: np.ndarray
+    item: np.ndarray
+    item_row: np.ndarray
+    single: np.ndarray
+    multi: list[Jagged]
+    dense: np.ndarray
+    history: Jagged
+    history_label: np.ndarray
+    label: np.ndarray
+    row_id: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.label)
+
+
+class Encoder:
+    """Id maps, scalers and encoded side tables of one training run."""
+
+    def __init__(self, config: Config, maps: dict[str, IdMap], scalers: dict[str, Scaler]) -> None:
+        self.config = config
+        self.maps = maps
+        self.scalers = scalers
+        self.context = context_features(config)
+        self._users = [f for f in config.features if f.of == "user" and f.name != USER]
+        self._items = [f for f in config.features if f.of == "item" and f.name != ITEM]
+        root = Path(config.data.path)
+        self.users = self._side(root / "users.parquet", USER, self._users)
+        self.items = self._side(root / "items.parquet", ITEM, self._items)
+
+    def _side(self, path: Path, key: str, features: list[Feature]) -> SideTable:
+        return encode_side(read_side(path, key, features), key, features, self.maps, self.scalers)
+
+    @property
+    def spec(self) -> InputSpec:
+        """Tables and widths, in batch order: user columns, item columns, context columns."""
+        ordered = [*self._users, *self._items, *self.context]
+
+        def tables(kind: str) -> list[TableSpec]:
+            return [TableSpec(f.name, self.maps[f.name].capacity, f.sharding) for f in ordered if f.kind == kind]
+
+        return InputSpec(
+            item=TableSpec(ITEM, self.maps[ITEM].capacity, self.config.item_sharding),
+            single=tables("category"),
+            multi=tables("multi"),
+            dense=sum(f.kind == "dense" for f in ordered),
+            history=self.config.data.history if self.config.model.history else 0,
+        )
+
+    def columns(self) -> list[str]:
+        """Columns of the interactions that `encode` reads."""
+        history = ["history", "history_label"] if self.config.model.history else []
+        names = [USER, ITEM, "label", *history, *(feature.name for feature in self.context)]
+        return list(dict.fromkeys(names))
+
+    def encode(self, table: pa.Table, first_row: int) -> Block:
+        """Encode consecutive rows of a split, the first of which has row id `first_row`. No loop over rows."""
+        n = table.num_rows
+        item_map = self.maps[ITEM]
+        history, history_label = Jagged(np.zeros(0, np.int64), np.zeros(n + 1, np.int64)), np.zeros(0, np.int8)
+        if self.config.model.history:
+            values, offsets = lists(table["history"])
+            history = Jagged(item_map.rows(values), offsets)
+            history_label = lists(table["history_label"])[0].to_numpy(zero_copy_only=False)
+        single = [self.maps[f.name].rows(table[f.name]) for f in self.context if f.kind == "category"]
+        dense = [self.scalers[f.name](floats(table[f.name])) for f in self.context if f.kind == "dense"]
+        multi = []
+        for feature in self.context:
+            if feature.kind == "multi":
+                values, offsets = lists(table[feature.name])
+                multi.append(Jagged(self.maps[feature.name].rows(values), offsets))
+        return Block(
+            user=self.users.index.rows(table[USER]),
+            item=self.items.index.rows(table[ITEM]),
+            item_row=item_map.rows(table[ITEM]),
+            single=np.stack(single, 1) if single else np.zeros((n, 0), dtype=np.int64),
+            multi=multi,
+            dense=np.stack(dense, 1) if dense else np.zeros((n, 0), dtype=np.float32),
+            history=history,
+            history_label=history_label,
+            label=table["label"].to_numpy().astype(np.float32),
+            row_id=np.arange(first_row, first_row + n),
+        )
+
+    def save(self, folder: Path) -> None:
+        """Write the id maps as Parquet and the scalers as JSON; the JSON, written last, marks the folder whole."""
+        for name, id_map in self.maps.items():
+            id_map.save(folder / f"{name}.parquet")
+        manifest = {"maps": list(self.maps), "scalers": {name: asdict(s) for name, s in self.scalers.items()}}
+        partial = folder / "encoder.partial"
+        partial.write_text(json.dumps(manifest, indent=1))
+        partial.replace(folder / "encoder.json")
+
+    @classmethod
+    def load(cls, config: Config, folder: Path) -> "Encoder":
+        """Read a saved encoder for the dataset that `config` names.
+
+        Raises:
+            InputError: no whole encoder there, or the config names features that it was not fitted for.
+        """
+        try:
+            manifest = json.loads((folder / "encoder.json").read_text())
+        except (OSError, json.JSONDecodeError) as error:
+            raise InputError(f"{folder}: no encoder: train first ({error})") from None
+        maps = {name: IdMap.load(folder / f"{name}.parquet") for name in manifest["maps"]}
+        scalers = {name: Scaler(**values) for name, values in manifest["scalers"].items()}
+        for feature in config.features:
+            if feature.name not in (scalers if feature.kind == "dense" else maps):
+                raise InputError(f"{folder}: feature {feature.name!r} of the config was not in the training run")
+        return cls(config, maps, scalers)
+
+
+def context_features(config: Config) -> list[Feature]:
+    """Features read from the interactions themselves; `user_id` is one, whatever table describes the user."""
+    return [f for f in config.features if (f.of == "context" or f.name == USER) and f.name != ITEM]

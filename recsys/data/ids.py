@@ -1,0 +1,132 @@
+"""Raw ids to table rows: the persisted id map.
+
+Row 0 of every table is the unknown row. A map never moves an id; `admit` gives a new id the next free row. Lookups hash
+once per map and touch only the distinct values of a dictionary-encoded column, so they cost O(ids named).
+"""
+
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from recsys.errors import InputError
+
+UNKNOWN = 0
+"""The row that stands for an unknown, missing or not admitted id."""
+
+
+@dataclass(frozen=True)
+class IdMap:
+    """Raw ids of one column and their rows in a table of `capacity` rows.
+
+    Attributes:
+        name: the column, for messages.
+        ids: [n] distinct raw ids, string or int64; `ids[k]` owns row `k + 1`.
+        counts: [n] int64, training rows that named the id (0 for an admitted one).
+        capacity: table rows, the unknown row and the free rows included.
+    """
+
+    name: str
+    ids: pa.Array
+    counts: np.ndarray
+    capacity: int
+
+    def __post_init__(self) -> None:
+        if len(self.ids) + 1 > self.capacity:
+            raise InputError(
+                f"{self.name}: capacity {self.capacity} is too small: {len(self.ids)} ids and the unknown row need "
+                f"at least {len(self.ids) + 1}"
+            )
+
+    @classmethod
+    def fit(cls, name: str, ids: pa.Array, counts: np.ndarray, capacity: int, spare: float) -> "IdMap":
+        """A map of the distinct `ids` in sorted order, so that it depends on the set alone.
+
+        Args:
+            capacity: table rows; 0 leaves room for `spare` times the number of ids (at least 8 free rows).
+
+        Raises:
+            InputError: the ids and the unknown row exceed the capacity.
+        """
+        order = pc.sort_indices(ids)
+        free = max(8, int(len(ids) * spare))
+        return cls(name, ids.take(order), counts[order.to_numpy()], capacity or len(ids) + 1 + free)
+
+    @property
+    def free(self) -> int:
+        """Rows not yet given to an id."""
+        return self.capacity - 1 - len(self.ids)
+
+    @cached_property
+    def _index(self) -> pd.Index:
+        return pd.Index(self.ids.to_pandas())
+
+    def rows(self, ids: pa.Array | pa.ChunkedArray) -> np.ndarray:
+        """[n] int64 rows of raw ids; `UNKNOWN` for null and for ids without a row. O(distinct ids) if dictionary-encoded.
+
+        Raises:
+            InputError: the ids' type is not the map's.
+        """
+        if isinstance(ids, pa.ChunkedArray):
+            ids = ids.combine_chunks()
+        if isinstance(ids, pa.DictionaryArray):
+            known = np.append(self.rows(ids.dictionary), UNKNOWN)
+            return known[ids.indices.fill_null(len(ids.dictionary)).to_numpy(zero_copy_only=False)]
+        if not pa.types.is_null(ids.type) and pa.types.is_integer(ids.type) != pa.types.is_integer(self.ids.type):
+            raise InputError(f"{self.name}: expected ids of type {self.ids.type}, found {ids.type}")
+        if ids.null_count:
+            rows = np.zeros(len(ids), dtype=np.int64)
+            present = ids.is_valid().to_numpy(zero_copy_only=False)
+            rows[present] = self.rows(ids.drop_null())
+            return rows
+        return self._index.get_indexer(ids.to_pandas()).astype(np.int64) + 1
+
+    def admit(self, ids: pa.Array) -> tuple["IdMap", np.ndarray]:
+        """Give every new id the next free row, in the order given. Idempotent; existing ids keep their rows.
+
+        Returns:
+            The grown map, and [n] int64 rows of `ids`: `UNKNOWN` where the capacity ran out.
+        """
+        unknown = pa.array(self.rows(ids) == UNKNOWN)
+        fresh = ids.filter(unknown).drop_null().unique()[: self.free].cast(self.ids.type)
+        grown = IdMap(
+            self.name,
+            pa.concat_arrays([self.ids, fresh]),
+            np.concatenate([self.counts, np.zeros(len(fresh), dtype=np.int64)]),
+            self.capacity,
+        )
+        return grown, grown.rows(ids)
+
+    def save(self, path: Path) -> None:
+        """Write (id, row, count) as Parquet under a temporary name, then rename."""
+        rows = pa.array(np.arange(1, len(self.ids) + 1))
+        table = pa.table({"id": self.ids, "row": rows, "count": self.counts})
+        table = table.replace_schema_metadata({"name": self.name, "capacity": str(self.capacity)})
+        path.parent.mkdir(parents=True, exist_ok=True)
+        partial = path.with_suffix(".partial")
+        pq.write_table(table, partial)
+        partial.replace(path)
+
+    @classmethod
+    def load(cls, path: Path) -> "IdMap":
+        """Read a saved map.
+
+        Raises:
+            InputError: not an id map, or its rows are not 1 to n in order.
+        """
+        try:
+            table = pq.read_table(path)
+        except (pa.ArrowInvalid, OSError) as error:
+            raise InputError(f"{path}: not a readable id map: {error}") from None
+        metadata = table.schema.metadata or {}
+        if table.column_names != ["id", "row", "count"] or b"capacity" not in metadata:
+            raise InputError(f"{path}: expected an id map with columns id, row, count, found {table.column_names}")
+        if not np.array_equal(table["row"].to_numpy(), np.arange(1, table.num_rows + 1)):
+            raise InputError(f"{path}: column row: expected 1 to {table.num_rows} in order")
+        ids = table["id"].combine_chunks()
+        return cls(metadata[b"name"].decode(), ids, table["count"].to_numpy(), int(metadata[b"capacity"]))

@@ -1,0 +1,53 @@
+"""The process group of a command: under `torchrun` its ranks, else one rank on its own."""
+
+import gc
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import torch
+import torch.distributed as dist
+
+
+@dataclass(frozen=True)
+class Ranks:
+    """This process's place among the ranks, and its device."""
+
+    rank: int
+    world_size: int
+    local_world_size: int
+    device: torch.device
+
+    @property
+    def is_first(self) -> bool:
+        """True on the rank that prints and writes what is written once."""
+        return self.rank == 0
+
+
+@contextmanager
+def process_group() -> Iterator[Ranks]:
+    """Join the ranks that `torchrun` started (nccl on GPU, gloo on CPU), or form a group of one.
+
+    On the way out of a body that succeeded, whatever it left is collected before the group goes: gloo's threads abort
+    the process now and then when a sharded model outlives its group.
+    """
+    launched = "RANK" in os.environ
+    local_rank = int(os.environ.get("LOCAL_RANK", 0))
+    cuda = torch.cuda.is_available()
+    device = torch.device("cuda", local_rank) if cuda else torch.device("cpu")
+    if cuda:
+        torch.cuda.set_device(device)
+    backend = "cuda:nccl,cpu:gloo" if cuda else "gloo"
+    with tempfile.TemporaryDirectory() as folder:
+        alone = {} if launched else {"init_method": f"file://{folder}/rendezvous", "rank": 0, "world_size": 1}
+        dist.init_process_group(backend, **alone)
+        try:
+            world_size = dist.get_world_size()
+            local_world_size = int(os.environ.get("LOCAL_WORLD_SIZE", world_size))
+            yield Ranks(dist.get_rank(), world_size, local_world_size, device)
+            gc.collect()
+            dist.barrier()
+        finally:
+            dist.destroy_process_group()

@@ -1,0 +1,165 @@
+"""The host ranker: DLRM-style crossing of features, with target attention over the user's history.
+
+Legend: B batch, F vectors that are crossed, D embedding width, L history length.
+"""
+
+import torch
+from torch import Tensor, nn
+from torchrec.modules.crossnet import LowRankCrossNet
+from torchrec.modules.embedding_configs import EmbeddingBagConfig, EmbeddingConfig, PoolingType
+from torchrec.modules.embedding_modules import EmbeddingBagCollection, EmbeddingCollection
+from torchrec.modules.mlp import MLP
+
+from recsys.config import Model
+from recsys.data.batch import HISTORY, Batch
+from recsys.data.encode import InputSpec
+from recsys.model.attention import TargetAttention
+from recsys.model.slots import IDSlot
+
+
+class Crossing(nn.Module):
+    """[B, F, D] vectors -> [B, out] crossed features: all pairwise dots (DLRM) or a low-rank cross net (DCN-v2)."""
+
+    def __init__(self, kind: str, vectors: int, dim: int, layers: int, rank: int) -> None:
+        super().__init__()
+        self.cross = LowRankCrossNet(vectors * dim, layers, rank) if kind == "dcn" else None
+        pairs = vectors * (vectors - 1) // 2
+        self.out = vectors * dim + (0 if self.cross else pairs)
+        self.register_buffer("pairs", torch.triu_indices(vectors, vectors, offset=1), persistent=False)
+
+    def forward(self, x_BFD: Tensor) -> Tensor:
+        """[B, F, D] float -> [B, out] float; dots come beside the vectors themselves."""
+        flat = x_BFD.flatten(1)
+        if self.cross is not None:
+            return self.cross(flat)
+        dots_BFF = torch.bmm(x_BFD, x_BFD.transpose(1, 2))
+        return torch.cat([flat, dots_BFF[:, self.pairs[0], self.pairs[1]]], dim=1)
+
+
+class DenseArch(nn.Module):
+    """Everything after the tables: plain tensors in, one logit a row out."""
+
+    def __init__(self, spec: InputSpec, config: Model) -> None:
+        super().__init__()
+        self.dim, self.history = config.dim, spec.history
+        self.bottom = MLP(spec.dense, [*config.bottom, config.dim]) if spec.dense else None
+        self.slot = IDSlot()
+        self.attention = (
+            TargetAttention(config.dim, config.attention, config.history_labels) if spec.history else None
+        )
+        vectors = len(spec.single) + len(spec.multi) + 1 + bool(spec.dense) + bool(spec.history)
+        self.crossing = Crossing(config.cross, vectors, config.dim, config.cross_layers, config.cross_rank)
+        self.top = MLP(self.crossing.out, config.top)
+        self.dropout = nn.Dropout(config.dropout)
+        self.logit = nn.Linear(config.top[-1], 1)
+
+    def forward(
+        self,
+        dense: Tensor,
+        pooled: Tensor,
+        target: Tensor,
+        history: Tensor,
+        history_lengths: Tensor,
+        history_label: Tensor,
+    ) -> Tensor:
+        """Logits of a batch.
+
+        Args:
+            dense: [B, F_dense] float32.
+            pooled: [B, F_sparse * D] float32, the bags side by side.
+            target: [B, D] float32, ID vectors of the scored items.
+            history: [total, D] float32 ID vectors; history_lengths: [B]; history_label: [total] int64.
+
+        Returns:
+            [B] float32.
+        """
+        target_BD = self.slot(target)
+        vectors = [pooled.view(len(target), -1, self.dim), target_BD.unsqueeze(1)]
+        if self.bottom is not None:
+            vectors.append(self.bottom(dense).unsqueeze(1))
+        if self.attention is not None:
+            offsets = [torch.ops.fbgemm.asynchronous_complete_cumsum(history_lengths)]
+            key_BLD = torch.ops.fbgemm.jagged_to_padded_dense(self.slot(history), offsets, [self.history])
+            label_BL1 = torch.ops.fbgemm.jagged_to_padded_dense(history_label.float().unsqueeze(1), offsets, [self.history])
+            mask_BL = torch.arange(self.history, device=target.device) < history_lengths.unsqueeze(1)
+            interest_BD = self.attention(target_BD, key_BLD, label_BL1.squeeze(-1).long(), mask_BL)
+            vectors.append(interest_BD.unsqueeze(1))
+        crossed = self.crossing(torch.cat(vectors, dim=1))
+        return self.logit(self.dropout(self.top(crossed))).squeeze(-1)
+
+
+class Ranker(nn.Module):
+    """Tables and dense part. Built on the meta device and sharded from outside (`recsys.tables.sharding`).
+
+    The item table lies in an `EmbeddingCollection` shared by target and history; every other table is a bag.
+    """
+
+    def __init__(self, spec: InputSpec, config: Model, device: torch.device | None = None) -> None:
+        super().__init__()
+
+        def init(weight: Tensor) -> None:
+            nn.init.normal_(weight, std=config.init_std)
+
+        self.bags = EmbeddingBagCollection(
+            [
+                EmbeddingBagConfig(
+                    name=table.name,
+                    num_embeddings=table.capacity,
+                    embedding_dim=config.dim,
+                    feature_names=[table.name],
+                    pooling=PoolingType.MEAN,
+                    init_fn=init,
+                )
+                for table in [*spec.single, *spec.multi]
+            ],
+            device=device,
+        )
+        self.items = EmbeddingCollection(
+            [
+                EmbeddingConfig(
+                    name=spec.item.name,
+                    num_embeddings=spec.item.capacity,
+                    embedding_dim=config.dim,
+                    feature_names=[spec.item.name, HISTORY],
+                    init_fn=init,
+                )
+            ],
+            device=device,
+        )
+        self.item_key = spec.item.name
+        self.dense_arch = DenseArch(spec, config)
+
+    def forward(self, batch: Batch) -> Tensor:
+        """[B] float32 logits."""
+        pooled = self.bags(batch.sparse).values()
+        items = self.items(batch.items)
+        history = items[HISTORY]
+        return self.dense_arch(
+            batch.dense,
+            pooled,
+            items[self.item_key].values(),
+            history.values(),
+            history.lengths(),
+            batch.history_label,
+        )
+
+
+class RankerLoss(nn.Module):
+    """The ranker under weighted binary cross-entropy."""
+
+    def __init__(self, ranker: Ranker, bf16: bool = False) -> None:
+        super().__init__()
+        self.ranker = ranker
+        self.bf16 = bf16
+
+    def forward(self, batch: Batch) -> tuple[Tensor, tuple[Tensor, Tensor, Tensor, Tensor]]:
+        """Loss (scalar) and, detached, (logits, label, weight, row_id), each [B].
+
+        The sum of the weighted losses is divided by B, padding included, and not by the weight: averaged over ranks, the
+        gradient is then the same however the rows were dealt.
+        """
+        with torch.autocast(batch.label.device.type, torch.bfloat16, enabled=self.bf16):
+            logits = self.ranker(batch)
+        logits = logits.float()
+        losses = nn.functional.binary_cross_entropy_with_logits(logits, batch.label, batch.weight, reduction="sum")
+        return losses / len(batch.label), (logits.detach(), batch.label, batch.weight, batch.row_id)

@@ -1,0 +1,67 @@
+# `make` alone lists the targets. Variables:
+#   PYTHON=...           a Python 3.11 (found by itself when on the PATH)
+#   CUDA=1               CUDA build of fbgemm, in its own environment .venv-cuda
+#   TORCH_INDEX_URL=...  one more package index to take torch and fbgemm from
+#   ARGS=...             passed on to pytest by `make test`
+#   NPROC=2              ranks that the demo trains and predicts on
+
+MAKEFLAGS += --no-print-directory
+.DEFAULT_GOAL := help
+.PHONY: help demo test lint format bench lock venv clean
+
+KIND := $(if $(filter-out 0,$(CUDA)),cuda,cpu)
+VENV ?= .venv$(if $(filter cuda,$(KIND)),-cuda)
+NPROC ?= 2
+ifdef TORCH_INDEX_URL
+export TORCH_INDEX_URL
+endif
+
+# Each candidate is run: a version manager's shim can be on the PATH and still not start.
+FIND_PYTHON = for p in python3.11 python3 python; do \
+	"$$p" -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))' 2>/dev/null && { echo "$$p"; exit; }; done
+PYTHON ?= $(shell $(FIND_PYTHON))
+BIN := $(VENV)/bin
+
+# One thread a rank: ranks that each take every core slow one another down.
+RANKS = OMP_NUM_THREADS=1 $(BIN)/python -m torch.distributed.run --standalone --local-addr 127.0.0.1 --nproc-per-node $(NPROC)
+ONE = $(BIN)/python -m
+DEMO := configs/demo.yaml
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-7s %s\n", $$1, $$2}' Makefile
+
+venv: ## make the virtual environment, or leave it when it matches the lock
+	@test -n "$(PYTHON)" || { echo "error: no Python 3.11 found: install it, or say make PYTHON=/path/to/python3.11" >&2; exit 1; }
+	@"$(PYTHON)" requirements/install.py --lock requirements/$(KIND).lock --venv $(VENV)
+
+demo: venv ## MovieLens-1M end to end: prepare, train on 2 ranks, predict, evaluate, export
+	@echo "demo 1/5: prepare the dataset"
+	@$(ONE) tools.prepare $(DEMO)
+	@echo "demo 2/5: train on $(NPROC) ranks"
+	@$(RANKS) -m tools.train $(DEMO)
+	@echo "demo 3/5: score the held-out rows on $(NPROC) ranks"
+	@$(RANKS) -m tools.predict $(DEMO)
+	@echo "demo 4/5: evaluate by feedback bucket"
+	@$(ONE) tools.evaluate $(DEMO)
+	@echo "demo 5/5: export the tables"
+	@$(ONE) tools.export $(DEMO)
+
+test: venv ## run the tests (ARGS="tests/data -k splits" for some)
+	@$(ONE) pytest $(ARGS)
+
+lint: venv ## ruff (check and format) and mypy
+	@$(ONE) ruff check -q .
+	@$(ONE) ruff format --check -q . || { echo "not formatted: run make format" >&2; exit 1; }
+	@$(ONE) mypy
+
+format: venv ## let ruff fix and format the code
+	@$(ONE) ruff check -q --fix . ; $(ONE) ruff format .
+
+bench: venv ## speed against bare torchrec, into runs/bench.json
+	@OMP_NUM_THREADS=1 $(ONE) tools.bench configs/bench.yaml
+
+lock: ## resolve pyproject.toml anew into requirements/*.lock
+	@"$(PYTHON)" requirements/lock.py
+
+clean: ## remove the virtual environments and caches (data/ and runs/ stay)
+	rm -rf .venv .venv-cuda .venv*.lock .venv*.old-* .mypy_cache .ruff_cache .pytest_cache build *.egg-info

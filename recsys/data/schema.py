@@ -1,0 +1,147 @@
+"""The dataset directory: its file names, its columns, and the manifest `dataset.yaml` as a frozen dataclass.
+
+    dataset.yaml                                  Info, written last
+    users.parquet, items.parquet, held_out.parquet
+    interactions/split=train|valid|test|feedback/part-*.parquet
+
+A row's id (`row_id`) is its position in the split: part files sorted by name, rows in order.
+"""
+
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.types as pat
+import yaml
+
+from recsys.errors import InputError
+from recsys.files import replacing
+
+SCHEMA_VERSION = 1
+MANIFEST = "dataset.yaml"
+USERS = "users.parquet"
+ITEMS = "items.parquet"
+HELD_OUT = "held_out.parquet"
+SPLITS = ("train", "valid", "test", "feedback")
+"""Every split that may exist; `feedback` only under the rules `exposure` and `warm-up`."""
+
+HISTORY_LEAF = "history.list.element"
+"""Parquet path of the history's ids, for `pyarrow.parquet.ParquetFile(..., read_dictionary=[HISTORY_LEAF])`."""
+
+PROMISE_ORDER = ("temporal", "exposure/time")
+"""Rules (with their cut) under which every row of train is older than every row of valid, and valid than test."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Info:
+    """What `dataset.yaml` says. `time_range` and `counts` are by split; seconds since 1970, both ends included."""
+
+    schema_version: int
+    name: str
+    source: str
+    licence: str
+    label: str
+    split: str
+    cut: str | None
+    seed: int
+    history: int
+    """The declared longest history."""
+    history_labels: bool
+    counts: dict[str, int]
+    """Rows by split."""
+    time_range: dict[str, list[int]]
+    users: int
+    items: int
+    exposures: list[int] = field(default_factory=list)
+    """exposure: the numbers of feedback rows at which scored new items are evaluated; otherwise empty."""
+    context: list[str] = field(default_factory=list)
+    """Context columns of the interactions, beyond the contract's own."""
+    notes: list[str] = field(default_factory=list)
+    """What preparing dropped, merged or could not match."""
+    timestamps: str = "seconds"
+    fingerprint: str = ""
+    """Of the data config and the source; equal means that preparing again would change nothing."""
+
+    @property
+    def rule(self) -> str:
+        """The split rule with its cut, such as `exposure/user`."""
+        return f"{self.split}/{self.cut}" if self.cut else self.split
+
+
+def read_info(path: str | Path) -> Info:
+    """The manifest of the dataset directory `path`.
+
+    Raises:
+        InputError: no manifest, not YAML, a missing or unknown key, or another schema version.
+    """
+    manifest = Path(path) / MANIFEST
+    try:
+        tree = yaml.safe_load(manifest.read_text())
+    except FileNotFoundError:
+        raise InputError(f"{manifest}: no such file; make the dataset with python -m tools.prepare CONFIG") from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise InputError(f"{manifest}: not YAML: {error}") from None
+    if not isinstance(tree, dict):
+        raise InputError(f"{manifest}: expected a mapping of keys, found {type(tree).__name__}")
+    if tree.get("schema_version") != SCHEMA_VERSION:
+        raise InputError(
+            f"{manifest}: schema_version: expected {SCHEMA_VERSION}, found {tree.get('schema_version')!r}; "
+            "prepare the dataset again"
+        )
+    unknown = sorted(set(tree) - {item.name for item in fields(Info)})
+    if unknown:
+        raise InputError(f"{manifest}: unknown key {unknown[0]!r}")
+    try:
+        return Info(**tree)
+    except TypeError as error:
+        raise InputError(f"{manifest}: {error}") from None
+
+
+def write_info(info: Info, path: str | Path) -> None:
+    """Write the manifest into the directory `path` (under a temporary name, then renamed)."""
+    with replacing(Path(path) / MANIFEST) as temporary:
+        temporary.write_text(yaml.safe_dump(asdict(info), sort_keys=False, allow_unicode=True))
+
+
+def split_files(path: str | Path, split: str) -> list[Path]:
+    """The part files of a split in the order that numbers its rows; empty where the split does not exist."""
+    return sorted((Path(path) / "interactions" / f"split={split}").glob("part-*.parquet"))
+
+
+def splits_of(path: str | Path) -> list[str]:
+    """The splits that exist in the dataset directory."""
+    return [split for split in SPLITS if split_files(path, split)]
+
+
+def is_text(kind: Any) -> bool:
+    """Whether the Arrow type is a string, dictionary-encoded or not."""
+    if pat.is_dictionary(kind):
+        kind = kind.value_type
+    return bool(pat.is_string(kind) or pat.is_large_string(kind) or pat.is_string_view(kind))
+
+
+def is_list(kind: Any) -> bool:
+    """Whether the Arrow type is a list of variable length."""
+    return bool(pat.is_list(kind) or pat.is_large_list(kind))
+
+
+def interaction_schema(user: pa.DataType, item: pa.DataType, context: pa.Schema, split: str, phases: bool) -> pa.Schema:
+    """Arrow schema of a split's files; `phases` is for the feedback of `warm-up`, else feedback has `rank`."""
+    columns = [
+        pa.field("user_id", user, nullable=False),
+        pa.field("item_id", item, nullable=False),
+        pa.field("timestamp", pa.int64(), nullable=False),
+        pa.field("label", pa.int8(), nullable=False),
+        pa.field("value", pa.float32()),
+        pa.field("history", pa.list_(item)),
+        pa.field("history_label", pa.list_(pa.int8())),
+        *context,
+    ]
+    if split == "feedback":
+        columns.append(pa.field("phase", pa.string()) if phases else pa.field("rank", pa.int32()))
+    return pa.schema(columns)
+
+
+RESERVED = ("user_id", "item_id", "timestamp", "label", "value", "history", "history_label", "rank", "phase", "row_id")
+"""Names that no context column may take."""

@@ -1,8 +1,10 @@
 """The process group of a command: under `torchrun` its ranks, else one rank on its own."""
 
 import gc
+import logging
 import os
 import tempfile
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -33,6 +35,7 @@ def process_group() -> Iterator[Ranks]:
     On the way out of a body that succeeded, whatever it left is collected before the group goes: gloo's threads abort
     the process now and then when a sharded model outlives its group.
     """
+    _quiet()
     launched = "RANK" in os.environ
     local_rank = int(os.environ.get("LOCAL_RANK", 0))
     cuda = torch.cuda.is_available()
@@ -51,3 +54,11 @@ def process_group() -> Iterator[Ranks]:
             dist.barrier()
         finally:
             dist.destroy_process_group()
+
+
+def _quiet() -> None:
+    # Advice of torch and torchrec to their own callers, printed once a rank; none of it is the user's to act on.
+    warnings.filterwarnings("ignore", category=FutureWarning, module="torch")
+    warnings.filterwarnings("ignore", message="Using a non-tuple sequence", module="torchmetrics")
+    for name in ("torch.fx._symbolic_trace", "torchrec.distributed.planner"):
+        logging.getLogger(name).setLevel(logging.ERROR)

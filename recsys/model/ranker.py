@@ -39,9 +39,9 @@ class Crossing(nn.Module):
 class DenseArch(nn.Module):
     """Everything after the tables: plain tensors in, one logit a row out."""
 
-    def __init__(self, spec: InputSpec, config: Model) -> None:
+    def __init__(self, spec: InputSpec, config: Model, bf16: bool = False) -> None:
         super().__init__()
-        self.dim, self.history = config.dim, spec.history
+        self.dim, self.history, self.bf16 = config.dim, spec.history, bf16
         self.bottom = MLP(spec.dense, [*config.bottom, config.dim]) if spec.dense else None
         self.slot = IDSlot()
         self.attention = (
@@ -73,6 +73,19 @@ class DenseArch(nn.Module):
         Returns:
             [B] float32.
         """
+        # Here, in a leaf of the pipelines' tracing: a context around the whole model would only live while it is traced.
+        with torch.autocast(target.device.type, torch.bfloat16, enabled=self.bf16):
+            return self._logits(dense, pooled, target, history, history_lengths, history_label).float()
+
+    def _logits(
+        self,
+        dense: Tensor,
+        pooled: Tensor,
+        target: Tensor,
+        history: Tensor,
+        history_lengths: Tensor,
+        history_label: Tensor,
+    ) -> Tensor:
         target_BD = self.slot(target)
         vectors = [pooled.view(len(target), -1, self.dim), target_BD.unsqueeze(1)]
         if self.bottom is not None:
@@ -94,7 +107,9 @@ class Ranker(nn.Module):
     The item table lies in an `EmbeddingCollection` shared by target and history; every other table is a bag.
     """
 
-    def __init__(self, spec: InputSpec, config: Model, device: torch.device | None = None) -> None:
+    def __init__(
+        self, spec: InputSpec, config: Model, device: torch.device | None = None, bf16: bool = False
+    ) -> None:
         super().__init__()
 
         def init(weight: Tensor) -> None:
@@ -127,7 +142,7 @@ class Ranker(nn.Module):
             device=device,
         )
         self.item_key = spec.item.name
-        self.dense_arch = DenseArch(spec, config)
+        self.dense_arch = DenseArch(spec, config, bf16)
 
     def forward(self, batch: Batch) -> Tensor:
         """[B] float32 logits."""
@@ -147,19 +162,17 @@ class Ranker(nn.Module):
 class RankerLoss(nn.Module):
     """The ranker under weighted binary cross-entropy."""
 
-    def __init__(self, ranker: Ranker, bf16: bool = False) -> None:
+    def __init__(self, ranker: Ranker) -> None:
         super().__init__()
         self.ranker = ranker
-        self.bf16 = bf16
 
-    def forward(self, batch: Batch) -> tuple[Tensor, tuple[Tensor, Tensor, Tensor, Tensor]]:
-        """Loss (scalar) and, detached, (logits, label, weight, row_id), each [B].
+    def forward(self, batch: Batch) -> tuple[Tensor, tuple[Tensor, ...]]:
+        """Loss (scalar) and, detached, (loss, logits, label, weight, row_id), all but the first [B].
 
         The sum of the weighted losses is divided by B, padding included, and not by the weight: averaged over ranks, the
         gradient is then the same however the rows were dealt.
         """
-        with torch.autocast(batch.label.device.type, torch.bfloat16, enabled=self.bf16):
-            logits = self.ranker(batch)
-        logits = logits.float()
+        logits = self.ranker(batch)
         losses = nn.functional.binary_cross_entropy_with_logits(logits, batch.label, batch.weight, reduction="sum")
-        return losses / len(batch.label), (logits.detach(), batch.label, batch.weight, batch.row_id)
+        loss = losses / batch.label.shape[0]
+        return loss, (loss.detach(), logits.detach(), batch.label, batch.weight, batch.row_id)

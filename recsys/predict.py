@@ -1,0 +1,57 @@
+"""Write the scores of a split, by row id, from a run's best checkpoint."""
+
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import torch.distributed as dist
+from tqdm import tqdm
+
+from recsys.config import Config
+from recsys.data.encode import Encoder
+from recsys.data.reader import Reader
+from recsys.distributed import Ranks
+from recsys.files import replacing
+from recsys.score import score
+from recsys.tables import checkpoint
+from recsys.train import build
+
+SCORES = pa.schema([("row_id", pa.int64()), ("score", pa.float32())])
+"""Scores are probabilities; a row's id is its position in the split."""
+
+_FLUSH_ROWS = 65536
+
+
+def predict(config: Config, split: str, ranks: Ranks) -> Path:
+    """Score every row of `split`; each rank streams its share into `<run>/scores/<split>/part-<rank>.parquet`. Collective.
+
+    Raises:
+        InputError: the run has no checkpoint, or it is of another model.
+    """
+    run = Path(config.run)
+    encoder = Encoder.load(config, run / "encoder")
+    sharded = build(config, encoder, ranks)
+    checkpoint.load(checkpoint.best(run / "checkpoints"), sharded, optimizer=False)
+    reader = Reader(encoder, split, config.evaluate.batch_size, ranks.rank, ranks.world_size)
+    folder = run / "scores" / split
+    if ranks.is_first:
+        for stale in folder.glob("part-*.parquet"):
+            stale.unlink()
+    dist.barrier()
+    with replacing(folder / f"part-{ranks.rank:05d}.parquet") as path, pq.ParquetWriter(path, SCORES) as writer:
+        held: list[pa.RecordBatch] = []
+        scored = score(sharded, reader, ranks.device)
+        quiet = None if ranks.is_first else True
+        for logit, _, weight, row_id in tqdm(scored, f"score {split}", reader.steps, unit="step", disable=quiet):
+            real = (weight > 0).cpu().numpy()
+            # In float64: a float32 sigmoid would tie the most confident rows.
+            probability = 1.0 / (1.0 + np.exp(-logit.cpu().double().numpy()))
+            columns = [row_id.cpu().numpy()[real], probability[real].astype(np.float32)]
+            held.append(pa.record_batch(columns, schema=SCORES))
+            if sum(batch.num_rows for batch in held) >= _FLUSH_ROWS:
+                writer.write_table(pa.Table.from_batches(held))
+                held = []
+        writer.write_table(pa.Table.from_batches(held, SCORES))
+    dist.barrier()
+    return folder

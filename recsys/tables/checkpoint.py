@@ -1,0 +1,145 @@
+"""Checkpoints of a sharded run by `torch.distributed.checkpoint`: saved by W ranks, loaded by any number, atomically.
+
+    <run>/checkpoints/step-00000400/   DCP files and progress.json
+    <run>/checkpoints/best             name of the best one by validation AUC
+
+A checkpoint is written under a temporary name and renamed by rank 0 once every rank has finished: a folder with the
+final name is whole.
+"""
+
+import json
+import shutil
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch.distributed as dist
+import torch.distributed.checkpoint as dcp
+from torch import Tensor
+from torch.distributed.checkpoint.metadata import TensorStorageMetadata
+
+from recsys.errors import InputError
+from recsys.tables.sharding import Sharded
+
+_PARTIAL = ".partial"
+
+
+@dataclass(frozen=True)
+class Progress:
+    """Where a run stands: `step` steps done in all, `epoch_step` of them in `epoch`."""
+
+    step: int = 0
+    epoch: int = 0
+    epoch_step: int = 0
+    best_auc: float = 0.0
+    worse: int = 0
+    done: bool = False
+
+
+def save(folder: Path, sharded: Sharded, progress: Progress, keep: int, best: bool) -> Path:
+    """Save model, optimizer and progress; drop all but the last `keep` and the best. Collective over all ranks."""
+    path = folder / f"step-{progress.step:08d}"
+    partial = path.with_suffix(_PARTIAL)
+    first = dist.get_rank() == 0
+    if first:
+        shutil.rmtree(partial, ignore_errors=True)
+        partial.mkdir(parents=True)
+    dist.barrier()
+    dcp.save(_state(sharded), checkpoint_id=partial)
+    if first:
+        (partial / "progress.json").write_text(json.dumps(asdict(progress)))
+        shutil.rmtree(path, ignore_errors=True)
+        partial.rename(path)
+        if best:
+            _write(folder / "best", path.name)
+        _prune(folder, keep)
+    dist.barrier()
+    return path
+
+
+def latest(folder: Path) -> Path | None:
+    """The newest whole checkpoint, or None."""
+    whole = sorted(path for path in folder.glob("step-*") if not path.name.endswith(_PARTIAL))
+    return whole[-1] if whole else None
+
+
+def best(folder: Path) -> Path:
+    """The checkpoint with the best validation AUC.
+
+    Raises:
+        InputError: there is none.
+    """
+    try:
+        return folder / (folder / "best").read_text().strip()
+    except OSError:
+        raise InputError(f"{folder}: no trained checkpoint: run tools.train first") from None
+
+
+def load(path: Path, sharded: Sharded, optimizer: bool = True) -> Progress:
+    """Load a checkpoint into a sharded model, whatever ranks and sharding it was saved under. Collective.
+
+    Raises:
+        InputError: it belongs to another model; the first differing tensor is named.
+    """
+    if optimizer:
+        # Adam's state is created by its first step; without it DCP would load nothing into it and say nothing.
+        sharded.dense_optimizer.init_state()
+    state = _state(sharded, optimizer)
+    _compare(path, state["model"])
+    dcp.load(state, checkpoint_id=path)
+    sharded.model.load_state_dict(state["model"])
+    if optimizer:
+        sharded.optimizer.load_state_dict(state["optimizer"])
+    return Progress(**json.loads((path / "progress.json").read_text()))
+
+
+def stored_tensors(path: Path) -> dict[str, tuple[int, ...]]:
+    """Name and shape of every model tensor in a checkpoint.
+
+    Raises:
+        InputError: not a whole checkpoint.
+    """
+    try:
+        metadata = dcp.FileSystemReader(path).read_metadata()
+    except Exception as error:  # DCP raises what its storage raises
+        raise InputError(f"{path}: not a whole checkpoint: {error}") from None
+    return {
+        name.removeprefix("model."): tuple(entry.size)
+        for name, entry in metadata.state_dict_metadata.items()
+        if name.startswith("model.") and isinstance(entry, TensorStorageMetadata)
+    }
+
+
+def _state(sharded: Sharded, optimizer: bool = True) -> dict[str, Any]:
+    state = {"model": sharded.model.state_dict()}
+    if optimizer:
+        state["optimizer"] = sharded.optimizer.state_dict()
+    return state
+
+
+def _compare(path: Path, model: dict[str, Tensor]) -> None:
+    stored = stored_tensors(path)
+    for name, tensor in model.items():
+        if name not in stored:
+            raise InputError(f"{path}: checkpoint of another model: it has no tensor {name} {tuple(tensor.size())}")
+        if stored[name] != tuple(tensor.size()):
+            raise InputError(
+                f"{path}: checkpoint of another model: tensor {name} is {stored[name]}, expected {tuple(tensor.size())}"
+            )
+    extra = sorted(stored.keys() - model.keys())
+    if extra:
+        raise InputError(f"{path}: checkpoint of another model: its tensor {extra[0]} is not in this model")
+
+
+def _prune(folder: Path, keep: int) -> None:
+    named = (folder / "best").read_text().strip() if (folder / "best").exists() else ""
+    steps = sorted(path for path in folder.glob("step-*") if not path.name.endswith(_PARTIAL))
+    for path in steps[:-keep] if keep else steps:
+        if path.name != named:
+            shutil.rmtree(path)
+
+
+def _write(path: Path, text: str) -> None:
+    partial = path.with_suffix(_PARTIAL)
+    partial.write_text(text)
+    partial.replace(path)

@@ -1,0 +1,168 @@
+"""The training loop: epochs over the streaming reader through torchrec's pipeline, validated, checkpointed, resumed."""
+
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+import torch.distributed as dist
+from torch.utils.tensorboard import SummaryWriter
+from torchmetrics.classification import BinaryAUROC
+from torchrec.distributed.train_pipeline import TrainPipelineSparseDist
+from tqdm import tqdm
+
+from recsys import settings
+from recsys.config import Config
+from recsys.data.encode import Encoder
+from recsys.data.fit import fit
+from recsys.data.reader import Reader
+from recsys.distributed import Ranks
+from recsys.model.ranker import Ranker
+from recsys.score import score
+from recsys.tables import checkpoint
+from recsys.tables.checkpoint import Progress
+from recsys.tables.sharding import Sharded, shard
+
+
+def build(config: Config, encoder: Encoder, ranks: Ranks) -> Sharded:
+    """A freshly initialised, sharded ranker for fitted inputs. Collective."""
+    torch.manual_seed(config.train.seed)
+    spec = encoder.spec
+    ranker = Ranker(spec, config.model, device=torch.device("meta"), bf16=config.train.bf16)
+    return shard(ranker, spec, config.train, ranks)
+
+
+def fitted(config: Config, ranks: Ranks) -> Encoder:
+    """The run's encoder: fitted by the first rank unless the run has one already. Collective."""
+    folder = Path(config.run) / "encoder"
+    if ranks.is_first and not (folder / "encoder.json").exists():
+        fit(config).save(folder)
+    dist.barrier()
+    return Encoder.load(config, folder)
+
+
+def train(config: Config, ranks: Ranks) -> Progress:
+    """Train until the epochs are done or validation AUC stops rising; resumes from the newest checkpoint. Collective.
+
+    Writes `<run>/config.yaml`, `<run>/encoder/`, `<run>/checkpoints/` and TensorBoard events to `<run>/logs/`.
+    """
+    run = Path(config.run)
+    if ranks.is_first:
+        settings.dump(config, run / "config.yaml")
+    encoder = fitted(config, ranks)
+    sharded = build(config, encoder, ranks)
+    checkpoints = run / "checkpoints"
+    newest = checkpoint.latest(checkpoints)
+    progress = checkpoint.load(newest, sharded) if newest else Progress()
+    if progress.done:
+        return progress
+    loop = Loop(config, encoder, sharded, ranks)
+    return loop.run(progress)
+
+
+class Loop:
+    """One run's readers, pipeline and log."""
+
+    def __init__(self, config: Config, encoder: Encoder, sharded: Sharded, ranks: Ranks) -> None:
+        self.config, self.sharded, self.ranks = config, sharded, ranks
+        place = {"rank": ranks.rank, "world_size": ranks.world_size}
+        settings_ = config.train
+        self.reader = Reader(
+            encoder,
+            "train",
+            settings_.batch_size,
+            **place,
+            shuffle=settings_.shuffle_rows,
+            seed=settings_.seed,
+            hide_ids=settings_.hide_ids,
+        )
+        self.valid = Reader(encoder, "valid", config.evaluate.batch_size, **place)
+        self.log = SummaryWriter(str(Path(config.run) / "logs")) if ranks.is_first else None
+
+    def run(self, progress: Progress) -> Progress:
+        """Train on from `progress` to the end."""
+        every = -(-self.reader.steps // self.config.train.evals_per_epoch)
+        while not progress.done:
+            until = min(progress.epoch_step + every, self.reader.steps)
+            progress = self._stretch(progress, until)
+            progress = self._validate(progress)
+        if self.log:
+            self.log.close()
+        return progress
+
+    def _stretch(self, progress: Progress, until: int) -> Progress:
+        """Steps up to `until` of the current epoch."""
+        self.sharded.model.train()
+        pipeline = TrainPipelineSparseDist(self.sharded.model, self.sharded.optimizer, self.ranks.device)
+        limit = self.config.train.max_steps
+        steps = until - progress.epoch_step
+        if limit:
+            steps = min(steps, limit - progress.step)
+        batches = iter(_first(self.reader.epoch(progress.epoch, progress.epoch_step), steps))
+        loss_sum = torch.zeros((), device=self.ranks.device)
+        start = time.perf_counter()
+        bar = tqdm(
+            range(steps),
+            desc=f"epoch {progress.epoch + 1}/{self.config.train.epochs}",
+            unit="step",
+            disable=None if self.ranks.is_first else True,
+        )
+        for _ in bar:
+            loss, *_ = pipeline.progress(batches)
+            loss_sum += loss
+        seconds = time.perf_counter() - start
+        progress = replace(progress, step=progress.step + steps, epoch_step=progress.epoch_step + steps)
+        self._scalar("train/loss", float(loss_sum) / max(steps, 1), progress.step)
+        rows = steps * self.config.train.batch_size * self.ranks.world_size
+        self._scalar("train/samples_per_second", rows / max(seconds, 1e-9), progress.step)
+        for name, value in (("dense", self.config.train.lr), ("tables", self.config.train.table_lr)):
+            self._scalar(f"train/lr_{name}", value, progress.step)
+        return progress
+
+    def _validate(self, progress: Progress) -> Progress:
+        auc, ne = validate(self.sharded, self.valid, self.ranks.device)
+        self._scalar("valid/auc", auc, progress.step)
+        self._scalar("valid/ne", ne, progress.step)
+        better = auc > progress.best_auc
+        worse = 0 if better else progress.worse + 1
+        epoch, epoch_step = progress.epoch, progress.epoch_step
+        if epoch_step >= self.reader.steps:
+            epoch, epoch_step = epoch + 1, 0
+        limit = self.config.train.max_steps
+        ended = epoch >= self.config.train.epochs or bool(limit and progress.step >= limit)
+        done = ended or worse >= self.config.train.patience
+        progress = Progress(progress.step, epoch, epoch_step, max(auc, progress.best_auc), worse, done)
+        checkpoint.save(
+            Path(self.config.run) / "checkpoints", self.sharded, progress, self.config.train.keep, better
+        )
+        if self.ranks.is_first:
+            note = "best so far" if better else f"{worse} without improvement"
+            tqdm.write(f"step {progress.step}: valid AUC {auc:.4f}, NE {ne:.4f} ({note})")
+        return progress
+
+    def _scalar(self, name: str, value: float, step: int) -> None:
+        if self.log:
+            self.log.add_scalar(name, value, step)
+
+
+def validate(sharded: Sharded, reader: Reader, device: torch.device) -> tuple[float, float]:
+    """AUC (exact, ties counted half) and normalised entropy of a split, the same numbers on every rank. Collective."""
+    area = BinaryAUROC(thresholds=None).to(device)
+    sums = torch.zeros(3, dtype=torch.float64, device=device)  # log loss, positives, rows
+    for logit, label, weight, _ in score(sharded, reader, device):
+        real = weight > 0
+        logit, label = logit[real], label[real]
+        area.update(logit.sigmoid().double(), label.long())
+        loss = torch.nn.functional.binary_cross_entropy_with_logits(logit, label, reduction="sum")
+        sums += torch.stack([loss.double(), label.sum().double(), label.new_tensor(len(label)).double()])
+    dist.all_reduce(sums)
+    rate = sums[1] / sums[2]
+    entropy = -(rate * rate.log() + (1 - rate) * (1 - rate).log())
+    return float(area.compute()), float(sums[0] / sums[2] / entropy)
+
+
+def _first(batches: Iterator, steps: int) -> Iterator:
+    """The first `steps` items; closes the reader's prefetch thread when they are done."""
+    for _, batch in zip(range(steps), batches):  # noqa: B905 - the shorter one ends it
+        yield batch

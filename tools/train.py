@@ -1,0 +1,22 @@
+"""Train the ranker; resumes where an interrupted run stopped.
+
+torchrun --nproc-per-node 2 -m tools.train configs/movielens-1m.yaml
+torchrun --nproc-per-node 2 -m tools.train configs/movielens-1m.yaml train.lr=0.001 run=runs/slow
+"""
+
+from recsys.distributed import process_group
+from recsys.train import train
+from tools import _cli
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Parse, train, say where the result is."""
+    config = _cli.config_of(_cli.parser(__doc__).parse_args(argv))
+    with process_group() as ranks:
+        progress = train(config, ranks)
+        if ranks.is_first:
+            print(f"{config.run}: {progress.step} steps, best validation AUC {progress.best_auc:.4f}")
+
+
+if __name__ == "__main__":
+    _cli.run(main)

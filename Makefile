@@ -64,4 +64,4 @@ lock: ## resolve pyproject.toml anew into requirements/*.lock
 	@"$(PYTHON)" requirements/lock.py
 
 clean: ## remove the virtual environments and caches (data/ and runs/ stay)
-	rm -rf .venv .venv-cuda .venv*.lock .venv*.old-* .mypy_cache .ruff_cache .pytest_cache build *.egg-info
+	rm -rf .venv .venv-cuda .venv*.lock .venv*.old .venv*.new .mypy_cache .ruff_cache .pytest_cache build *.egg-info

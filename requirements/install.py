@@ -123,14 +123,16 @@ def clear(venv: Path, state: str | None) -> None:
         raise InstallError(
             f"{venv} was not made by this project's Makefile: move it away, or say make VENV=other-folder"
         )
+    # Whole folders are renamed, so that a kill at any moment leaves no environment of ours without its state file.
+    old, new = (venv.with_name(f"{venv.name}.{what}") for what in ("old", "new"))
+    for folder in (old, new):
+        shutil.rmtree(folder, ignore_errors=True)
+    new.mkdir(parents=True)
+    write_state(new, UNFINISHED)
     if venv.exists():
-        # Renamed first: a removal that is killed halfway must not leave a folder without a state file behind.
-        doomed = venv.with_name(f"{venv.name}.old-{os.getpid()}")
-        venv.rename(doomed)
-    for old in venv.parent.glob(f"{venv.name}.old-*"):
-        shutil.rmtree(old)
-    venv.mkdir(parents=True)
-    write_state(venv, UNFINISHED)
+        venv.rename(old)
+    new.rename(venv)
+    shutil.rmtree(old, ignore_errors=True)
 
 
 def install(venv: Path, lock: Path, descriptor: int) -> None:
@@ -195,6 +197,8 @@ def main() -> None:
         ensure(arguments.venv.absolute(), arguments.lock.absolute())
     except InstallError as error:
         sys.exit(f"error: {error}")
+    except KeyboardInterrupt:
+        sys.exit(130)
 
 
 if __name__ == "__main__":

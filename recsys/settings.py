@@ -1,4 +1,4 @@
-"""YAML plus `key=value` overrides into the strict dataclasses of `recsys.config`; and the resolved config back to YAML."""
+"""YAML plus `key=value` overrides into the strict dataclasses of `recsys.config`, and a resolved config to YAML."""
 
 import difflib
 from collections.abc import Iterable, Iterator, Sequence

@@ -133,9 +133,7 @@ class Loop:
         ended = epoch >= self.config.train.epochs or bool(limit and progress.step >= limit)
         done = ended or worse >= self.config.train.patience
         progress = Progress(progress.step, epoch, epoch_step, max(auc, progress.best_auc), worse, done)
-        checkpoint.save(
-            Path(self.config.run) / "checkpoints", self.sharded, progress, self.config.train.keep, better
-        )
+        checkpoint.save(Path(self.config.run) / "checkpoints", self.sharded, progress, self.config.train.keep, better)
         if self.ranks.is_first:
             note = "best so far" if better else f"{worse} without improvement"
             tqdm.write(f"step {progress.step}: valid AUC {auc:.4f}, NE {ne:.4f} ({note})")

@@ -5,9 +5,10 @@ one row group at a time, besides the ids of users and items.
 """
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -251,7 +252,7 @@ def _check_order(info: Info, ranges: dict[str, tuple[tuple[int, Place], tuple[in
                 )
 
 
-def _need(path: Path, found: pa.Schema, name: str, fits, expected: str) -> None:  # type: ignore[no-untyped-def]
+def _need(path: Path, found: pa.Schema, name: str, fits: Callable[[Any], bool], expected: str) -> None:
     if name not in found.names:
         raise InputError(f"{path}: no column {name!r}; it has {', '.join(found.names)}")
     kind = found.field(name).type

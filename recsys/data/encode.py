@@ -1,8 +1,8 @@
 """Columns to tensors: id maps and scalers fitted on training rows alone, then applied to Arrow tables.
 
-    encoder = Encoder.fit(config)       # one streamed pass over split=train
-    encoder.save(run / "encoder")
-    block = encoder.encode(table, first_row=0)
+encoder = Encoder.fit(config)       # one streamed pass over split=train
+encoder.save(run / "encoder")
+block = encoder.encode(table, first_row=0)
 """
 
 import json
@@ -17,6 +17,7 @@ from recsys.data.ids import IdMap
 from recsys.data.jagged import Jagged
 from recsys.data.side import Scaler, SideTable, encode_side, floats, lists, read_side
 from recsys.errors import InputError
+from recsys.files import replacing
 
 USER, ITEM = "user_id", "item_id"
 
@@ -141,9 +142,8 @@ class Encoder:
         for name, id_map in self.maps.items():
             id_map.save(folder / f"{name}.parquet")
         manifest = {"maps": list(self.maps), "scalers": {name: asdict(s) for name, s in self.scalers.items()}}
-        partial = folder / "encoder.partial"
-        partial.write_text(json.dumps(manifest, indent=1))
-        partial.replace(folder / "encoder.json")
+        with replacing(folder / "encoder.json") as partial:
+            partial.write_text(json.dumps(manifest, indent=1))
 
     @classmethod
     def load(cls, config: Config, folder: Path) -> "Encoder":

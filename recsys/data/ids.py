@@ -15,6 +15,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from recsys.errors import InputError
+from recsys.files import replacing
 
 UNKNOWN = 0
 """The row that stands for an unknown, missing or not admitted id."""
@@ -67,7 +68,9 @@ class IdMap:
         return pd.Index(self.ids.to_pandas())
 
     def rows(self, ids: pa.Array | pa.ChunkedArray) -> np.ndarray:
-        """[n] int64 rows of raw ids; `UNKNOWN` for null and for ids without a row. O(distinct ids) if dictionary-encoded.
+        """[n] int64 rows of raw ids; `UNKNOWN` for null and for ids without a row.
+
+        Hashes only the distinct ids of a dictionary-encoded column.
 
         Raises:
             InputError: the ids' type is not the map's.
@@ -103,14 +106,12 @@ class IdMap:
         return grown, grown.rows(ids)
 
     def save(self, path: Path) -> None:
-        """Write (id, row, count) as Parquet under a temporary name, then rename."""
+        """Write (id, row, count) as Parquet, whole or not at all."""
         rows = pa.array(np.arange(1, len(self.ids) + 1))
         table = pa.table({"id": self.ids, "row": rows, "count": self.counts})
         table = table.replace_schema_metadata({"name": self.name, "capacity": str(self.capacity)})
-        path.parent.mkdir(parents=True, exist_ok=True)
-        partial = path.with_suffix(".partial")
-        pq.write_table(table, partial)
-        partial.replace(path)
+        with replacing(path) as partial:
+            pq.write_table(table, partial)
 
     @classmethod
     def load(cls, path: Path) -> "IdMap":

@@ -7,7 +7,7 @@ import numpy as np
 
 @dataclass(frozen=True)
 class Jagged:
-    """n lists end to end. `values` [sum of lengths], `offsets` [n + 1] int64; list k is values[offsets[k]:offsets[k+1]]."""
+    """n lists end to end: list k is `values[offsets[k] : offsets[k + 1]]`; `offsets` is [n + 1] int64."""
 
     values: np.ndarray
     offsets: np.ndarray

@@ -48,12 +48,13 @@ def prepare(data: Data) -> tuple[Info, bool]:
     path = Path(data.path)
     mark = _fingerprint(data)
     if (path / schema.MANIFEST).exists():
-        try:
-            info = schema.read_info(path)
-        except InputError:
-            info = None
-        if info and info.fingerprint == mark:
+        info = schema.read_info(path)
+        if info.fingerprint == mark:
             return info, False
+        if not info.fingerprint:
+            raise InputError(
+                f"{path}: this dataset was not made by tools.prepare and is left alone; use another data.path"
+            )
     elif path.exists() and any(path.iterdir()):
         raise InputError(f"{path}: holds files but no {schema.MANIFEST}; expected a dataset directory or nothing there")
     log = sources.load(data)

@@ -18,7 +18,7 @@ import pyarrow.parquet as pq
 from recsys.data.batch import Batch, Batcher
 from recsys.data.encode import Block, Encoder
 from recsys.data.jagged import Jagged
-from recsys.data.schema import split_files
+from recsys.data.schema import is_list, is_text, split_files
 from recsys.errors import InputError
 
 _EVAL_ROWS = 65536
@@ -163,10 +163,13 @@ class Reader:
 
 def _strings(path: Path) -> list[str]:
     """Columns to read dictionary-encoded, so that only distinct strings are hashed."""
-    schema = pq.read_schema(path)
-    names = [field.name for field in schema if pa.types.is_string(field.type)]
-    nested = [f"{f.name}.list.element" for f in schema if pa.types.is_list(f.type) and pa.types.is_string(f.type.value_type)]
-    return names + nested
+    names = []
+    for field in pq.read_schema(path):
+        if is_text(field.type):
+            names.append(field.name)
+        elif is_list(field.type) and is_text(field.type.value_type):
+            names.append(f"{field.name}.list.element")
+    return names
 
 
 def _blocks(pieces: list[Piece], rows: int) -> list[list[Piece]]:

@@ -92,16 +92,14 @@ def assign(rows: Rows, split: Split) -> Assignment:
 
 def seeded_keys(count: int, seed: int, salt: int = 0) -> Keys:
     """`count` pseudo-random uint64 keys, a hash (splitmix64) of position, seed and salt."""
-    offset = np.uint64((seed * 0x9E3779B97F4A7C15 + salt * 0xD1B54A32D192ED03) % 2**64)
-    mixed: Keys = np.arange(1, count + 1, dtype=np.uint64) * np.uint64(0x9E3779B97F4A7C15) + _mix(offset)
-    return _mix(mixed)
+    offset = np.array([(seed * 0x9E3779B97F4A7C15 + salt * 0xD1B54A32D192ED03) % 2**64], np.uint64)
+    return _mix(np.arange(1, count + 1, dtype=np.uint64) * np.uint64(0x9E3779B97F4A7C15) + _mix(offset))
 
 
-def _mix(value):  # type: ignore[no-untyped-def]
-    with np.errstate(over="ignore"):
-        value = (value ^ (value >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-        value = (value ^ (value >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-        return value ^ (value >> np.uint64(31))
+def _mix(value: Keys) -> Keys:
+    value = (value ^ (value >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    value = (value ^ (value >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return value ^ (value >> np.uint64(31))
 
 
 def _exposure(rows: Rows, split: Split) -> Assignment:
@@ -202,7 +200,15 @@ _RULES: dict[str, Callable[[Rows, Split], Assignment]] = {
 }
 
 
-def _assignment(code, rank, remembered, group, scored, masked, pool) -> Assignment:  # type: ignore[no-untyped-def]
+def _assignment(
+    code: npt.NDArray[np.int8],
+    rank: npt.NDArray[np.int32] | None,
+    remembered: Mask,
+    group: npt.NDArray[np.str_],
+    scored: Mask,
+    masked: Mask,
+    pool: npt.NDArray[np.int_],
+) -> Assignment:
     rank = np.zeros(len(code), np.int32) if rank is None else rank
     return Assignment(
         split=code,

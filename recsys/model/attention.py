@@ -23,15 +23,21 @@ class TargetAttention(nn.Module):
         """`labels`: add a learned vector for liked (1) and not liked (0) to each key."""
         super().__init__()
         self.label = nn.Embedding(2, dim) if labels else None
-        self.unit = MLP(4 * dim, hidden)
+        width, *deeper = hidden
+        # The first layer over [q, k, q - k, q * k] in three blocks: the query's part is computed once a row instead of
+        # once a history item, and the difference folds into the other two. The same function at half the cost.
+        self.of_query = nn.Linear(dim, width)
+        self.of_key = nn.Linear(dim, width, bias=False)
+        self.of_product = nn.Linear(dim, width, bias=False)
+        self.deeper = MLP(width, deeper) if deeper else nn.Identity()
         self.score = nn.Linear(hidden[-1], 1)
 
     def forward(self, query_BD: Tensor, key_BLD: Tensor, label_BL: Tensor, mask_BL: Tensor) -> Tensor:
         """[B, D] float target, [B, L, D] float history, [B, L] int64 labels, [B, L] bool -> [B, D] float."""
         if self.label is not None:
             key_BLD = key_BLD + self.label(label_BL)
-        query_BLD = query_BD.unsqueeze(1).expand_as(key_BLD)
-        pair_BLE = torch.cat([query_BLD, key_BLD, query_BLD - key_BLD, query_BLD * key_BLD], dim=-1)
-        score_BL = self.score(self.unit(pair_BLE)).squeeze(-1)
+        query_B1D = query_BD.unsqueeze(1)
+        hidden_BLH = self.of_query(query_B1D) + self.of_key(key_BLD) + self.of_product(query_B1D * key_BLD)
+        score_BL = self.score(self.deeper(torch.relu(hidden_BLH))).squeeze(-1)
         weight_BL = score_BL.masked_fill(~mask_BL, torch.finfo(score_BL.dtype).min).softmax(dim=-1) * mask_BL
         return torch.einsum("bl,bld->bd", weight_BL, key_BLD)

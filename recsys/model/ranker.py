@@ -1,6 +1,6 @@
 """The host ranker: DLRM-style crossing of features, with target attention over the user's history.
 
-Legend: B batch, F vectors that are crossed, D embedding width, L history length.
+Legend: B batch, F vectors that are crossed, D embedding width, L history length, T history items of the batch.
 """
 
 import torch
@@ -19,6 +19,8 @@ from recsys.model.slots import IDSlot
 
 class Crossing(nn.Module):
     """[B, F, D] vectors -> [B, out] crossed features: all pairwise dots (DLRM) or a low-rank cross net (DCN-v2)."""
+
+    pairs: Tensor
 
     def __init__(self, kind: str, vectors: int, dim: int, layers: int, rank: int) -> None:
         super().__init__()
@@ -44,9 +46,7 @@ class DenseArch(nn.Module):
         self.dim, self.history, self.bf16 = config.dim, spec.history, bf16
         self.bottom = MLP(spec.dense, [*config.bottom, config.dim]) if spec.dense else None
         self.slot = IDSlot()
-        self.attention = (
-            TargetAttention(config.dim, config.attention, config.history_labels) if spec.history else None
-        )
+        self.attention = TargetAttention(config.dim, config.attention, config.history_labels) if spec.history else None
         vectors = len(spec.single) + len(spec.multi) + 1 + bool(spec.dense) + bool(spec.history)
         self.crossing = Crossing(config.cross, vectors, config.dim, config.cross_layers, config.cross_rank)
         self.top = MLP(self.crossing.out, config.top)
@@ -73,7 +73,7 @@ class DenseArch(nn.Module):
         Returns:
             [B] float32.
         """
-        # Here, in a leaf of the pipelines' tracing: a context around the whole model would only live while it is traced.
+        # In a leaf of the pipelines' tracing: a context around the whole model would live only while it is traced.
         with torch.autocast(target.device.type, torch.bfloat16, enabled=self.bf16):
             return self._logits(dense, pooled, target, history, history_lengths, history_label).float()
 
@@ -93,7 +93,8 @@ class DenseArch(nn.Module):
         if self.attention is not None:
             offsets = [torch.ops.fbgemm.asynchronous_complete_cumsum(history_lengths)]
             key_BLD = torch.ops.fbgemm.jagged_to_padded_dense(self.slot(history), offsets, [self.history])
-            label_BL1 = torch.ops.fbgemm.jagged_to_padded_dense(history_label.float().unsqueeze(1), offsets, [self.history])
+            label_T1 = history_label.float().unsqueeze(1)
+            label_BL1 = torch.ops.fbgemm.jagged_to_padded_dense(label_T1, offsets, [self.history])
             mask_BL = torch.arange(self.history, device=target.device) < history_lengths.unsqueeze(1)
             interest_BD = self.attention(target_BD, key_BLD, label_BL1.squeeze(-1).long(), mask_BL)
             vectors.append(interest_BD.unsqueeze(1))
@@ -107,9 +108,7 @@ class Ranker(nn.Module):
     The item table lies in an `EmbeddingCollection` shared by target and history; every other table is a bag.
     """
 
-    def __init__(
-        self, spec: InputSpec, config: Model, device: torch.device | None = None, bf16: bool = False
-    ) -> None:
+    def __init__(self, spec: InputSpec, config: Model, device: torch.device | None = None, bf16: bool = False) -> None:
         super().__init__()
 
         def init(weight: Tensor) -> None:
@@ -169,8 +168,8 @@ class RankerLoss(nn.Module):
     def forward(self, batch: Batch) -> tuple[Tensor, tuple[Tensor, ...]]:
         """Loss (scalar) and, detached, (loss, logits, label, weight, row_id), all but the first [B].
 
-        The sum of the weighted losses is divided by B, padding included, and not by the weight: averaged over ranks, the
-        gradient is then the same however the rows were dealt.
+        The sum of the weighted losses is divided by B, padding included, and not by the weight: averaged over ranks,
+        the gradient is then the same however the rows were dealt.
         """
         logits = self.ranker(batch)
         losses = nn.functional.binary_cross_entropy_with_logits(logits, batch.label, batch.weight, reduction="sum")

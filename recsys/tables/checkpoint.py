@@ -19,6 +19,7 @@ from torch import Tensor
 from torch.distributed.checkpoint.metadata import TensorStorageMetadata
 
 from recsys.errors import InputError
+from recsys.files import replacing
 from recsys.tables.sharding import Sharded
 
 _PARTIAL = ".partial"
@@ -51,7 +52,8 @@ def save(folder: Path, sharded: Sharded, progress: Progress, keep: int, best: bo
         shutil.rmtree(path, ignore_errors=True)
         partial.rename(path)
         if best:
-            _write(folder / "best", path.name)
+            with replacing(folder / "best") as name:
+                name.write_text(path.name)
         _prune(folder, keep)
     dist.barrier()
     return path
@@ -137,9 +139,3 @@ def _prune(folder: Path, keep: int) -> None:
     for path in steps[:-keep] if keep else steps:
         if path.name != named:
             shutil.rmtree(path)
-
-
-def _write(path: Path, text: str) -> None:
-    partial = path.with_suffix(_PARTIAL)
-    partial.write_text(text)
-    partial.replace(path)

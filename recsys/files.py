@@ -1,5 +1,6 @@
 """Writing so that a reader sees all of it or none: under a temporary sibling name, fsynced, then renamed."""
 
+import glob
 import os
 import shutil
 from collections.abc import Iterator
@@ -12,7 +13,7 @@ def replacing(path: Path) -> Iterator[Path]:
     """A temporary path beside `path` for a file or a directory; takes its name when the block ends without an error."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    remove(temporary)
+    _sweep(path)
     try:
         yield temporary
         sync(temporary)
@@ -27,6 +28,24 @@ def replacing(path: Path) -> Iterator[Path]:
         sync(path.parent)
     finally:
         remove(temporary)
+
+
+def _sweep(path: Path) -> None:
+    """Remove what killed processes left beside `path`; what a living one is writing stays."""
+    for left in path.parent.glob(f".{glob.escape(path.name)}.*"):
+        owner, _, kind = left.name.removeprefix(f".{path.name}.").partition(".")
+        if kind in ("tmp", "old") and owner.isdigit() and (int(owner) == os.getpid() or not _alive(int(owner))):
+            remove(left)
+
+
+def _alive(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
 
 
 def sync(path: Path) -> None:

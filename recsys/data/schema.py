@@ -13,6 +13,7 @@ from typing import Any
 
 import pyarrow.types as pat
 import yaml
+from pydantic import TypeAdapter, ValidationError
 
 from recsys.errors import InputError
 from recsys.files import replacing
@@ -100,9 +101,10 @@ def read_info(path: str | Path) -> Info:
     if unknown:
         raise InputError(f"{manifest}: unknown key {unknown[0]!r}")
     try:
-        return Info(**tree)
-    except TypeError as error:
-        raise InputError(f"{manifest}: {error}") from None
+        return TypeAdapter(Info).validate_python(tree)
+    except ValidationError as error:
+        problem = error.errors()[0]
+        raise InputError(f"{manifest}: {'.'.join(map(str, problem['loc']))}: {problem['msg']}") from None
 
 
 def write_info(info: Info, path: str | Path) -> None:

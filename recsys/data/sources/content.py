@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
 from recsys.data.log import Log
+from recsys.data.sources.tabular import read_columns
 from recsys.errors import InputError
 
 COLUMNS = {"title": "string", "overview": "string", "poster_jpeg": "binary"}
@@ -44,13 +44,8 @@ def join(log: Log, path: str) -> Log:
 
 
 def _read(path: str) -> pa.Table:
-    try:
-        table = pq.read_table(Path(path), columns=list(COLUMNS))
-    except (OSError, pa.ArrowInvalid) as error:
-        raise InputError(f"{path}: expected Parquet with columns {', '.join(COLUMNS)}: {error}") from None
+    table = read_columns(Path(path), COLUMNS)
     for name, kind in COLUMNS.items():
-        if name not in table.column_names:
-            raise InputError(f"{path}: no column {name!r}; expected {', '.join(COLUMNS)}")
         try:
             table = table.set_column(table.column_names.index(name), name, table[name].cast(kind))
         except (pa.ArrowInvalid, pa.ArrowNotImplementedError):

@@ -19,10 +19,10 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
 from recsys.config import Source
 from recsys.data.log import Log, Past, items_table
+from recsys.data.sources.tabular import read_columns
 from recsys.errors import InputError
 
 REACTIONS = ("is_like", "is_follow", "is_comment", "is_forward")
@@ -67,9 +67,10 @@ def load(source: Source) -> Log:
             "data.source.path: expected the folder of KuaiRand-Pure, such as data.source.path=/data/kuairand"
         )
     folder = Path(source.path)
-    seen = _read(folder, "impressions", IMPRESSIONS)
-    users, videos = _read(folder, "users", ("user_id",)), _read(folder, "videos", VIDEOS)
-    past = _read(folder, "history_before_0425", HISTORY)
+    seen = read_columns(folder / "impressions.parquet", IMPRESSIONS)
+    users = read_columns(folder / "users.parquet", ("user_id",), everything=True)
+    videos = read_columns(folder / "videos.parquet", VIDEOS)
+    past = read_columns(folder / "history_before_0425.parquet", HISTORY)
     duration = _numbers(seen["duration_ms"])
     played = _numbers(seen["play_time_ms"]) / np.maximum(duration, 1.0)
     value = np.clip(played, 0.0, LONGEST_PLAY) + sum(_numbers(seen[name]) for name in REACTIONS)
@@ -94,20 +95,6 @@ def load(source: Source) -> Log:
         past=_past(past, users["user_id"], videos["video_id"], f"{folder}/history_before_0425.parquet"),
         notes=("arrival of new videos is simulated: all of them were uploaded before the log begins",),
     )
-
-
-def _read(folder: Path, name: str, columns: tuple[str, ...]) -> pa.Table:
-    path = folder / f"{name}.parquet"
-    try:
-        table = pq.read_table(path, columns=None if name == "users" else list(columns))
-    except FileNotFoundError:
-        raise InputError(f"{path}: no such file; expected the folder of KuaiRand-Pure") from None
-    except (OSError, pa.ArrowInvalid) as error:
-        raise InputError(f"{path}: cannot be read: {error}") from None
-    for column in columns:
-        if column not in table.column_names:
-            raise InputError(f"{path}: no column {column!r}; it has {', '.join(table.column_names)}")
-    return table
 
 
 def _users(table: pa.Table) -> pa.Table:

@@ -1,6 +1,6 @@
 """Parquet and CSV files of the user's own, read batch by batch under thawrec's column names and a few plain types."""
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from glob import glob
 from pathlib import Path
@@ -67,6 +67,24 @@ def batches(files: Files, key: str, required: tuple[str, ...]) -> Iterator[Batch
                     raise _no_column(path, name, f"needed; map it in {key}.columns", table.column_names)
             yield Batch(path, first_row, table)
             first_row += table.num_rows
+
+
+def read_columns(path: Path, required: Collection[str], everything: bool = False) -> pa.Table:
+    """A whole Parquet file, its required columns or everything.
+
+    Raises:
+        InputError: the file is missing or damaged, or lacks a required column.
+    """
+    try:
+        with pq.ParquetFile(path) as file:
+            for name in required:
+                if name not in file.schema_arrow.names:
+                    raise _no_column(path, name, "needed", file.schema_arrow.names)
+            return file.read(columns=None if everything else list(required))
+    except FileNotFoundError:
+        raise InputError(f"{path}: no such file") from None
+    except (OSError, pa.ArrowInvalid) as error:
+        raise InputError(f"{path}: cannot be read as Parquet: {error}") from None
 
 
 def plain(column: pa.ChunkedArray) -> pa.ChunkedArray | None:

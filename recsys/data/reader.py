@@ -40,10 +40,17 @@ class Piece:
 
 
 def row_groups(files: list[Path]) -> list[Piece]:
-    """Every row group of a split, whole, from Parquet footers alone."""
+    """Every row group of a split, whole, from Parquet footers alone.
+
+    Raises:
+        InputError: a file is truncated or not Parquet.
+    """
     pieces, first_row = [], 0
     for path in files:
-        metadata = pq.read_metadata(path)
+        try:
+            metadata = pq.read_metadata(path)
+        except (pa.ArrowInvalid, OSError) as error:
+            raise InputError(f"{path}: truncated or not Parquet: {error}") from None
         for group in range(metadata.num_row_groups):
             rows = metadata.row_group(group).num_rows
             pieces.append(Piece(path, group, 0, rows, first_row))
@@ -78,7 +85,7 @@ class Reader:
         hide_ids: see `Batcher`.
 
     Raises:
-        InputError: a file cannot be read, named with its row group.
+        InputError: the split has no rows, or a file cannot be read, named with its row group.
     """
 
     def __init__(
@@ -97,6 +104,8 @@ class Reader:
         self.batcher = Batcher(encoder, batch_size, hide_ids)
         self.groups = row_groups(split_files(Path(encoder.config.data.path), split))
         self.rows = sum(piece.rows for piece in self.groups)
+        if not self.rows:
+            raise InputError(f"{encoder.config.data.path}: no rows in split {split!r}")
 
     @property
     def steps(self) -> int:

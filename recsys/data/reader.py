@@ -110,7 +110,8 @@ class Reader:
     @property
     def steps(self) -> int:
         """Batches an epoch, the same on every rank."""
-        return -(-(-(-self.rows // self.world_size)) // self.batcher.batch_size)
+        largest_share = -(-self.rows // self.world_size)
+        return -(-largest_share // self.batcher.batch_size)
 
     def epoch(self, epoch: int = 0, start_step: int = 0) -> Iterator[Batch]:
         """The batches of one epoch from `start_step` on; blocks before it are not read."""

@@ -1,5 +1,7 @@
 """The streaming reader against one that takes a row at a time, and its promises to the ranks."""
 
+import math
+import threading
 from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
@@ -67,7 +69,7 @@ def test_every_row_once_and_equal_batches(encoder: Encoder, world_size: int, bat
     seen: list[int] = []
     for rank in range(world_size):
         reader = Reader(encoder, "train", batch_size, rank, world_size, shuffle=shuffle, seed=1)
-        assert reader.steps == -(-(-(-203 // world_size)) // batch_size)
+        assert reader.steps == math.ceil(math.ceil(203 / world_size) / batch_size)
         batches = list(reader.epoch(2))
         assert len(batches) == reader.steps
         for batch in batches:
@@ -191,8 +193,6 @@ def test_a_split_that_is_not_there_is_named(encoder: Encoder) -> None:
 
 
 def test_leaving_early_ends_the_prefetch(encoder: Encoder) -> None:
-    import threading
-
     before = threading.active_count()
     batches = Reader(encoder, "train", 4, shuffle=20).epoch()
     next(batches)

@@ -40,9 +40,10 @@ class Place:
 
 @dataclass(frozen=True)
 class Held:
-    """What the rule keeps out: items that may not be in training rows, and those that may not be in a history."""
+    """The items that the rule holds out, the splits they may not be in, and those that may not be in a history."""
 
-    train: pa.Array
+    items: pa.Array
+    splits: tuple[str, ...]
     history: pa.Array
 
 
@@ -145,7 +146,8 @@ def _held(path: Path, info: Info) -> Held:
         table = opened.read(columns=["item_id"])
     ids = table["item_id"].combine_chunks()
     empty = ids.slice(0, 0)
-    return Held(ids, ids if info.split in ("exposure", "warm-up", "cold-items") else empty)
+    held = ("train",) if info.split == "cold-items" else ("train", "valid")
+    return Held(ids, held, ids if info.split in ("exposure", "warm-up", "cold-items") else empty)
 
 
 def _check_split(
@@ -223,11 +225,11 @@ def _check_rows(place: Place, table: pa.Table, info: Info) -> None:
 
 def _check_leaks(place: Place, table: pa.Table, split: str, held: Held) -> None:
     """No held-out item in training rows, and none in any history where the rule masks them."""
-    if split == "train":
-        inside = pc.is_in(table["item_id"], value_set=held.train)
+    if split in held.splits:
+        inside = pc.is_in(table["item_id"], value_set=held.items)
         if pc.any(inside).as_py():
             name = table["item_id"].filter(inside)[0]
-            raise place.error("item_id", f"leak: {name} is held out ({schema.HELD_OUT}) and yet in train", inside)
+            raise place.error("item_id", f"leak: {name} is held out ({schema.HELD_OUT}) and yet in {split}", inside)
     if len(held.history):
         for chunk in pc.list_flatten(table["history"]).chunks:
             names = chunk.dictionary if pat.is_dictionary(chunk.type) else chunk

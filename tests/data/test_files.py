@@ -172,3 +172,18 @@ def test_ids_of_different_types_become_strings(tmp_path: Path) -> None:
     columns = {"user_id": [1, 2], "item_id": [1, 2], "timestamp": [1, 2], "value": [0.5, 1.0]}
     log = files.load(parquet_source(tmp_path, columns, users={"user_id": ["2", "1"], "age": ["x", "y"]}))
     assert log.users["user_id"].to_pylist() == ["2", "1"] and log.user.tolist() == [1, 0]
+
+
+def test_the_example_config_reads_what_it_describes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    example = settings.load(Path(__file__).parents[2] / "configs" / "own-logs.yaml")
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "logs" / "impressions").mkdir(parents=True)
+    rows = {"uid": ["u1", "u2"], "video": [7, 8], "shown_at": [1, 2], "clicked": [0, 1], "page": ["a", "b"]}
+    pq.write_table(pa.table(rows), "logs/impressions/0.parquet")
+    pq.write_table(pa.table({"uid": ["u2", "u1"], "country": ["NL", "DE"]}), "logs/users.parquet")
+    Path("logs/videos.csv").write_text("video,name,tags\n8,Eight,x|y\n7,Seven,\n")
+    log = sources.load(example.data)
+    assert log.users.to_pylist() == [{"user_id": "u2", "country": "NL"}, {"user_id": "u1", "country": "DE"}]
+    assert log.items["title"].to_pylist() == ["Eight", "Seven"]
+    assert log.items["categories"].to_pylist() == [["x", "y"], []]
+    assert log.user.tolist() == [1, 0] and log.item.tolist() == [1, 0]

@@ -68,7 +68,9 @@ def load(source: Source) -> Log:
 
 def stamps(path: str | None) -> list[str]:
     """Name, size and modification time of the file, or of every file below the folder."""
-    if not path or not Path(path).exists():
+    if not path:
+        raise InputError("data.source.path: expected the folder of the raw data, such as data.source.path=/data/raw")
+    if not Path(path).exists():
         raise InputError(f"data.source: {path}: no such file or folder")
     root = Path(path)
     return _stamps(sorted(file for file in root.rglob("*") if file.is_file()) if root.is_dir() else [root])

@@ -35,11 +35,16 @@ class Scaler:
 
 @dataclass(frozen=True)
 class Moments:
-    """Sums that add up over row groups, so that a scaler can be fitted in a stream."""
+    """Moments that add up over row groups, so that a scaler can be fitted in a stream.
+
+    Deviations are kept about each part's own mean: plain sums of squares lose the spread of large numbers, such as
+    seconds since 1970.
+    """
 
     count: float = 0.0
-    total: float = 0.0
-    square: float = 0.0
+    mean: float = 0.0
+    deviation: float = 0.0
+    """Sum of squared distances from the mean."""
 
     @classmethod
     def of(cls, values: np.ndarray, counts: np.ndarray, log: bool) -> "Moments":
@@ -47,16 +52,20 @@ class Moments:
         x = _squash(values, log)
         seen = ~np.isnan(x)
         x, n = x[seen], counts[seen]
-        return cls(float(n.sum()), float((n * x).sum()), float((n * x * x).sum()))
+        count = float(n.sum())
+        mean = float((n * x).sum()) / max(count, 1.0)
+        return cls(count, mean, float((n * (x - mean) ** 2).sum()))
 
     def __add__(self, other: "Moments") -> "Moments":
-        return Moments(self.count + other.count, self.total + other.total, self.square + other.square)
+        count = self.count + other.count
+        apart, share = other.mean - self.mean, other.count / max(count, 1.0)
+        between = apart * apart * self.count * share
+        return Moments(count, self.mean + apart * share, self.deviation + other.deviation + between)
 
     def scaler(self, log: bool) -> Scaler:
         """The scaler; a constant column keeps std 1."""
-        mean = self.total / max(self.count, 1.0)
-        variance = max(self.square / max(self.count, 1.0) - mean * mean, 0.0)
-        return Scaler(mean, variance**0.5 if variance > 1e-12 else 1.0, log)
+        std = float((self.deviation / max(self.count, 1.0)) ** 0.5)
+        return Scaler(self.mean, std if std > 1e-12 * abs(self.mean) else 1.0, log)
 
 
 def _squash(values: np.ndarray, log: bool) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""DeepFM in plain PyTorch on the ranker's own batches: first order, factorisation machine and MLP over one set of vectors.
+"""DeepFM in plain PyTorch on the ranker's own batches: first order, factorisation machine and MLP over shared vectors.
 
 The history is two fields, the liked and the other items, each mean-pooled through the item table; how many there are of
 each stands beside the dense features, since a mean forgets it. Notation: B batch, F fields, D width.
@@ -22,26 +22,27 @@ from recsys.rivals.rows import Scored
 MOST_EPOCHS, EVALS, PATIENCE = 15, 2, 4
 """Epochs at most, validations an epoch, and validations without a better AUC before it stops."""
 
+PAST = ("history_liked", "history_other")
+
 
 class DeepFM(nn.Module):
-    """Batches in, [B] logits out. A table row is a vector of width D and, last, its first-order weight."""
+    """Batches in, [B] logits out. Every field has a table of vectors of width D and one of first-order weights."""
 
-    def __init__(self, encoder: Encoder, dim: int, hidden: list[int], dropout: float) -> None:
+    def __init__(self, encoder: Encoder, dim: int, hidden: list[int], dropout: float, shared: bool) -> None:
+        """`shared`: the two history fields read their vectors from the item table, not from tables of their own."""
         super().__init__()
         spec = encoder.spec
         self.item, self.labelled = spec.item.name, encoder.config.model.history_labels
+        self.shared, self.past = shared, PAST if spec.history else ()
         self.keys = [table.name for table in [*spec.single, *spec.multi]]
-        self.tables = nn.ModuleDict(
-            {
-                f"table_{table.name}": nn.EmbeddingBag(table.capacity, dim + 1, mode="mean", include_last_offset=True)
-                for table in [*spec.single, *spec.multi, spec.item]
-            }
-        )
-        for table in self.tables.values():
-            nn.init.normal_(table.weight, std=0.01)
+        sizes = {table.name: table.capacity for table in [*spec.single, *spec.multi, spec.item]}
+        self.vectors, self.weights = nn.ModuleDict(), nn.ModuleDict()
+        for name, size in [*sizes.items(), *((side, spec.item.capacity) for side in self.past)]:
+            self.weights[f"of_{name}"] = _table(size, 1)
+            if name in sizes or not shared:
+                self.vectors[f"of_{name}"] = _table(size, dim)
         self.dense = nn.Linear(spec.dense + 2, dim + 1)
-        fields = len(self.keys) + 1 + 2 * bool(spec.history) + 1
-        self.history = bool(spec.history)
+        fields = len(sizes) + len(self.past) + 1
         layers: list[nn.Module] = []
         for width_in, width_out in zip([fields * dim, *hidden], hidden, strict=False):
             layers += [nn.Linear(width_in, width_out), nn.ReLU(), nn.Dropout(dropout)]
@@ -49,29 +50,35 @@ class DeepFM(nn.Module):
 
     def forward(self, batch: Batch) -> Tensor:
         """[B] float32 logits; those of padding rows mean nothing."""
-        fields = [
-            self._bag(key, batch.sparse[key].values(), batch.sparse[key].lengths()) for key in self.keys
-        ]
+        bags = [(key, batch.sparse[key].values(), batch.sparse[key].lengths()) for key in self.keys]
         target = batch.items[self.item]
-        fields.append(self._bag(self.item, target.values(), target.lengths()))
-        counts = torch.zeros(2, len(batch.label), device=batch.label.device)
-        if self.history:
-            past = batch.items[HISTORY]
-            row = torch.repeat_interleave(past.lengths())
+        bags.append((self.item, target.values(), target.lengths()))
+        counts = torch.zeros(len(batch.label), 2, device=batch.label.device)
+        if self.past:
+            history = batch.items[HISTORY]
+            row = torch.repeat_interleave(history.lengths())
             liked = batch.history_label == 1 if self.labelled else torch.ones_like(row, dtype=torch.bool)
             for side, chosen in enumerate((liked, ~liked)):
                 lengths = torch.bincount(row[chosen], minlength=len(batch.label))
-                fields.append(self._bag(self.item, past.values()[chosen], lengths))
-                counts[side] = torch.log1p(lengths.float())
-        fields.append(self.dense(torch.cat([batch.dense, counts.T], dim=1)))
-        x_BFD1 = torch.stack(fields, dim=1)
-        x_BFD = x_BFD1[..., :-1]
+                bags.append((self.past[side], history.values()[chosen], lengths))
+                counts[:, side] = torch.log1p(lengths.float())
+        dense = self.dense(torch.cat([batch.dense, counts], dim=1))
+        first_B, vectors = dense[:, -1], [dense[:, :-1]]
+        for name, rows, lengths in bags:
+            offsets = nn.functional.pad(lengths.cumsum(0), (1, 0)).long()
+            first_B = first_B + self.weights[f"of_{name}"](rows, offsets).squeeze(1)
+            vectors.append(
+                self.vectors[f"of_{self.item if self.shared and name in self.past else name}"](rows, offsets)
+            )
+        x_BFD = torch.stack(vectors, dim=1)
         pairs_B = 0.5 * (x_BFD.sum(1).square() - x_BFD.square().sum(1)).sum(1)
-        return x_BFD1[..., -1].sum(1) + pairs_B + self.deep(x_BFD.flatten(1)).squeeze(1)
+        return first_B + pairs_B + self.deep(x_BFD.flatten(1)).squeeze(1)
 
-    def _bag(self, name: str, rows: Tensor, lengths: Tensor) -> Tensor:
-        offsets = nn.functional.pad(lengths.cumsum(0), (1, 0)).long()
-        return self.tables[f"table_{name}"](rows, offsets)
+
+def _table(rows: int, width: int) -> nn.EmbeddingBag:
+    table = nn.EmbeddingBag(rows, width, mode="mean", include_last_offset=True)
+    nn.init.normal_(table.weight, std=0.01)
+    return table
 
 
 @dataclass(frozen=True)
@@ -91,12 +98,12 @@ class Trained:
 def train(encoder: Encoder, params: dict[str, Any], seed: int) -> Trained:
     """Train until validation AUC stops rising; the best weights are kept.
 
-    params: dim, hidden, dropout, optimizer ("adam" or "adagrad"), lr, table_decay (L2 on the tables), hide_ids,
+    params: dim, hidden, dropout, shared, optimizer ("adam" or "adagrad"), lr, table_decay (L2 on the tables), hide_ids,
     batch_size.
     """
     torch.manual_seed(seed)
-    model = DeepFM(encoder, params["dim"], params["hidden"], params["dropout"])
-    tables = list(model.tables.parameters())
+    model = DeepFM(encoder, params["dim"], params["hidden"], params["dropout"], params["shared"])
+    tables = [*model.vectors.parameters(), *model.weights.parameters()]
     rest = [*model.dense.parameters(), *model.deep.parameters()]
     kind = {"adam": torch.optim.Adam, "adagrad": torch.optim.Adagrad}[params["optimizer"]]
     optimizer = kind([{"params": tables, "weight_decay": params["table_decay"]}, {"params": rest}], lr=params["lr"])

@@ -112,7 +112,8 @@ def segment_sum(values: Doubles, offsets: Ints) -> Doubles:
 
 
 def _shrunk(total: Doubles, count: NDArray[np.number], prior: Doubles | float) -> Doubles:
-    return (total + _STRENGTH * prior) / (count + _STRENGTH)
+    shrunk: Doubles = (total + _STRENGTH * prior) / (count + _STRENGTH)
+    return shrunk
 
 
 def _pack(values: Jagged) -> NDArray[np.uint64]:

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import sparse
+from scipy import sparse  # type: ignore[import-untyped]
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import roc_auc_score
@@ -100,7 +100,7 @@ def _chosen(table: Table, liked: bool) -> Jagged:
 
 
 def _hot(values: Jagged, size: int, weight: float, power: float = 0.0) -> sparse.csr_matrix:
-    """[n, size] with weight / (number of values)^power at each value; 0, the unknown value, has no column of its own."""
+    """[n, size] with weight / (number of values)^power at each value; the unknown value 0 has no column of its own."""
     lengths = values.lengths
     each = np.repeat(weight / np.maximum(lengths, 1) ** power, lengths).astype(np.float32)
     each[values.values == 0] = 0.0

@@ -6,7 +6,7 @@ The last term is the same for all rows: it changes no AUC and makes the score a 
 smoothed as (positives + strength * global mean) / (n + strength), so an unknown user or item has the global mean.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,6 +14,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
+from sklearn.metrics import roc_auc_score
 
 from recsys.data.ids import IdMap
 from recsys.data.schema import split_files
@@ -49,7 +50,7 @@ class Means:
         item = self.items.mean(table["item_id"], self.rate, item_strength)
         edge = 1e-6  # only a strength of 0 lets a mean reach 0 or 1
         return sigmoid(
-            logit(np.clip(user, edge, 1 - edge)) + logit(np.clip(item, edge, 1 - edge)) - logit(np.float64(self.rate))
+            logit(np.clip(user, edge, 1 - edge)) + logit(np.clip(item, edge, 1 - edge)) - logit(np.array(self.rate))
         )
 
 
@@ -81,6 +82,18 @@ def scores(means: Means, dataset: Path, split: str, user_strength: float, item_s
     for table in _tables(dataset, split, ["user_id", "item_id"]):
         yield np.arange(first, first + table.num_rows), means.score(table, user_strength, item_strength)
         first += table.num_rows
+
+
+def labels(dataset: Path, split: str) -> Doubles:
+    """[N] labels of a split, in row id order."""
+    return np.concatenate([table["label"].to_numpy() for table in _tables(dataset, split, ["label"])]).astype(
+        np.float64
+    )
+
+
+def auc(label: Doubles, scored: Iterable[Scored]) -> float:
+    """AUC of scores in row id order."""
+    return float(roc_auc_score(label, np.concatenate([probability for _, probability in scored])))
 
 
 def _tables(dataset: Path, split: str, columns: list[str]) -> Iterator[pa.Table]:

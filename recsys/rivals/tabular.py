@@ -1,11 +1,11 @@
-"""The ranker's features as a matrix, for linear models and trees: the same information, summarised as such models need it.
+"""The ranker's features as a matrix for linear models and trees: the same information, in the form such models need.
 
     tabular = Tabular.fit(encoder)          # one streamed pass over split=train
     table = tabular.table("valid")          # or tabular.parts("test"), one row group at a time
 
-Every id and category comes as its code and as its out-of-fold mean label and count (`recsys.rivals.stats`); multi-valued
-features as indicators and as the mean over their values, for all users and for the row's own user; the history as
-`recsys.rivals.history` summarises it. Labels are read from split=train only, and a row's own never reach its features.
+Every id and category comes as its code and as its out-of-fold mean label and count (`recsys.rivals.stats`);
+multi-valued features as indicators and as the mean over their values, for all users and for the row's own user; the
+history as `recsys.rivals.history` summarises it. Labels are read from split=train only, a row's own never for itself.
 """
 
 from collections.abc import Iterator

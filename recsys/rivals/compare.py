@@ -1,0 +1,85 @@
+"""The comparison: search, train the best on every draw, score the test rows, and difference the base and each rival.
+
+    <run>/rivals/trials.jsonl                       the search, as it goes
+    <run>/rivals/seed-<k>/scores/<system>-<key>.parquet
+    <run>/rivals/seed-<k>/results-<key>.json         one draw, as recsys.evaluate gives it
+    <run>/rivals/results.json, table.md              all draws
+
+Every step leaves a file and is passed over when its file is there.
+"""
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+from recsys.config import Config
+from recsys.evaluate.pointwise import evaluate
+from recsys.files import replacing
+from recsys.rivals import base, summary
+from recsys.rivals.bench import TRAIN, Bench, draw
+from recsys.rivals.grids import BASE, DEFAULTS, Params
+from recsys.rivals.rows import write_scores
+from recsys.rivals.search import Journal, Trial, key_of, search
+
+SYSTEMS = tuple(DEFAULTS)
+
+
+def compare(
+    config: Config, budget: int, seeds: list[int], ranks: int = 2, systems: tuple[str, ...] = SYSTEMS
+) -> dict[str, Any]:
+    """Search on the first draw, then train, score and judge every draw; returns what `results.json` holds.
+
+    budget: configurations tried for each system. seeds: draws of the held-out items, and of the weights.
+    ranks: processes that the base trains on.
+
+    Raises:
+        InputError: a dataset or a config that is not as it should be.
+        RuntimeError: the base's training or scoring failed.
+    """
+    folder = Path(config.run) / "rivals"
+    journal = Journal(folder / "trials.jsonl")
+    draws = {seed: Bench(draw(config, seed, folder)) for seed in seeds}
+    first = next(iter(draws.values()))
+    trials = {}
+    for name in systems:
+
+        def train(params: Params, name: str = name) -> float:
+            return float(_train(name, first, params, ranks).valid_auc)
+
+        trials[name] = search(name, first.config, budget, journal, train)
+    found = {seed: _judge(bench, trials, ranks) for seed, bench in draws.items()}
+    results = summary.combine(found, trials, budget)
+    with replacing(folder / "results.json") as path:
+        path.write_text(json.dumps(results, indent=1, allow_nan=False) + "\n")
+    with replacing(folder / "table.md") as path:
+        path.write_text(summary.markdown(results))
+    return results
+
+
+def _train(system: str, bench: Bench, params: Params, ranks: int) -> Any:
+    """The system trained with `params`; the base's run has a folder of its own, and stays."""
+    if system == BASE:
+        folder = Path(bench.config.run) / f"base-{key_of(BASE, params, bench.config)}"
+        return base.train(bench.config, params, folder, ranks)
+    return TRAIN[system](bench, params, bench.config.train.seed)
+
+
+def _judge(bench: Bench, trials: dict[str, list[Trial]], ranks: int) -> dict[str, Any]:
+    """Scores of every system's best configuration on one draw's test rows, judged against the base."""
+    best = {name: found[0].params for name, found in trials.items()}
+    run = Path(bench.config.run)
+    keys = {name: key_of(name, params, bench.config) for name, params in best.items()}
+    paths = {name: run / "scores" / f"{name}-{key}.parquet" for name, key in keys.items()}
+    for name, path in paths.items():
+        if not path.exists():
+            print(f"{run.name}: {name} with its best configuration: {best[name] or 'as given'}")
+            write_scores(path, _train(name, bench, best[name], ranks).scores("test"))
+    about = json.dumps([keys, str(bench.config.evaluate)], sort_keys=True)
+    out = run / f"results-{hashlib.sha256(about.encode()).hexdigest()[:12]}.json"
+    if not out.exists():
+        found = evaluate(bench.config, {name: Path(path) for name, path in paths.items()}, "test", BASE)
+        with replacing(out) as temporary:
+            temporary.write_text(json.dumps(found) + "\n")
+    loaded: dict[str, Any] = json.loads(out.read_text())
+    return loaded

@@ -1,0 +1,128 @@
+"""Several draws as one result, and the table that the README shows."""
+
+from dataclasses import asdict
+from typing import Any
+
+import numpy as np
+
+from recsys.rivals.grids import BASE
+from recsys.rivals.search import Trial
+
+COUNTS = ("rows", "users")
+SHOWN = (("warm", "auc"), ("warm", "gauc"), ("n=0", "auc"))
+"""Columns of the table: (segment, metric)."""
+TITLES = {
+    BASE: "base",
+    "means": "user and item means",
+    "linear": "logistic regression",
+    "deepfm": "DeepFM",
+    "trees": "boosted trees (LightGBM)",
+}
+
+Entry = dict[str, Any]
+
+
+def combine(found: dict[int, dict[str, Any]], trials: dict[str, list[Trial]], budget: int) -> dict[str, Any]:
+    """results.json of all draws: `systems` and `differences` ("base - rival") are means over the draws.
+
+    Draws share users and most rows, so their errors are not independent: an interval's ends are the means of the draws'
+    own ends, which is right for wholly dependent draws and too wide for any others.
+
+    found: by seed, what `recsys.evaluate.pointwise.evaluate` gave with the base as the baseline.
+    """
+    draws = list(found.values())
+    systems = {
+        name: {segment: _mean([one["systems"][name][segment] for one in draws]) for segment in by_segment}
+        for name, by_segment in draws[0]["systems"].items()
+    }
+    differences = {
+        f"{BASE} - {name}": {
+            segment: _negated(_mean([one["differences"][f"{name} - {BASE}"][segment] for one in draws]))
+            for segment in by_segment
+        }
+        for name, by_segment in draws[0]["systems"].items()
+        if f"{name} - {BASE}" in draws[0]["differences"]
+    }
+    return {
+        "dataset": draws[0]["dataset"],
+        "split": draws[0]["split"],
+        "seeds": list(found),
+        "systems": systems,
+        "differences": differences,
+        "search": {name: _searched(tried, budget) for name, tried in trials.items()},
+        "draws": {
+            str(seed): {"systems": one["systems"], "differences": one["differences"]} for seed, one in found.items()
+        },
+        "seconds": {
+            f"search {name}": round(sum(trial.seconds for trial in tried), 1) for name, tried in trials.items()
+        },
+    }
+
+
+def markdown(results: dict[str, Any]) -> str:
+    """The table, what it is of, and the configuration of each system."""
+    draws, warm = len(results["seeds"]), next(iter(results["systems"].values()))["warm"]
+    search = results["search"]
+    head = ["system", "trials", "valid AUC"]
+    for segment, metric in SHOWN:
+        head += [f"{segment} {metric.upper()}", "base − it"]
+    lines = ["| " + " | ".join(head) + " |", "|" + "---|" * len(head)]
+    for name, by_segment in results["systems"].items():
+        cells = [TITLES.get(name, name), f"{len(search[name]['trials'])} ({search[name]['seconds']:.0f} s)"]
+        cells.append(f"{search[name]['valid_auc']:.4f}")
+        for segment, metric in SHOWN:
+            cells.append(_plain(by_segment.get(segment, {}), metric))
+            cells.append(_signed(results["differences"].get(f"{BASE} - {name}", {}).get(segment, {}), metric))
+        lines.append("| " + " | ".join(cells) + " |")
+    chosen = [f"- {TITLES.get(name, name)}: {_settings(search[name]['best'])}" for name in results["systems"]]
+    about = (
+        f"{results['dataset']}, {results['split']}; {_count(draws, 'draw')} of the held-out items (seeds "
+        f"{', '.join(map(str, results['seeds']))}); {warm['rows']:,} warm rows and {warm['users']:,} users with both "
+        "classes a draw; two-way bootstrap 95 % intervals, ends averaged over the draws. Hyper-parameters were chosen "
+        "on validation AUC of the first draw and reused on the others. Chosen:"
+    )
+    return "\n".join([*lines, "", about, "", *chosen]) + "\n"
+
+
+def _searched(tried: list[Trial], budget: int) -> dict[str, Any]:
+    return {
+        "budget": budget,
+        "best": tried[0].params,
+        "valid_auc": tried[0].valid_auc,
+        "seconds": round(sum(trial.seconds for trial in tried), 1),
+        "trials": [asdict(trial) for trial in tried],
+    }
+
+
+def _mean(entries: list[Entry]) -> Entry:
+    """Means of [value, low, high] over the draws; a metric that a draw has too few rows for is left out."""
+    shared = [name for name in entries[0] if all(name in entry for entry in entries)]
+    found: Entry = {}
+    for name in shared:
+        mean = np.mean([entry[name] for entry in entries], axis=0)
+        found[name] = round(float(mean)) if name in COUNTS else mean.tolist()
+    return found
+
+
+def _negated(entry: Entry) -> Entry:
+    """`rival - base` as `base - rival`."""
+    return {name: value if name in COUNTS else [-value[0], -value[2], -value[1]] for name, value in entry.items()}
+
+
+def _plain(entry: Entry, metric: str) -> str:
+    return f"{entry[metric][0]:.4f}" if metric in entry else "too few"
+
+
+def _signed(entry: Entry, metric: str) -> str:
+    if metric not in entry:
+        return ""
+    value, low, high = entry[metric]
+    return f"{value:+.4f} [{low:+.4f}, {high:+.4f}]"
+
+
+def _settings(params: dict[str, Any]) -> str:
+    return ", ".join(f"{name} {value}" for name, value in params.items()) or "the config as it stands"
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}" + ("" if number == 1 else "s")

@@ -57,7 +57,7 @@ def test_an_auto_sized_table_has_spare_rows() -> None:
 
 def test_a_capacity_that_is_too_small_says_what_is_needed() -> None:
     assert made([1, 2, 3], capacity=4).free == 0
-    with pytest.raises(InputError, match="item_id: capacity 3 is too small: 3 ids .* at least 4"):
+    with pytest.raises(InputError, match=r"item_id: capacity 3 is too small: 3 ids .* at least 4"):
         made([1, 2, 3], capacity=3)
 
 

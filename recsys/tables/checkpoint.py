@@ -92,6 +92,11 @@ def load(path: Path, sharded: Sharded, optimizer: bool = True) -> Progress:
     sharded.model.load_state_dict(state["model"])
     if optimizer:
         sharded.optimizer.load_state_dict(state["optimizer"])
+    return progress_of(path)
+
+
+def progress_of(path: Path) -> Progress:
+    """Where the run stood when the checkpoint was saved."""
     return Progress(**json.loads((path / "progress.json").read_text()))
 
 

@@ -1,0 +1,70 @@
+"""The ranker's training in plain PyTorch on one process: ordinary tables, row-wise Adagrad by hand, Adam.
+
+It takes whole batches, those of all ranks together, and no code of ours but the dense part.
+"""
+
+import copy
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor, nn
+
+from recsys.config import Train
+from recsys.data.batch import Batch
+from recsys.model.ranker import DenseArch
+
+EPS = 1e-8
+
+
+@dataclass
+class Plain:
+    """Tables by name, [N, D] each, with their row-wise Adagrad sums [N]."""
+
+    dense: DenseArch
+    tables: dict[str, Tensor]
+    config: Train
+    sums: dict[str, Tensor] = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.dense = copy.deepcopy(self.dense)
+        self.tables = {name: nn.Parameter(table.clone()) for name, table in self.tables.items()}
+        self.sums = {name: torch.zeros(len(table)) for name, table in self.tables.items()}
+        self.adam = torch.optim.Adam(self.dense.parameters(), lr=self.config.lr, weight_decay=self.config.weight_decay)
+
+    def logits(self, batch: Batch) -> Tensor:
+        """[B]."""
+        bags = []
+        for key in batch.sparse.keys():  # noqa: SIM118 - not a dict
+            jagged = batch.sparse[key]
+            parts = torch.split(self.tables[key][jagged.values()], jagged.lengths().tolist())
+            bags.append(torch.stack([part.mean(0) if len(part) else part.sum(0) for part in parts]))
+        items = self.tables["item_id"]
+        target, history = batch.items["item_id"], batch.items["history"]
+        return self.dense(
+            batch.dense,
+            torch.cat(bags, 1),
+            items[target.values()],
+            items[history.values()],
+            history.lengths(),
+            batch.history_label,
+        )
+
+    def step(self, batches: Iterable[Batch]) -> None:
+        """One step on the union of the ranks' batches."""
+        total, rows = torch.zeros(()), 0
+        for batch in batches:
+            losses = nn.functional.binary_cross_entropy_with_logits(self.logits(batch), batch.label, reduction="none")
+            total = total + (losses * batch.weight).sum()
+            rows += len(batch.label)
+        self.adam.zero_grad()
+        for table in self.tables.values():
+            table.grad = None
+        (total / rows).backward()
+        self.adam.step()
+        with torch.no_grad():
+            for name, table in self.tables.items():
+                gradient = table.grad
+                assert gradient is not None
+                self.sums[name] += gradient.square().mean(1)
+                table -= self.config.table_lr * gradient / (self.sums[name].sqrt() + EPS).unsqueeze(1)

@@ -15,6 +15,7 @@ from recsys import settings
 from recsys.config import Config
 from recsys.rivals.grids import Params
 from recsys.rivals.rows import Scored
+from recsys.tables import checkpoint
 
 
 @dataclass(frozen=True)
@@ -47,9 +48,8 @@ def train(config: Config, params: Params, folder: Path, ranks: int) -> Base:
     settings.dump(replace(config, run=str(folder)), given)
     settings.dump(settings.load(given, [f"{key}={json.dumps(value)}" for key, value in params.items()]), given)
     _launch("train", [str(given)], folder, ranks)
-    checkpoints = folder / "checkpoints"
-    best = checkpoints / (checkpoints / "best").read_text().strip() / "progress.json"
-    return Base(given, folder, ranks, float(json.loads(best.read_text())["best_auc"]))
+    best = checkpoint.best(folder / "checkpoints")
+    return Base(given, folder, ranks, checkpoint.progress_of(best).best_auc)
 
 
 def _launch(tool: str, arguments: list[str], folder: Path, ranks: int) -> None:

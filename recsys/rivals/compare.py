@@ -22,11 +22,12 @@ from recsys.rivals.grids import BASE, DEFAULTS, Params
 from recsys.rivals.rows import write_scores
 from recsys.rivals.search import Journal, Trial, key_of, search
 
-SYSTEMS = tuple(DEFAULTS)
+RIVALS = tuple(name for name in DEFAULTS if name != BASE)
+"""Everything that the base can be compared to."""
 
 
 def compare(
-    config: Config, budget: int, seeds: list[int], ranks: int = 2, systems: tuple[str, ...] = SYSTEMS
+    config: Config, budget: int, seeds: list[int], ranks: int = 2, rivals: tuple[str, ...] = RIVALS
 ) -> dict[str, Any]:
     """Search on the first draw, then train, score and judge every draw; returns what `results.json` holds.
 
@@ -42,7 +43,7 @@ def compare(
     draws = {seed: Bench(draw(config, seed, folder)) for seed in seeds}
     first = next(iter(draws.values()))
     trials = {}
-    for name in systems:
+    for name in (BASE, *rivals):
 
         def train(params: Params, name: str = name) -> float:
             return float(_train(name, first, params, ranks).valid_auc)

@@ -111,9 +111,8 @@ def segment_sum(values: Doubles, offsets: Ints) -> Doubles:
     return ends[offsets[1:]] - ends[offsets[:-1]]
 
 
-def _shrunk(total: Doubles, count: NDArray[np.number], prior: Doubles | float) -> Doubles:
-    shrunk: Doubles = (total + _STRENGTH * prior) / (count + _STRENGTH)
-    return shrunk
+def _shrunk(total: Doubles, count: Doubles | Ints, prior: Doubles | float) -> Doubles:
+    return (total + _STRENGTH * prior) / (count.astype(np.float64) + _STRENGTH)
 
 
 def _pack(values: Jagged) -> NDArray[np.uint64]:

@@ -46,7 +46,7 @@ def config(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Config, lis
 def test_two_draws(config: tuple[Config, list[str]]) -> None:
     settings, trained = config
     systems = ("base", "means")
-    found = compare.compare(settings, 2, [0, 1], 1, systems)
+    found = compare.compare(settings, 2, [0, 1], 1, ("means",))
     # Two trials of each on the first draw, then the best of each on each draw.
     assert (trained.count("base"), trained.count("means")) == (4, 4)
     assert found["seeds"] == [0, 1]
@@ -61,7 +61,7 @@ def test_two_draws(config: tuple[Config, list[str]]) -> None:
     assert json.loads((folder / "results.json").read_text()) == found
     assert "| user and item means | 2 (" in (folder / "table.md").read_text()
     trained.clear()
-    assert compare.compare(settings, 2, [0, 1], 1, systems) == found
+    assert compare.compare(settings, 2, [0, 1], 1, ("means",)) == found
     assert not trained
 
 

@@ -10,12 +10,12 @@ from sklearn.metrics import roc_auc_score
 from recsys.evaluate.scores import read_rows, read_scores
 from recsys.rivals import base, deepfm, trees
 from recsys.rivals.bench import TRAIN, Bench
-from recsys.rivals.grids import DEFAULTS
+from recsys.rivals.grids import DEFAULTS, Params
 from recsys.rivals.rows import write_scores
 from tests import tiny
 from tests.rivals import planted
 
-SMALL = {"trees": {"min_data_in_leaf": 10}, "deepfm": {"batch_size": 64, "lr": 0.01}}
+SMALL: dict[str, Params] = {"trees": {"min_data_in_leaf": 10}, "deepfm": {"batch_size": 64, "lr": 0.01}}
 
 
 @pytest.fixture(scope="module")

@@ -29,7 +29,8 @@ def test_configurations(system: str) -> None:
 
 def test_resumes_without_training_twice(tmp_path: Path) -> None:
     config = tiny.config(tiny.write(tmp_path / "data"), tmp_path / "run")
-    path, trained = tmp_path / "trials.jsonl", []
+    path = tmp_path / "trials.jsonl"
+    trained: list[Params] = []
 
     def train(params: Params) -> float:
         if len(trained) == 3:

@@ -74,7 +74,7 @@ def _judge(bench: Bench, trials: dict[str, list[Trial]], ranks: int) -> dict[str
     paths = {name: run / "scores" / f"{name}-{key}.parquet" for name, key in keys.items()}
     for name, path in paths.items():
         if not path.exists():
-            print(f"{run.name}: {name} with its best configuration: {best[name] or 'as given'}")
+            print(f"{run.name}: {name} with its best configuration: {best[name] or 'as given'}", flush=True)
             write_scores(path, _train(name, bench, best[name], ranks).scores("test"))
     about = json.dumps([keys, str(bench.config.evaluate)], sort_keys=True)
     out = run / f"results-{hashlib.sha256(about.encode()).hexdigest()[:12]}.json"

@@ -98,15 +98,16 @@ class Trained:
 def train(encoder: Encoder, params: dict[str, Any], seed: int) -> Trained:
     """Train until validation AUC stops rising; the best weights are kept.
 
-    params: dim, hidden, dropout, shared, optimizer ("adam" or "adagrad"), lr, table_decay (L2 on the tables), hide_ids,
-    batch_size.
+    params: dim, hidden, dropout, shared, optimizer (["adam" or "adagrad", learning rate]), table_decay (L2 on the
+    tables), hide_ids, batch_size.
     """
     torch.manual_seed(seed)
     model = DeepFM(encoder, params["dim"], params["hidden"], params["dropout"], params["shared"])
     tables = [*model.vectors.parameters(), *model.weights.parameters()]
     rest = [*model.dense.parameters(), *model.deep.parameters()]
-    kind = {"adam": torch.optim.Adam, "adagrad": torch.optim.Adagrad}[params["optimizer"]]
-    optimizer = kind([{"params": tables, "weight_decay": params["table_decay"]}, {"params": rest}], lr=params["lr"])
+    name, lr = params["optimizer"]
+    kind = {"adam": torch.optim.Adam, "adagrad": torch.optim.Adagrad}[name]
+    optimizer = kind([{"params": tables, "weight_decay": params["table_decay"]}, {"params": rest}], lr=lr)
     reader = Reader(
         encoder,
         "train",

@@ -11,6 +11,7 @@ import os
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -90,7 +91,7 @@ def search(
     budget: int,
     journal: Journal,
     train: Callable[[Params], float],
-    say: Callable[[str], None] = print,
+    say: Callable[[str], None] = partial(print, flush=True),  # noqa: B008
 ) -> list[Trial]:
     """The system's `budget` trials, best validation AUC first; trains (`train` gives that AUC) those not journaled yet.
 

@@ -15,7 +15,10 @@ from recsys.rivals.rows import write_scores
 from tests import tiny
 from tests.rivals import planted
 
-SMALL: dict[str, Params] = {"trees": {"min_data_in_leaf": 10}, "deepfm": {"batch_size": 64, "lr": 0.01}}
+SMALL: dict[str, Params] = {
+    "trees": {"min_data_in_leaf": 10},
+    "deepfm": {"batch_size": 64, "optimizer": ["adam", 0.01]},
+}
 
 
 @pytest.fixture(scope="module")

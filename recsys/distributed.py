@@ -62,6 +62,7 @@ def process_group() -> Iterator[Ranks]:
 def _quiet() -> None:
     # Advice of torch and torchrec to their own callers, printed once a rank; none of it is the user's to act on.
     warnings.filterwarnings("ignore", category=FutureWarning, module="torch")
+    warnings.filterwarnings("ignore", category=FutureWarning, message="Please use DTensor instead")
     warnings.filterwarnings("ignore", message="Using a non-tuple sequence", module="torchmetrics")
     for name in ("torch.fx._symbolic_trace", "torchrec.distributed.planner"):
         logging.getLogger(name).setLevel(logging.ERROR)

@@ -84,17 +84,26 @@ class Loop:
 
     def run(self, progress: Progress) -> Progress:
         """Train on from `progress` to the end."""
+        progress = self._placed(progress)
         every = -(-self.reader.steps // self.config.train.evals_per_epoch)
         while not progress.done:
             until = min(progress.epoch_step + every, self.reader.steps)
-            progress = self._stretch(progress, until)
+            progress = self.stretch(progress, until)
             progress = self._validate(progress)
         if self.log:
             self.log.close()
         return progress
 
-    def _stretch(self, progress: Progress, until: int) -> Progress:
+    def _placed(self, progress: Progress) -> Progress:
+        """With other ranks or another batch size than it was saved under, the same share of the epoch is done."""
+        steps = self.reader.steps
+        done = progress.epoch_step * steps // progress.epoch_steps if progress.epoch_steps else 0
+        return replace(progress, epoch_step=done, epoch_steps=steps)
+
+    def stretch(self, progress: Progress, until: int) -> Progress:
         """Steps up to `until` of the current epoch."""
+        # Dropout draws from the step on, so that a resumed run draws what an uninterrupted one would have.
+        torch.manual_seed(hash((self.config.train.seed, progress.step, self.ranks.rank)) & 0xFFFFFFFF)
         self.sharded.model.train()
         pipeline = TrainPipelineSparseDist(self.sharded.model, self.sharded.optimizer, self.ranks.device)
         limit = self.config.train.max_steps
@@ -134,8 +143,10 @@ class Loop:
         limit = self.config.train.max_steps
         ended = epoch >= self.config.train.epochs or bool(limit and progress.step >= limit)
         done = ended or worse >= self.config.train.patience
-        progress = Progress(progress.step, epoch, epoch_step, max(auc, progress.best_auc), worse, done)
-        checkpoint.save(Path(self.config.run) / "checkpoints", self.sharded, progress, self.config.train.keep, better)
+        progress = Progress(
+            progress.step, epoch, epoch_step, self.reader.steps, max(auc, progress.best_auc), worse, done
+        )
+        checkpoint.save(Path(self.config.run) / "checkpoints", self.sharded, progress, self.config.train.keep)
         if self.ranks.is_first:
             note = "best so far" if better else f"{worse} without improvement"
             tqdm.write(f"step {progress.step}: valid AUC {auc:.4f}, NE {ne:.4f} ({note})")

@@ -1,10 +1,10 @@
 """Checkpoints of a sharded run by `torch.distributed.checkpoint`: saved by W ranks, loaded by any number, atomically.
 
     <run>/checkpoints/step-00000400/   DCP files and progress.json
-    <run>/checkpoints/best             name of the best one by validation AUC
 
 A checkpoint is written under a temporary name and renamed by rank 0 once every rank has finished: a folder with the
-final name is whole.
+final name is whole. Which one is the best by validation AUC is told by their progress files alone, so that no crash can
+leave a pointer behind.
 """
 
 import json
@@ -19,7 +19,6 @@ from torch import Tensor
 from torch.distributed.checkpoint.metadata import TensorStorageMetadata
 
 from recsys.errors import InputError
-from recsys.files import replacing
 from recsys.tables.sharding import Sharded
 
 _PARTIAL = ".partial"
@@ -27,17 +26,18 @@ _PARTIAL = ".partial"
 
 @dataclass(frozen=True)
 class Progress:
-    """Where a run stands: `step` steps done in all, `epoch_step` of them in `epoch`."""
+    """Where a run stands: `step` steps in all, `epoch_step` of `epoch_steps` in `epoch`; `worse` since the best."""
 
     step: int = 0
     epoch: int = 0
     epoch_step: int = 0
-    best_auc: float = 0.0
+    epoch_steps: int = 0
+    best_auc: float = -1.0
     worse: int = 0
     done: bool = False
 
 
-def save(folder: Path, sharded: Sharded, progress: Progress, keep: int, best: bool) -> Path:
+def save(folder: Path, sharded: Sharded, progress: Progress, keep: int) -> Path:
     """Save model, optimizer and progress; drop all but the last `keep` and the best. Collective over all ranks."""
     path = folder / f"step-{progress.step:08d}"
     partial = path.with_suffix(_PARTIAL)
@@ -51,9 +51,6 @@ def save(folder: Path, sharded: Sharded, progress: Progress, keep: int, best: bo
         (partial / "progress.json").write_text(json.dumps(asdict(progress)))
         shutil.rmtree(path, ignore_errors=True)
         partial.rename(path)
-        if best:
-            with replacing(folder / "best") as name:
-                name.write_text(path.name)
         _prune(folder, keep)
     dist.barrier()
     return path
@@ -61,20 +58,20 @@ def save(folder: Path, sharded: Sharded, progress: Progress, keep: int, best: bo
 
 def latest(folder: Path) -> Path | None:
     """The newest whole checkpoint, or None."""
-    whole = sorted(path for path in folder.glob("step-*") if not path.name.endswith(_PARTIAL))
+    whole = _whole(folder)
     return whole[-1] if whole else None
 
 
 def best(folder: Path) -> Path:
-    """The checkpoint with the best validation AUC.
+    """The checkpoint with the best validation AUC: the newest that no validation before it had beaten.
 
     Raises:
         InputError: there is none.
     """
-    try:
-        return folder / (folder / "best").read_text().strip()
-    except OSError:
-        raise InputError(f"{folder}: no trained checkpoint: run tools.train first") from None
+    for path in reversed(_whole(folder)):
+        if progress_of(path).worse == 0:
+            return path
+    raise InputError(f"{folder}: no trained checkpoint: run tools.train first")
 
 
 def load(path: Path, sharded: Sharded, optimizer: bool = True) -> Progress:
@@ -138,9 +135,12 @@ def _compare(path: Path, model: dict[str, Tensor]) -> None:
         raise InputError(f"{path}: checkpoint of another model: its tensor {extra[0]} is not in this model")
 
 
+def _whole(folder: Path) -> list[Path]:
+    return sorted(path for path in folder.glob("step-*") if path.suffix != _PARTIAL)
+
+
 def _prune(folder: Path, keep: int) -> None:
-    named = (folder / "best").read_text().strip() if (folder / "best").exists() else ""
-    steps = sorted(path for path in folder.glob("step-*") if not path.name.endswith(_PARTIAL))
-    for path in steps[:-keep] if keep else steps:
-        if path.name != named:
+    kept = {best(folder), *_whole(folder)[-keep:]} if keep else {best(folder)}
+    for path in _whole(folder):
+        if path not in kept:
             shutil.rmtree(path)

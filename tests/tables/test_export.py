@@ -47,7 +47,7 @@ def save_and_export(home: Path) -> None:
             sharded = build(made, fitted(made, ranks), ranks)
             if sharding != SHARDINGS[0]:
                 checkpoint.load(best(home, SHARDINGS[0]), sharded, optimizer=False)
-            checkpoint.save(run / "checkpoints", sharded, Progress(step=7, best_auc=0.5), keep=1, best=True)
+            checkpoint.save(run / "checkpoints", sharded, Progress(step=7, best_auc=0.5), keep=1)
             if ranks.is_first:
                 settings.dump(made, run / "config.yaml")
             export(made, ranks, part_rows=PART_ROWS)

@@ -25,6 +25,8 @@ def load(path: str | Path, overrides: Iterable[str] = ()) -> Config:
         tree = yaml.safe_load(Path(path).read_text()) or {}
     except FileNotFoundError:
         raise InputError(f"{path}: no such config file") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"{path}: not a readable config file: {error}") from None
     except yaml.YAMLError as error:
         raise InputError(f"{path}: not YAML: {error}") from None
     if not isinstance(tree, dict):

@@ -1,0 +1,47 @@
+"""The schema carries what others' rankers need, in few lines, and the configs of the repo fit it."""
+
+from pathlib import Path
+
+import pytest
+import yaml
+
+from recsys import settings
+
+ROOT = Path(__file__).resolve().parent.parent
+
+CRITEO = """
+run: runs/criteo
+data:
+  path: data/criteo
+  source:
+    kind: files
+    interactions: {path: "day_*.parquet", columns: {label: click}}
+  label: {rule: column}
+  split: {rule: temporal}
+  history: 0
+features:
+""" + "\n".join(
+    [f"  - {{name: int_{k}, kind: dense, log: true}}" for k in range(13)]
+    + [f"  - {{name: cat_{k}, capacity: 1000000, sharding: row_wise}}" for k in range(26)]
+)
+MODEL = """
+model: {dim: 128, history: false, bottom: [512, 256], cross: dot, top: [1024, 1024, 512, 256]}
+train: {batch_size: 8192, lr: 0.005, table_lr: 0.005, hide_ids: 0.0}
+"""
+
+
+def test_dlrm_on_criteo_fits_in_60_lines(tmp_path: Path) -> None:
+    text = CRITEO + MODEL
+    assert len(text.strip().splitlines()) <= 60
+    (tmp_path / "criteo.yaml").write_text(text)
+    made = settings.load(tmp_path / "criteo.yaml")
+    assert [f.kind for f in made.features].count("dense") == 13 and len(made.features) == 39
+    assert made.model.cross == "dot" and not made.model.history
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "configs").glob("*.yaml")), ids=lambda path: path.name)
+def test_the_configs_of_the_repo_are_sound(path: Path) -> None:
+    made = settings.load(path)
+    assert made.run.startswith("runs/")
+    assert made.data.path.startswith(("data/", "runs/"))
+    assert set(yaml.safe_load(path.read_text())) >= {"run", "data"}

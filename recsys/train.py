@@ -14,6 +14,7 @@ from tqdm import tqdm
 
 from recsys import settings
 from recsys.config import Config
+from recsys.data.batch import Batch
 from recsys.data.encode import Encoder
 from recsys.data.fit import fit
 from recsys.data.reader import Reader
@@ -80,6 +81,8 @@ class Loop:
             hide_ids=settings_.hide_ids,
         )
         self.valid = Reader(encoder, "valid", config.evaluate.batch_size, **place)
+        self._open: Iterator[Batch] = iter(())
+        self._open_at: tuple[int, int] | None = None
         self.log = SummaryWriter(str(Path(config.run) / "logs")) if ranks.is_first else None
 
     def run(self, progress: Progress) -> Progress:
@@ -110,7 +113,7 @@ class Loop:
         steps = until - progress.epoch_step
         if limit:
             steps = min(steps, limit - progress.step)
-        batches = iter(_first(self.reader.epoch(progress.epoch, progress.epoch_step), steps))
+        batches = iter(_first(self._rest(progress), steps))
         loss_sum = torch.zeros((), device=self.ranks.device)
         start = time.perf_counter()
         bar = tqdm(
@@ -124,12 +127,19 @@ class Loop:
             loss_sum += loss
         seconds = time.perf_counter() - start
         progress = replace(progress, step=progress.step + steps, epoch_step=progress.epoch_step + steps)
+        self._open_at = progress.epoch, progress.epoch_step
         self._scalar("train/loss", float(loss_sum) / max(steps, 1), progress.step)
         rows = steps * self.config.train.batch_size * self.ranks.world_size
         self._scalar("train/samples_per_second", rows / max(seconds, 1e-9), progress.step)
         for name, value in (("dense", self.config.train.lr), ("tables", self.config.train.table_lr)):
             self._scalar(f"train/lr_{name}", value, progress.step)
         return progress
+
+    def _rest(self, progress: Progress) -> Iterator[Batch]:
+        """The epoch from here on; the same iterator across validations, since a new one reads its block anew."""
+        if self._open_at != (progress.epoch, progress.epoch_step):
+            self._open = self.reader.epoch(progress.epoch, progress.epoch_step)
+        return self._open
 
     def _validate(self, progress: Progress) -> Progress:
         auc, ne = validate(self.sharded, self.valid, self.ranks.device)
@@ -174,6 +184,6 @@ def validate(sharded: Sharded, reader: Reader, device: torch.device) -> tuple[fl
 
 
 def _first(batches: Iterator, steps: int) -> Iterator:
-    """The first `steps` items; closes the reader's prefetch thread when they are done."""
+    """The first `steps` items, and not one more is taken."""
     for _, batch in zip(range(steps), batches):  # noqa: B905 - the shorter one ends it
         yield batch

@@ -15,6 +15,7 @@ from tqdm import tqdm
 from recsys import settings
 from recsys.config import Config
 from recsys.data.batch import Batch
+from recsys.data.check import check
 from recsys.data.encode import Encoder
 from recsys.data.fit import fit
 from recsys.data.reader import Reader
@@ -48,11 +49,16 @@ def fitted(config: Config, ranks: Ranks) -> Encoder:
 def train(config: Config, ranks: Ranks) -> Progress:
     """Train until the epochs are done or validation AUC stops rising; resumes from the newest checkpoint. Collective.
 
-    Writes `<run>/config.yaml`, `<run>/encoder/`, `<run>/checkpoints/` and TensorBoard events to `<run>/logs/`.
+    Writes `<run>/config.yaml`, `<run>/encoder/`, `<run>/checkpoints/` and TensorBoard events to `<run>/logs/`; a
+    finished run is left as it is.
+
+    Raises:
+        InputError: the dataset is not sound (see `recsys.data.check`), a capacity is too small, or the run's
+            checkpoints are of another model.
     """
     run = Path(config.run)
     if ranks.is_first:
-        settings.dump(config, run / "config.yaml")
+        check(config)
     encoder = fitted(config, ranks)
     sharded = build(config, encoder, ranks)
     checkpoints = run / "checkpoints"
@@ -60,6 +66,8 @@ def train(config: Config, ranks: Ranks) -> Progress:
     progress = checkpoint.load(newest, sharded) if newest else Progress()
     if progress.done:
         return progress
+    if ranks.is_first:
+        settings.dump(config, run / "config.yaml")
     loop = Loop(config, encoder, sharded, ranks)
     return loop.run(progress)
 

@@ -50,8 +50,10 @@ class Plain:
             batch.history_label,
         )
 
-    def step(self, batches: Iterable[Batch]) -> None:
-        """One step on the union of the ranks' batches."""
+    def step(self, batches: Iterable[Batch], rates: tuple[float, float] | None = None) -> None:
+        """One step on the union of the ranks' batches, with these rates of the dense part and of the tables."""
+        dense_rate, table_rate = rates or (self.config.lr, self.config.table_lr)
+        self.adam.param_groups[0]["lr"] = dense_rate
         total, rows = torch.zeros(()), 0
         for batch in batches:
             losses = nn.functional.binary_cross_entropy_with_logits(self.logits(batch), batch.label, reduction="none")
@@ -67,4 +69,4 @@ class Plain:
                 gradient = table.grad
                 assert gradient is not None
                 self.sums[name] += gradient.square().mean(1)
-                table -= self.config.table_lr * gradient / (self.sums[name].sqrt() + EPS).unsqueeze(1)
+                table -= table_rate * gradient / (self.sums[name].sqrt() + EPS).unsqueeze(1)

@@ -19,6 +19,7 @@ FLOORS: list[set[str]] = [
     {"recsys.model"},
     {"recsys.tables", "recsys.evaluate", "recsys.rivals"},
     {"recsys.score", "recsys.train", "recsys.predict"},
+    {"recsys.bench"},
     {"proxy", "simulator"},
     {"tools"},
 ]

@@ -35,6 +35,12 @@ def readers(config: Config, encoder: Encoder, world_size: int) -> list[Reader]:
     ]
 
 
+def rates(config: Config, epoch: int, step: int) -> tuple[float, float]:
+    """Learning rates that change with every step, the last of them zero."""
+    left = 1.0 - (epoch * STEPS + step) / (EPOCHS * STEPS - 1)
+    return config.train.lr * left, config.train.table_lr * left
+
+
 def train_on_ranks(
     config: Config, tables: dict[str, Tensor], dense: dict[str, Tensor]
 ) -> tuple[live.Shards, dict[str, Tensor], dict[str, str], dict[str, Tensor]]:
@@ -47,7 +53,8 @@ def train_on_ranks(
         for epoch in range(EPOCHS):
             pipeline = TrainPipelineSparseDist(sharded.model, sharded.optimizer, ranks.device)
             batches = reader.epoch(epoch)
-            for _ in range(reader.steps):
+            for step in range(reader.steps):
+                sharded.set_rates(*rates(config, epoch, step))
                 pipeline.progress(batches)
         plan = {
             name: parameter.sharding_type
@@ -82,8 +89,8 @@ def test_two_ranks_train_as_plain_pytorch_does(tmp_path: Path, sharding: str) ->
 
     plain = Plain(dense, tables, made.train)
     for epoch in range(EPOCHS):
-        for batches in zip(*(reader.epoch(epoch) for reader in readers(made, encoder, 2)), strict=True):
-            plain.step(batches)
+        for step, batches in enumerate(zip(*(each.epoch(epoch) for each in readers(made, encoder, 2)), strict=True)):
+            plain.step(batches, rates(made, epoch, step))
 
     trained = live.whole([result[0] for result in results])
     for name, table in plain.tables.items():

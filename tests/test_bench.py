@@ -1,0 +1,77 @@
+"""The bench's frame and its first row, on a tiny dataset."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from recsys.bench import train as train_row
+from recsys.bench.data import make
+from recsys.bench.frame import Measured, Row, bench, median_ratio
+from recsys.config import Config
+from recsys.data.schema import read_info
+from recsys.distributed import Ranks, process_group
+from recsys.errors import InputError
+from recsys.settings import load
+from tests import tiny
+from tests.ranks import run_ranks
+
+
+def stub(config: Config, ranks: Ranks) -> Measured:
+    rates = {"ours": [float(ranks.world_size)], "bare": [4.0]}
+    return median_ratio(rates, unit="rows/s", required=0.5, detail={"dim": config.model.dim})
+
+
+def broken(config: Config, ranks: Ranks) -> Measured:
+    raise InputError("as planned")
+
+
+def test_the_ratio_is_taken_within_rounds_against_the_faster_bound() -> None:
+    # The machine slows down threefold over the rounds; each round still says 0.9.
+    rates = {"ours": [27.0, 18.0, 9.0], "base": [30.0, 20.0, 10.0], "slow": [10.0, 10.0, 12.0]}
+    row = median_ratio(rates, unit="rows/s", required=0.85, detail={})
+    assert (row.ours, row.bound, row.ratio, row.bound_is) == (18.0, 20.0, 0.9, "base")
+
+
+def test_rows_run_in_ranks_of_their_own_and_merge(tmp_path: Path) -> None:
+    path = tmp_path / "bench.json"
+    path.write_text(json.dumps({"other": {"ours": 1}}))
+    told = bench({"stub": Row("tests.test_bench:stub", ranks=2)}, "configs/bench.yaml", ["model.dim=8"], path)
+    assert told == json.loads(path.read_text())
+    assert told["other"] == {"ours": 1}
+    row = told["stub"]
+    assert (row["ours"], row["bound"], row["ratio"], row["unit"]) == (2.0, 4.0, 0.5, "rows/s")
+    assert row["detail"] == {"dim": 8} and row["machine"]["torch"]
+
+
+def test_a_row_that_fails_leaves_the_file_alone(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(InputError, match="broken failed"):
+        bench({"broken": Row("tests.test_bench:broken", ranks=1)}, "configs/bench.yaml", [], tmp_path / "bench.json")
+    assert not (tmp_path / "bench.json").exists()
+    assert "as planned" in capfd.readouterr().err
+
+
+def measured(home: Path) -> Measured:
+    with process_group() as ranks:
+        return train_row.compare(tiny.config(home / "data", home / "run"), ranks)
+
+
+def test_the_train_row_measures_ours_and_both_pipelines(tmp_path: Path) -> None:
+    tiny.write(tmp_path / "data")
+    rows = run_ranks(2, measured, tmp_path)
+    assert rows[0].rates == rows[1].rates
+    assert set(rows[0].rates) == {"ours", "TrainPipelineSparseDist", "TrainPipelineBase"}
+    assert len(rows[0].rates["ours"]) == train_row.ROUNDS
+    assert rows[0].ratio > 0
+
+
+def test_the_bench_dataset_has_the_shape_of_movielens(tmp_path: Path) -> None:
+    source = [f"data.source.{kind}.path={tmp_path}/raw/{kind}.parquet" for kind in ("interactions", "users", "items")]
+    config = load("configs/bench.yaml", [f"data.path={tmp_path}/data", *source])
+    make(config.data)
+    written = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.parquet")}
+    make(config.data)
+    assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.parquet")} == written
+    info = read_info(config.data.path)
+    assert (info.users, info.items) == (6040, 3883)
+    assert 300_000 < info.counts["train"] < 400_000

@@ -1,0 +1,37 @@
+"""Measure our speed against bare libraries on this machine; writes runs/bench.json.
+
+python -m tools.bench configs/bench.yaml
+python -m tools.bench configs/bench.yaml --only train
+"""
+
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+from recsys.bench.frame import Row, bench
+from tools import _cli
+
+ROWS = {
+    "train": Row("recsys.bench.train:measure", ranks=2),
+}
+"""Every row by name; a row names its function, so that it may lie in any package."""
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Parse, measure, print the table and where it is."""
+    parser = _cli.parser(__doc__)
+    parser.add_argument("--only", action="append", choices=sorted(ROWS), help="measure this row alone (repeatable)")
+    arguments = parser.parse_intermixed_args(argv)
+    path = Path(_cli.config_of(arguments).run).parent / "bench.json"
+    rows = {name: row for name, row in ROWS.items() if not arguments.only or name in arguments.only}
+    table = Table("row", "ours", "bound", "unit", "ratio", "at least", "bound is")
+    for name, row in bench(rows, arguments.config, arguments.overrides, path).items():
+        numbers = [f"{row['ours']:,.0f}", f"{row['bound']:,.0f}", row["unit"]]
+        table.add_row(name, *numbers, f"{row['ratio']:.3f}", f"{row['required']:.2f}", row["bound_is"])
+    Console().print(table)
+    print(f"bench: {path}")
+
+
+if __name__ == "__main__":
+    _cli.run(main)

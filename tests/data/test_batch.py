@@ -74,3 +74,15 @@ def test_a_batch_moves_as_a_whole(encoder: Encoder) -> None:
     for item in fields(Batch):
         part = getattr(moved, item.name)
         assert part.device().type == "meta" if callable(part.device) else part.device.type == "meta"
+
+
+def test_users_are_hidden_by_their_own_share_and_alone(encoder: Encoder) -> None:
+    shown = next(Reader(encoder, "train", 203, shuffle=300).epoch())
+    shut = next(Reader(encoder, "train", 203, shuffle=300, hide_users=0.3).epoch())
+    hidden = set()
+    for before, after in zip(wide.taken_apart(shown), wide.taken_apart(shut), strict=True):
+        (user,), (now,) = before.pop("user_id"), after.pop("user_id")
+        assert before == after and now in (0, user)
+        hidden.add((user, now == 0))
+    assert len(hidden) == len({user for user, _ in hidden}), "a user is hidden everywhere in a batch or nowhere"
+    assert 0.1 < sum(gone for _, gone in hidden) / len(hidden) < 0.5

@@ -20,7 +20,7 @@ def test_rows_are_those_of_a_dictionary(kind: pa.DataType) -> None:
     order = np.random.default_rng(0)
     raw = [int(x) for x in order.choice(10**12, 200, replace=False)]
     ids = [str(x) for x in raw] if kind == pa.string() else raw
-    known = {x: k + 1 for k, x in enumerate(sorted(ids[:150]))}  # type: ignore[type-var]
+    known = {x: k + 1 for k, x in enumerate(sorted(ids[:150]))}
     id_map = IdMap.fit("x", pa.array(ids[:150], kind), np.zeros(150, np.int64), 0, 0.25)
     asked = [None if k % 11 == 0 else ids[k % 200] for k in order.integers(0, 1000, 3000)]
     expected = [known.get(x, 0) for x in asked]  # type: ignore[arg-type]

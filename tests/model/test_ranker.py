@@ -106,13 +106,17 @@ def test_gradient_reaches_crossing_query_and_history(encoder: Encoder) -> None:
     for parameter in arch.parameters():
         nn.init.normal_(parameter, std=0.5)
     arch_inputs = [torch.randn(2, 3), torch.randn(2, 5 * 8), torch.randn(2, 8), torch.randn(3, 8)]
-    query, crossed = [], []
-    assert arch.attention is not None
-    arch.attention.register_forward_pre_hook(lambda _, given: query.append(given[0]) or given[0].retain_grad())
-    arch.crossing.register_forward_pre_hook(lambda _, given: crossed.append(given[0]) or given[0].retain_grad())
+    crossed: list[Tensor] = []
+
+    def keep(_: nn.Module, given: tuple[Tensor, ...]) -> None:
+        given[0].retain_grad()
+        crossed.append(given[0])
+
+    arch.crossing.register_forward_pre_hook(keep)
     target, history = (x.requires_grad_() for x in arch_inputs[2:])
     arch(*arch_inputs, torch.tensor([3, 0]), torch.tensor([1, 0, 1])).sum().backward()
     assert target.grad is not None and history.grad is not None
+    assert crossed[0].grad is not None
     at_crossing = crossed[0].grad[:, 5]  # after the five bags
     torch.testing.assert_close(crossed[0][:, 5], target)
     assert at_crossing.abs().sum() > 0 and history.grad.abs().sum(1).min() > 0

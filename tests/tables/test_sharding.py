@@ -108,7 +108,7 @@ def test_two_ranks_train_as_plain_pytorch_does(tmp_path: Path, sharding: str) ->
     for key, value in dense.state_dict().items():
         if value.is_floating_point() and value.numel() > 100:
             assert not torch.allclose(results[0][1][key], value, atol=1e-3), f"{key} has been trained"
-    sums = {}
+    sums: dict[str, list[Tensor]] = {}
     for result in results:
         for key, value in result[3].items():
             sums.setdefault(key.split(".")[0], []).append(value)

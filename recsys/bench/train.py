@@ -3,7 +3,10 @@
 Same model, same plan, same ranks, same rows: the batches in memory are those that the reader gives for the first
 stretch. A stretch is what the loop trains between two validations; ours opens the files, shuffles, encodes, cuts
 batches, and logs to TensorBoard. Contenders alternate within the same processes, so that what else the machine does
-falls on all of them; the ratio is the median over rounds of (ours / bound) within a round.
+falls on all of them; the ratio is the median over rounds of (ours / bound) within a round. Ours pays for the first
+block of an epoch before its first step, so stretches that begin an epoch are slower: with two stretches an epoch and an
+odd number of rounds they are the majority, and the median leans against us. `detail.cpu_seconds` says what each turn
+cost when other work on the machine blurs the clock.
 """
 
 import os

@@ -131,6 +131,8 @@ class Model:
     """Tell attention which history items the user liked."""
     attention: list[int] = field(default_factory=lambda: [64])
     """Hidden sizes of the attention unit."""
+    heads: int = 1
+    """Attention heads: each weighs the history in its own way and joins the crossing as one vector."""
     bottom: list[int] = field(default_factory=lambda: [64])
     """Hidden sizes of the MLP over dense features (its last layer has width D)."""
     cross: Literal["dot", "dcn"] = "dcn"
@@ -163,8 +165,12 @@ class Train:
     """L2 on the dense parameters."""
     table_weight_decay: float = 0.0
     """L2 on the rows touched by a step."""
+    decay: bool = True
+    """Lower both learning rates linearly, to reach zero at the end of the last epoch."""
     hide_ids: float = 0.05
     """Share of items in a batch whose id is replaced by the unknown row, which so learns to stand for a new item."""
+    hide_users: float = 0.0
+    """The same for the user's id: it keeps the ranker from leaning on an id whose owner has moved on or is new."""
     shuffle_rows: int = 131072
     """Rows held in the shuffle buffer of each rank."""
     evals_per_epoch: int = 2

@@ -26,6 +26,9 @@ from recsys.tables import checkpoint
 from recsys.tables.checkpoint import Progress
 from recsys.tables.sharding import Sharded, shard
 
+_LOG_EVERY = 50
+"""Steps between two points of the learning-rate curves."""
+
 
 def build(config: Config, encoder: Encoder, ranks: Ranks) -> Sharded:
     """A freshly initialised, sharded ranker for fitted inputs. Collective."""
@@ -87,6 +90,7 @@ class Loop:
             shuffle=settings_.shuffle_rows,
             seed=settings_.seed,
             hide_ids=settings_.hide_ids,
+            hide_users=settings_.hide_users,
         )
         self.valid = Reader(encoder, "valid", config.evaluate.batch_size, **place)
         self._open: Iterator[Batch] = iter(())
@@ -130,7 +134,8 @@ class Loop:
             unit="step",
             disable=None if self.ranks.is_first else True,
         )
-        for _ in bar:
+        for step in bar:
+            self._set_rates(progress.step + step)
             loss, *_ = pipeline.progress(batches)
             loss_sum += loss
         seconds = time.perf_counter() - start
@@ -139,9 +144,16 @@ class Loop:
         self._scalar("train/loss", float(loss_sum) / max(steps, 1), progress.step)
         rows = steps * self.config.train.batch_size * self.ranks.world_size
         self._scalar("train/samples_per_second", rows / max(seconds, 1e-9), progress.step)
-        for name, value in (("dense", self.config.train.lr), ("tables", self.config.train.table_lr)):
-            self._scalar(f"train/lr_{name}", value, progress.step)
         return progress
+
+    def _set_rates(self, step: int) -> None:
+        planned = self.config.train.epochs * self.reader.steps
+        left = 1.0 - step / planned if self.config.train.decay else 1.0
+        dense, tables = self.config.train.lr * left, self.config.train.table_lr * left
+        self.sharded.set_rates(dense, tables)
+        if step % _LOG_EVERY == 0:
+            self._scalar("train/lr_dense", dense, step)
+            self._scalar("train/lr_tables", tables, step)
 
     def _rest(self, progress: Progress) -> Iterator[Batch]:
         """The epoch from here on; the same iterator across validations, since a new one reads its block anew."""

@@ -8,7 +8,7 @@ from torch import Tensor
 from torchrec.sparse.jagged_tensor import KeyedJaggedTensor
 from torchrec.streamable import Pipelineable
 
-from recsys.data.encode import Block, Encoder
+from recsys.data.encode import USER, Block, Encoder
 from recsys.data.ids import UNKNOWN
 from recsys.data.jagged import Jagged
 
@@ -52,13 +52,14 @@ class Batch(Pipelineable):
 class Batcher:
     """Cuts batches of `batch_size` rows from encoded blocks."""
 
-    def __init__(self, encoder: Encoder, batch_size: int, hide_ids: float = 0.0) -> None:
+    def __init__(self, encoder: Encoder, batch_size: int, hide_ids: float = 0.0, hide_users: float = 0.0) -> None:
         """`hide_ids`: share of the distinct items of a batch that take the unknown row, as target and in histories."""
         self.encoder = encoder
         self.batch_size = batch_size
-        self.hide_ids = hide_ids
+        self.hide_ids, self.hide_users = hide_ids, hide_users
         spec = encoder.spec
         self._single_keys = [table.name for table in spec.single]
+        self._user_column = self._single_keys.index(USER) if USER in self._single_keys else None
         self._multi_keys = [table.name for table in spec.multi]
 
     def cut(self, block: Block, rows: np.ndarray, salt: int = 0) -> Batch:
@@ -67,6 +68,8 @@ class Batcher:
         users, items = self.encoder.users, self.encoder.items
         user, item = block.user[rows], block.item[rows]
         single = np.concatenate([users.single[user], items.single[item], block.single[rows]], axis=1)
+        if self.hide_users and self._user_column is not None:
+            single[:, self._user_column] = hide(single[:, self._user_column], self.hide_users, salt)
         dense = np.concatenate([users.dense[user], items.dense[item], block.dense[rows]], axis=1)
         multi = [side.take(user) for side in users.multi]
         multi += [side.take(item) for side in items.multi]

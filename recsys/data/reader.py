@@ -82,7 +82,7 @@ class Reader:
         batch_size: B, rows a batch on this rank.
         rank, world_size: this rank's place.
         shuffle: rows in the shuffle buffer; 0 keeps the order of the files.
-        hide_ids: see `Batcher`.
+        hide_ids, hide_users: see `Batcher`.
 
     Raises:
         InputError: the split has no rows, or a file cannot be read, named with its row group.
@@ -98,10 +98,11 @@ class Reader:
         shuffle: int = 0,
         seed: int = 0,
         hide_ids: float = 0.0,
+        hide_users: float = 0.0,
     ) -> None:
         self.encoder, self.rank, self.world_size = encoder, rank, world_size
         self.shuffle, self.seed = shuffle, seed
-        self.batcher = Batcher(encoder, batch_size, hide_ids)
+        self.batcher = Batcher(encoder, batch_size, hide_ids, hide_users)
         self.groups = row_groups(split_files(Path(encoder.config.data.path), split))
         self.rows = sum(piece.rows for piece in self.groups)
         if not self.rows:

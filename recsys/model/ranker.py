@@ -46,8 +46,8 @@ class DenseArch(nn.Module):
         self.dim, self.history, self.bf16 = config.dim, spec.history, bf16
         self.bottom = MLP(spec.dense, [*config.bottom, config.dim]) if spec.dense else None
         self.slot = IDSlot()
-        self.attention = TargetAttention(config.dim, config.attention, config.history_labels) if spec.history else None
-        vectors = len(spec.single) + len(spec.multi) + 1 + bool(spec.dense) + bool(spec.history)
+        self.attention = TargetAttention(config.dim, config.attention, config.heads, spec.history, config.history_labels) if spec.history else None
+        vectors = len(spec.single) + len(spec.multi) + 1 + bool(spec.dense) + (config.heads if spec.history else 0)
         self.crossing = Crossing(config.cross, vectors, config.dim, config.cross_layers, config.cross_rank)
         self.top = MLP(self.crossing.out, config.top)
         self.dropout = nn.Dropout(config.dropout)
@@ -95,9 +95,7 @@ class DenseArch(nn.Module):
             key_BLD = torch.ops.fbgemm.jagged_to_padded_dense(self.slot(history), offsets, [self.history])
             label_T1 = history_label.float().unsqueeze(1)
             label_BL1 = torch.ops.fbgemm.jagged_to_padded_dense(label_T1, offsets, [self.history])
-            mask_BL = torch.arange(self.history, device=target.device) < history_lengths.unsqueeze(1)
-            interest_BD = self.attention(target_BD, key_BLD, label_BL1.squeeze(-1).long(), mask_BL)
-            vectors.append(interest_BD.unsqueeze(1))
+            vectors.append(self.attention(target_BD, key_BLD, label_BL1.squeeze(-1).long(), history_lengths))
         crossed = self.crossing(torch.cat(vectors, dim=1))
         return self.logit(self.dropout(self.top(crossed))).squeeze(-1)
 

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 import torch
 import torch.distributed as dist
+from fbgemm_gpu.split_table_batched_embeddings_ops_training import WeightDecayMode
 from torch.distributed.optim import _apply_optimizer_in_backward as apply_optimizer_in_backward
 from torchrec.distributed import DistributedModelParallel
 from torchrec.distributed.embedding import EmbeddingCollectionSharder
@@ -47,6 +48,14 @@ class Sharded:
     optimizer: CombinedOptimizer
     dense_optimizer: KeyedOptimizerWrapper
 
+    def set_rates(self, dense: float, tables: float) -> None:
+        """Learning rates of the next step."""
+        for optimizer, rate in ((self.dense_optimizer, dense), (self.model.fused_optimizer, tables)):
+            for group in optimizer.param_groups:
+                group["lr"] = rate
+        # The kernels of the fused optimizer take their rate from here only when it steps.
+        self.model.fused_optimizer.step()
+
 
 def shard(ranker: Ranker, spec: InputSpec, config: Train, ranks: Ranks) -> Sharded:
     """Shard a ranker whose tables are on the meta device; no rank ever allocates a whole row-wise table.
@@ -58,7 +67,7 @@ def shard(ranker: Ranker, spec: InputSpec, config: Train, ranks: Ranks) -> Shard
     apply_optimizer_in_backward(
         RowWiseAdagrad,
         table_parameters,
-        {"lr": config.table_lr, "weight_decay": config.table_weight_decay, "eps": 1e-8},
+        {"lr": config.table_lr, "weight_decay": config.table_weight_decay, "weight_decay_mode": WeightDecayMode.L2, "eps": 1e-8},
     )
     topology = TopologyFactory.create_topology(
         TrainerConfig(world_size=ranks.world_size, local_world_size=ranks.local_world_size),

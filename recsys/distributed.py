@@ -1,5 +1,6 @@
 """The process group of a command: under `torchrun` its ranks, else one rank on its own."""
 
+import ctypes
 import gc
 import logging
 import os
@@ -37,6 +38,7 @@ def process_group() -> Iterator[Ranks]:
     the process now and then when a sharded model outlives its group.
     """
     _quiet()
+    _keep_freed_memory()
     launched = "RANK" in os.environ
     local_rank = int(os.environ.get("LOCAL_RANK", 0))
     cuda = torch.cuda.is_available()
@@ -66,3 +68,13 @@ def _quiet() -> None:
     warnings.filterwarnings("ignore", message="Using a non-tuple sequence", module="torchmetrics")
     for name in ("torch.fx._symbolic_trace", "torchrec.distributed.planner"):
         logging.getLogger(name).setLevel(logging.ERROR)
+
+
+def _keep_freed_memory() -> None:
+    # glibc gives every large freed tensor back to the kernel and faults it in again at the next step: a fifth of the
+    # time of training on CPU. Up to 1 GiB of freed memory stays in the process instead.
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+    if mallopt:
+        trim_threshold, mmap_threshold = -1, -3
+        mallopt(trim_threshold, 1 << 30)
+        mallopt(mmap_threshold, 32 << 20)

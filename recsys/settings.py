@@ -11,6 +11,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from recsys.config import Config
 from recsys.errors import InputError
+from recsys.files import replacing
 
 _CONFIG = TypeAdapter(Config)
 
@@ -45,10 +46,16 @@ def parse(tree: dict[str, Any], origin: str = "config") -> Config:
         raise InputError(f"{origin}: " + f"\n{origin}: ".join(lines)) from None
 
 
+def plain(config: Config) -> dict[str, Any]:
+    """The resolved config as nested plain values, every default filled in."""
+    values: dict[str, Any] = _CONFIG.dump_python(config, mode="json")
+    return values
+
+
 def dump(config: Config, path: Path) -> None:
-    """Write the resolved config (every default filled in) as YAML."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(yaml.safe_dump(_CONFIG.dump_python(config, mode="json"), sort_keys=False))
+    """Write the resolved config as YAML."""
+    with replacing(path) as partial:
+        partial.write_text(yaml.safe_dump(plain(config), sort_keys=False))
 
 
 def describe(schema: Any = Config, prefix: str = "") -> Iterator[str]:

@@ -12,7 +12,6 @@ from torchmetrics.classification import BinaryAUROC
 from torchrec.distributed.train_pipeline import TrainPipelineSparseDist
 from tqdm import tqdm
 
-from recsys import settings
 from recsys.config import Config
 from recsys.data.batch import Batch
 from recsys.data.check import check
@@ -21,6 +20,7 @@ from recsys.data.fit import fit
 from recsys.data.reader import Reader
 from recsys.distributed import Ranks
 from recsys.model.ranker import Ranker
+from recsys.runs import begin
 from recsys.score import score
 from recsys.tables import checkpoint
 from recsys.tables.checkpoint import Progress
@@ -56,12 +56,13 @@ def train(config: Config, ranks: Ranks) -> Progress:
     finished run is left as it is.
 
     Raises:
-        InputError: the dataset is not sound (see `recsys.data.check`), a capacity is too small, or the run's
-            checkpoints are of another model.
+        InputError: the dataset is not sound (see `recsys.data.check`), a capacity is too small, or the run was begun
+            with another config, dataset or model.
     """
     run = Path(config.run)
     if ranks.is_first:
         check(config)
+        begin(config)
     encoder = fitted(config, ranks)
     sharded = build(config, encoder, ranks)
     checkpoints = run / "checkpoints"
@@ -69,10 +70,7 @@ def train(config: Config, ranks: Ranks) -> Progress:
     progress = checkpoint.load(newest, sharded) if newest else Progress()
     if progress.done:
         return progress
-    if ranks.is_first:
-        settings.dump(config, run / "config.yaml")
-    loop = Loop(config, encoder, sharded, ranks)
-    return loop.run(progress)
+    return Loop(config, encoder, sharded, ranks).run(progress)
 
 
 class Loop:

@@ -18,7 +18,7 @@ FLOORS: list[set[str]] = [
     {"recsys.data"},
     {"recsys.model"},
     {"recsys.tables", "recsys.evaluate", "recsys.rivals"},
-    {"recsys.score", "recsys.train", "recsys.predict"},
+    {"recsys.runs", "recsys.score", "recsys.train", "recsys.predict"},
     {"recsys.bench"},
     {"proxy", "simulator"},
     {"tools"},

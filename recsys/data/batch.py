@@ -69,7 +69,7 @@ class Batcher:
         user, item = block.user[rows], block.item[rows]
         single = np.concatenate([users.single[user], items.single[item], block.single[rows]], axis=1)
         if self.hide_users and self._user_column is not None:
-            single[:, self._user_column] = hide(single[:, self._user_column], self.hide_users, salt)
+            single[:, self._user_column] = hide(single[:, self._user_column], self.hide_users, ~salt)
         dense = np.concatenate([users.dense[user], items.dense[item], block.dense[rows]], axis=1)
         multi = [side.take(user) for side in users.multi]
         multi += [side.take(item) for side in items.multi]
@@ -106,7 +106,7 @@ def hide(rows: np.ndarray, share: float, salt: int) -> np.ndarray:
     """[n] table rows with a `share` of the distinct ones replaced by the unknown row, the same ones for one salt."""
     # Multiplicative hashing: stateless, so that a resumed run hides what an uninterrupted one would have.
     with np.errstate(over="ignore"):
-        mixed = (rows.astype(np.uint64) + np.uint64(salt)) * np.uint64(0x9E3779B97F4A7C15)
+        mixed = (rows.astype(np.uint64) + np.uint64(salt & 0xFFFFFFFF)) * np.uint64(0x9E3779B97F4A7C15)
         mixed ^= mixed >> np.uint64(32)
         mixed *= np.uint64(0xD6E8FEB86659FD93)
     return np.where((mixed >> np.uint64(40)).astype(np.float64) < share * 2**24, UNKNOWN, rows)

@@ -70,13 +70,19 @@ class Block:
 
 
 class Encoder:
-    """Id maps, scalers and encoded side tables of one training run."""
+    """Id maps, scalers and encoded side tables of one training run.
+
+    Raises:
+        InputError: no feature of the config has a table; torchrec cannot pool nothing.
+    """
 
     def __init__(self, config: Config, maps: dict[str, IdMap], scalers: dict[str, Scaler]) -> None:
         self.config = config
         self.maps = maps
         self.scalers = scalers
         self.context = context_features(config)
+        if all(feature.kind == "dense" or feature.name == ITEM for feature in config.features):
+            raise InputError("features: expected at least one of kind category or multi besides item_id")
         self._users = [f for f in config.features if f.of == "user" and f.name != USER]
         self._items = [f for f in config.features if f.of == "item" and f.name != ITEM]
         root = Path(config.data.path)

@@ -46,7 +46,11 @@ class DenseArch(nn.Module):
         self.dim, self.history, self.bf16 = config.dim, spec.history, bf16
         self.bottom = MLP(spec.dense, [*config.bottom, config.dim]) if spec.dense else None
         self.slot = IDSlot()
-        self.attention = TargetAttention(config.dim, config.attention, config.heads, spec.history, config.history_labels) if spec.history else None
+        self.attention = (
+            TargetAttention(config.dim, config.attention, config.heads, spec.history, config.history_labels)
+            if spec.history
+            else None
+        )
         vectors = len(spec.single) + len(spec.multi) + 1 + bool(spec.dense) + (config.heads if spec.history else 0)
         self.crossing = Crossing(config.cross, vectors, config.dim, config.cross_layers, config.cross_rank)
         self.top = MLP(self.crossing.out, config.top)

@@ -67,7 +67,12 @@ def shard(ranker: Ranker, spec: InputSpec, config: Train, ranks: Ranks) -> Shard
     apply_optimizer_in_backward(
         RowWiseAdagrad,
         table_parameters,
-        {"lr": config.table_lr, "weight_decay": config.table_weight_decay, "weight_decay_mode": WeightDecayMode.L2, "eps": 1e-8},
+        {
+            "lr": config.table_lr,
+            "weight_decay": config.table_weight_decay,
+            "weight_decay_mode": WeightDecayMode.L2,
+            "eps": 1e-8,
+        },
     )
     topology = TopologyFactory.create_topology(
         TrainerConfig(world_size=ranks.world_size, local_world_size=ranks.local_world_size),

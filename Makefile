@@ -25,7 +25,7 @@ BIN := $(VENV)/bin
 # One thread a rank: ranks that each take every core slow one another down.
 RANKS = OMP_NUM_THREADS=1 $(BIN)/python -m torch.distributed.run --standalone --local-addr 127.0.0.1 --nproc-per-node $(NPROC)
 ONE = $(BIN)/python -m
-DEMO := configs/demo.yaml
+DEMO := configs/movielens-1m.yaml run=runs/demo
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-7s %s\n", $$1, $$2}' Makefile

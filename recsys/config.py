@@ -171,7 +171,7 @@ class Train:
     """Share of items in a batch whose id is replaced by the unknown row, which so learns to stand for a new item."""
     hide_users: float = 0.0
     """The same for the user's id: it keeps the ranker from leaning on an id whose owner has moved on or is new."""
-    shuffle_rows: int = 131072
+    shuffle_rows: int = 65536
     """Rows held in the shuffle buffer of each rank."""
     evals_per_epoch: int = 2
     """Validations (and checkpoints) an epoch."""

@@ -4,7 +4,8 @@
     python -m tools.rivals configs/movielens-1m.yaml --budget 2 --seeds 0 --rivals means trees
 
 Rivals: smoothed user and item means, logistic regression, DeepFM, gradient-boosted trees. Hyper-parameters are chosen
-on validation AUC of the first seed's draw and reused on the others; a seed redraws the held-out items and the weights.
+on the cut made once more inside the training rows, and reused on every draw; a seed redraws the held-out items and the
+weights.
 Everything goes to <run>/rivals; run it again to go on where it was interrupted.
 """
 

@@ -98,3 +98,22 @@ def draw(config: Config, seed: int, folder: Path) -> Config:
         data = replace(data, path=f"{data.path}-seed{seed}", split=replace(data.split, seed=seed))
         prepare(data)
     return replace(config, run=str(folder / f"seed-{seed}"), data=data, train=replace(config.train, seed=seed))
+
+
+SEARCH_SHARE = 0.5
+"""Share of the training rows, the newest, on which the search's trials are compared."""
+
+
+def search_draw(config: Config, folder: Path) -> Config:
+    """The config of the draw that hyper-parameters are searched on: the cut made once more inside the training rows.
+
+    The usual validation rows follow the training rows so closely that they flatter what has learned the users' present
+    state by heart; test rows lie as far ahead as half of a log. No row after the cut is looked at.
+
+    Raises:
+        InputError: the source cannot be read.
+    """
+    data = config.data
+    data = replace(data, path=f"{data.path}-search", split=replace(data.split, valid_share=SEARCH_SHARE))
+    prepare(data)
+    return replace(config, run=str(folder / "search"), data=data)

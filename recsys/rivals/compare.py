@@ -17,7 +17,7 @@ from recsys.config import Config
 from recsys.evaluate.pointwise import evaluate
 from recsys.files import replacing
 from recsys.rivals import base, summary
-from recsys.rivals.bench import TRAIN, Bench, draw
+from recsys.rivals.bench import TRAIN, Bench, draw, search_draw
 from recsys.rivals.grids import BASE, DEFAULTS, Params
 from recsys.rivals.rows import write_scores
 from recsys.rivals.search import Journal, Trial, key_of, search
@@ -29,7 +29,7 @@ RIVALS = tuple(name for name in DEFAULTS if name != BASE)
 def compare(
     config: Config, budget: int, seeds: list[int], ranks: int = 2, rivals: tuple[str, ...] = RIVALS
 ) -> dict[str, Any]:
-    """Search on the first draw, then train, score and judge every draw; returns what `results.json` holds.
+    """Search on an inner cut of the config's own draw, then train, score and judge every draw; returns what `results.json` holds.
 
     budget: configurations tried for each system. seeds: draws of the held-out items, and of the weights.
     ranks: processes that the base trains on.
@@ -41,14 +41,14 @@ def compare(
     folder = Path(config.run) / "rivals"
     journal = Journal(folder / "trials.jsonl")
     draws = {seed: Bench(draw(config, seed, folder)) for seed in seeds}
-    first = next(iter(draws.values()))
+    inner = Bench(search_draw(config, folder))
     trials = {}
     for name in (BASE, *rivals):
 
         def train(params: Params, name: str = name) -> float:
-            return float(_train(name, first, params, ranks).valid_auc)
+            return float(_train(name, inner, params, ranks).valid_auc)
 
-        trials[name] = search(name, first.config, budget, journal, train)
+        trials[name] = search(name, inner.config, budget, journal, train)
     found = {seed: _judge(bench, trials, ranks) for seed, bench in draws.items()}
     results = summary.combine(found, trials, budget)
     with replacing(folder / "results.json") as path:

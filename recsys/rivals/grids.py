@@ -39,11 +39,12 @@ DEFAULTS: dict[str, Params] = {
 
 GRIDS: dict[str, dict[str, list[Any]]] = {
     BASE: {
-        "train.lr": [0.0005, 0.001, 0.002, 0.004],
-        "train.table_lr": [0.01, 0.02, 0.05, 0.1],
-        "train.table_weight_decay": [0.0, 1e-6, 1e-5, 1e-4],
-        "model.dim": [16, 32, 64],
-        "model.dropout": [0.0, 0.2, 0.4],
+        "train.lr": [0.002, 0.005, 0.01],
+        "train.table_lr": [0.05, 0.1, 0.2],
+        "train.table_weight_decay": [0.0, 1e-5, 1e-4],
+        "train.hide_users": [0.3, 0.5, 0.8, 0.9],
+        "model.dim": [16, 32],
+        "model.dropout": [0.0, 0.2],
     },
     "means": {
         "user_strength": [1.0, 2.0, 5.0, 10.0, 15.0, 20.0, 40.0],

@@ -47,7 +47,7 @@ def test_two_draws(config: tuple[Config, list[str]]) -> None:
     settings, trained = config
     systems = ("base", "means")
     found = compare.compare(settings, 2, [0, 1], 1, ("means",))
-    # Two trials of each on the first draw, then the best of each on each draw.
+    # Two trials of each on the inner cut, then the best of each on each draw.
     assert (trained.count("base"), trained.count("means")) == (4, 4)
     assert found["seeds"] == [0, 1]
     assert set(found["systems"]) == set(systems)

@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+import torch
 import torch.distributed as dist
 from tqdm import tqdm
 
@@ -53,5 +54,11 @@ def predict(config: Config, split: str, ranks: Ranks) -> Path:
                 writer.write_table(pa.Table.from_batches(held))
                 held = []
         writer.write_table(pa.Table.from_batches(held, SCORES))
-    dist.barrier()
+    unknown = torch.tensor([reader.batcher.unknown_items, reader.batcher.unknown_users], device=ranks.device)
+    dist.all_reduce(unknown)
+    if ranks.is_first:
+        items, users = unknown.tolist()
+        tqdm.write(
+            f"{split}: {reader.rows:,} rows; in the unknown row: {items:,} by their item, {users:,} by their user"
+        )
     return folder

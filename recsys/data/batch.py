@@ -50,7 +50,11 @@ class Batch(Pipelineable):
 
 
 class Batcher:
-    """Cuts batches of `batch_size` rows from encoded blocks."""
+    """Cuts batches of `batch_size` rows from encoded blocks.
+
+    Attributes:
+        unknown_users, unknown_items: rows cut so far whose user or item has no row of its own (before any is hidden).
+    """
 
     def __init__(self, encoder: Encoder, batch_size: int, hide_ids: float = 0.0, hide_users: float = 0.0) -> None:
         """`hide_ids`: share of the distinct items of a batch that take the unknown row, as target and in histories."""
@@ -58,6 +62,7 @@ class Batcher:
         self.batch_size = batch_size
         self.hide_ids, self.hide_users = hide_ids, hide_users
         spec = encoder.spec
+        self.unknown_users = self.unknown_items = 0
         self._single_keys = [table.name for table in spec.single]
         self._user_column = self._single_keys.index(USER) if USER in self._single_keys else None
         self._multi_keys = [table.name for table in spec.multi]
@@ -68,6 +73,10 @@ class Batcher:
         users, items = self.encoder.users, self.encoder.items
         user, item = block.user[rows], block.item[rows]
         single = np.concatenate([users.single[user], items.single[item], block.single[rows]], axis=1)
+        target = block.item_row[rows]
+        self.unknown_items += int((target == UNKNOWN).sum())
+        if self._user_column is not None:
+            self.unknown_users += int((single[:, self._user_column] == UNKNOWN).sum())
         if self.hide_users and self._user_column is not None:
             single[:, self._user_column] = hide(single[:, self._user_column], self.hide_users, ~salt)
         dense = np.concatenate([users.dense[user], items.dense[item], block.dense[rows]], axis=1)
@@ -76,7 +85,6 @@ class Batcher:
         multi += [column.take(rows) for column in block.multi]
         where = block.history.index(rows)
         history = Jagged(block.history.values[where.values], where.offsets)
-        target = block.item_row[rows]
         if self.hide_ids:
             target = hide(target, self.hide_ids, salt)
             history = Jagged(hide(history.values, self.hide_ids, salt), history.offsets)

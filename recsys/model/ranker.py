@@ -79,29 +79,22 @@ class DenseArch(nn.Module):
         """
         # In a leaf of the pipelines' tracing: a context around the whole model would live only while it is traced.
         with torch.autocast(target.device.type, torch.bfloat16, enabled=self.bf16):
-            return self._logits(dense, pooled, target, history, history_lengths, history_label).float()
+            target_BD = self.slot(target)
+            vectors = [pooled.view(len(target), -1, self.dim), target_BD.unsqueeze(1)]
+            if self.bottom is not None:
+                vectors.append(self.bottom(dense).unsqueeze(1))
+            if self.attention is not None:
+                key_BLD = self._padded(self.slot(history), history_lengths)
+                label_BL = self._padded(history_label.float().unsqueeze(1), history_lengths).squeeze(-1).long()
+                vectors.append(self.attention(target_BD, key_BLD, label_BL, history_lengths))
+            crossed = self.crossing(torch.cat(vectors, dim=1))
+            return self.logit(self.dropout(self.top(crossed))).squeeze(-1).float()
 
-    def _logits(
-        self,
-        dense: Tensor,
-        pooled: Tensor,
-        target: Tensor,
-        history: Tensor,
-        history_lengths: Tensor,
-        history_label: Tensor,
-    ) -> Tensor:
-        target_BD = self.slot(target)
-        vectors = [pooled.view(len(target), -1, self.dim), target_BD.unsqueeze(1)]
-        if self.bottom is not None:
-            vectors.append(self.bottom(dense).unsqueeze(1))
-        if self.attention is not None:
-            offsets = [torch.ops.fbgemm.asynchronous_complete_cumsum(history_lengths)]
-            key_BLD = torch.ops.fbgemm.jagged_to_padded_dense(self.slot(history), offsets, [self.history])
-            label_T1 = history_label.float().unsqueeze(1)
-            label_BL1 = torch.ops.fbgemm.jagged_to_padded_dense(label_T1, offsets, [self.history])
-            vectors.append(self.attention(target_BD, key_BLD, label_BL1.squeeze(-1).long(), history_lengths))
-        crossed = self.crossing(torch.cat(vectors, dim=1))
-        return self.logit(self.dropout(self.top(crossed))).squeeze(-1)
+    def _padded(self, values_TX: Tensor, lengths_B: Tensor) -> Tensor:
+        """[T, X] float values of all histories -> [B, L, X], zero where there is none."""
+        offsets = torch.ops.fbgemm.asynchronous_complete_cumsum(lengths_B)
+        padded: Tensor = torch.ops.fbgemm.jagged_to_padded_dense(values_TX, [offsets], [self.history])
+        return padded
 
 
 class Ranker(nn.Module):

@@ -29,7 +29,9 @@ RIVALS = tuple(name for name in DEFAULTS if name != BASE)
 def compare(
     config: Config, budget: int, seeds: list[int], ranks: int = 2, rivals: tuple[str, ...] = RIVALS
 ) -> dict[str, Any]:
-    """Search on an inner cut of the config's own draw, then train, score and judge every draw; returns what `results.json` holds.
+    """Search on an inner cut of the first draw, then train, score and judge every draw.
+
+    Returns what `results.json` holds.
 
     budget: configurations tried for each system. seeds: draws of the held-out items, and of the weights.
     ranks: processes that the base trains on.

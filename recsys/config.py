@@ -1,18 +1,32 @@
 """The one schema behind every YAML in `configs/`.
 
 Every field is documented where it is declared; `--help` of each tool prints these texts. An unknown key is an error
-that suggests the nearest known one. Load with `recsys.settings.load("configs/demo.yaml", ["train.lr=0.1"])`.
+that suggests the nearest known one. Load with `recsys.settings.load("configs/movielens-1m.yaml", ["train.lr=0.1"])`.
 """
 
 from dataclasses import field
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import ConfigDict
+from pydantic import AfterValidator, ConfigDict, Field, field_validator
 from pydantic.dataclasses import dataclass
 
 STRICT = ConfigDict(extra="forbid", use_attribute_docstrings=True)
 
 Sharding = Literal["auto", "row_wise", "table_wise", "column_wise"]
+Natural = Annotated[int, Field(ge=0)]
+Positive = Annotated[int, Field(ge=1)]
+Amount = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+Share = Annotated[float, Field(ge=0, le=1)]
+Widths = Annotated[list[Positive], Field(min_length=1)]
+
+
+def _feature_name(name: str) -> str:
+    # The name is also the name of a file: the feature's id map.
+    if not name or set(name) & set("/\\\0"):
+        raise ValueError(f"{name!r}: expected a column name without a path separator")
+    if name == "history":
+        raise ValueError("'history' is read by model.history and cannot be a feature of its own")
+    return name
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
@@ -23,7 +37,7 @@ class Files:
     """A file, a directory or a glob of .parquet or .csv files."""
     columns: dict[str, str] = field(default_factory=dict)
     """thawrec's column name -> the file's column name; columns not named keep their names."""
-    list_separator: str = "|"
+    list_separator: Annotated[str, Field(min_length=1)] = "|"
     """In CSV, what separates the values of a multi-valued column."""
     multi: list[str] = field(default_factory=list)
     """Columns of a CSV that hold several values (split at `list_separator`)."""
@@ -58,9 +72,9 @@ class Label:
     rule: Literal["column", "liked", "observed"] = "liked"
     """`column`: the log's own 0/1 `label`; `liked` (a): value >= threshold among seen pairs; `observed` (b): seen
     against sampled unseen pairs ("would choose")."""
-    threshold: float = 4.0
+    threshold: Annotated[float, Field(allow_inf_nan=False)] = 4.0
     """liked: smallest `value` that is a positive."""
-    negatives: int = 1
+    negatives: Positive = 1
     """observed: unseen items drawn for each seen one."""
 
 
@@ -70,19 +84,19 @@ class Split:
 
     rule: Literal["exposure", "cold-items", "temporal", "leave-one-out", "warm-up"] = "exposure"
     """See `recsys.data.splits`."""
-    seed: int = 0
+    seed: Natural = 0
     """Draws the new or cold items and breaks ties in time."""
     cut: Literal["time", "user"] = "user"
     """exposure: one global median time, or each user's own midpoint."""
-    new_share: float = 0.2
+    new_share: Annotated[float, Field(gt=0, lt=1)] = 0.2
     """exposure, cold-items: share of items held out."""
-    min_rows: int = 60
+    min_rows: Natural = 60
     """exposure: only new items with at least this many rows before the cut are scored."""
-    exposures: list[int] = field(default_factory=lambda: [0, 2, 8, 20, 40, 60])
+    exposures: list[Natural] = field(default_factory=lambda: [0, 2, 8, 20, 40, 60])
     """exposure: the numbers of kept rows at which new items are evaluated."""
-    valid_share: float = 0.1
+    valid_share: Share = 0.1
     """Share of training rows (the newest ones where the rule has a time order) kept for early stopping."""
-    test_share: float = 0.1
+    test_share: Share = 0.1
     """temporal: share of newest rows in each of valid and test."""
 
 
@@ -93,11 +107,14 @@ class Data:
     path: str = "data/movielens-1m"
     """The dataset directory: dataset.yaml, users.parquet, items.parquet, interactions/split=*/."""
     source: Source = field(default_factory=Source)
+    """The raw logs."""
     label: Label = field(default_factory=Label)
+    """What is predicted."""
     split: Split = field(default_factory=Split)
-    history: int = 50
+    """What is trained on and what is held out."""
+    history: Natural = 50
     """Longest history kept for a row (newest items, strictly before the row's second)."""
-    row_group: int = 8192
+    row_group: Positive = 8192
     """Rows in a Parquet row group of the interactions; the unit that is dealt to ranks and shuffled."""
 
 
@@ -105,13 +122,13 @@ class Data:
 class Feature:
     """One column that the ranker reads. Ids and categories get a table; dense columns are standardised."""
 
-    name: str
+    name: Annotated[str, AfterValidator(_feature_name)]
     """Column name in users.parquet, items.parquet or the interactions."""
     of: Literal["user", "item", "context"] = "context"
     """Whose column it is; `context` columns lie on the interaction itself."""
     kind: Literal["category", "multi", "dense"] = "category"
     """One value, a list of values, or a number."""
-    capacity: int = 0
+    capacity: Natural = 0
     """Table rows, row 0 (unknown) included; 0 sizes the table by the training data plus `model.spare`."""
     sharding: Sharding = "auto"
     """How the table is laid over ranks; auto asks torchrec's planner."""
@@ -123,29 +140,31 @@ class Feature:
 class Model:
     """The host ranker: DLRM with target attention over the user's history."""
 
-    dim: int = 32
-    """D: width of every embedding."""
+    dim: Annotated[int, Field(ge=4, multiple_of=4)] = 32
+    """D: width of every embedding, a multiple of 4."""
     history: bool = True
     """Read the history with target attention (DIN)."""
     history_labels: bool = True
     """Tell attention which history items the user liked."""
-    attention: list[int] = field(default_factory=lambda: [64])
+    attention: Widths = field(default_factory=lambda: [64])
     """Hidden sizes of the attention unit."""
-    heads: int = 1
+    heads: Positive = 1
     """Attention heads: each weighs the history in its own way and joins the crossing as one vector."""
-    bottom: list[int] = field(default_factory=lambda: [64])
+    bottom: list[Positive] = field(default_factory=lambda: [64])
     """Hidden sizes of the MLP over dense features (its last layer has width D)."""
     cross: Literal["dot", "dcn"] = "dcn"
     """Feature crossing: pairwise dot products (DLRM) or low-rank DCN-v2."""
-    cross_layers: int = 2
-    cross_rank: int = 64
-    top: list[int] = field(default_factory=lambda: [128, 64])
+    cross_layers: Positive = 2
+    """dcn: cross layers."""
+    cross_rank: Positive = 64
+    """dcn: rank of each cross layer's weight."""
+    top: Widths = field(default_factory=lambda: [128, 64])
     """Hidden sizes of the MLP that ends in one logit."""
-    dropout: float = 0.0
+    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
     """Dropout in the top MLP."""
-    spare: float = 0.25
+    spare: Amount = 0.25
     """Free rows of an auto-sized table, as a share of the ids seen in training: room for `admit`."""
-    init_std: float = 0.01
+    init_std: Amount = 0.01
     """Standard deviation of the initial embeddings."""
 
 
@@ -153,35 +172,37 @@ class Model:
 class Train:
     """The training loop."""
 
-    batch_size: int = 2048
+    batch_size: Positive = 2048
     """Rows a step on each rank."""
-    epochs: int = 3
-    seed: int = 0
-    lr: float = 0.002
+    epochs: Positive = 3
+    """Passes over the training rows."""
+    seed: Natural = 0
+    """Draws the initial weights, the order of rows, dropout and the hidden ids."""
+    lr: Amount = 0.002
     """Adam, for everything but the tables."""
-    table_lr: float = 0.05
+    table_lr: Amount = 0.05
     """Row-wise Adagrad, fused into the tables' backward."""
-    weight_decay: float = 0.0
+    weight_decay: Amount = 0.0
     """L2 on the dense parameters."""
-    table_weight_decay: float = 0.0
+    table_weight_decay: Amount = 0.0
     """L2 on the rows touched by a step."""
     decay: bool = True
     """Lower both learning rates linearly, to reach zero at the end of the last epoch."""
-    hide_ids: float = 0.05
+    hide_ids: Share = 0.05
     """Share of items in a batch whose id is replaced by the unknown row, which so learns to stand for a new item."""
-    hide_users: float = 0.0
+    hide_users: Share = 0.0
     """The same for the user's id: it keeps the ranker from leaning on an id whose owner has moved on or is new."""
-    shuffle_rows: int = 65536
+    shuffle_rows: Natural = 65536
     """Rows held in the shuffle buffer of each rank."""
-    evals_per_epoch: int = 2
+    evals_per_epoch: Positive = 2
     """Validations (and checkpoints) an epoch."""
-    patience: int = 3
+    patience: Positive = 3
     """Stop after this many validations without a better AUC; the best checkpoint is kept."""
-    keep: int = 2
+    keep: Positive = 2
     """Checkpoints kept, besides the best."""
     bf16: bool = False
     """Run the dense part under bfloat16 autocast."""
-    max_steps: int = 0
+    max_steps: Natural = 0
     """Stop early after so many steps; 0 is no limit."""
 
 
@@ -189,14 +210,16 @@ class Train:
 class Evaluate:
     """Offline evaluation."""
 
-    replicates: int = 200
+    replicates: Positive = 200
     """Two-way bootstrap replicates behind each interval."""
-    seed: int = 0
-    min_rows: int = 1000
+    seed: Natural = 0
+    """Draws the replicates."""
+    min_rows: Natural = 1000
     """A segment with fewer rows prints "too few"."""
-    min_users: int = 300
+    min_users: Natural = 300
     """A segment with fewer users that have both classes prints "too few"."""
-    batch_size: int = 4096
+    batch_size: Positive = 4096
+    """Rows a step on each rank while scoring."""
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
@@ -206,11 +229,25 @@ class Config:
     run: str = "runs/movielens-1m"
     """Where checkpoints, logs, predictions and results go."""
     data: Data = field(default_factory=Data)
+    """The dataset."""
     features: list[Feature] = field(default_factory=list)
-    item_capacity: int = 0
+    """The columns that the ranker reads besides the item's id and the history, each once: name, of, kind, ..."""
+    item_capacity: Natural = 0
     """Rows of the item table, row 0 (unknown) included; 0 sizes it by the training data plus `model.spare`."""
     item_sharding: Sharding = "auto"
     """How the item table, shared by target and history, is laid over ranks."""
     model: Model = field(default_factory=Model)
+    """The ranker."""
     train: Train = field(default_factory=Train)
+    """How it is trained."""
     evaluate: Evaluate = field(default_factory=Evaluate)
+    """How it is measured."""
+
+    @field_validator("features")
+    @classmethod
+    def _each_name_once(cls, features: list[Feature]) -> list[Feature]:
+        names = [feature.name for feature in features]
+        twice = [name for name in names if names.count(name) > 1]
+        if twice:
+            raise ValueError(f"{twice[0]!r} is named twice; a name belongs to one column, of one owner")
+        return features

@@ -20,7 +20,8 @@ def load(path: str | Path, overrides: Iterable[str] = ()) -> Config:
     """Read a config file and apply dotted overrides such as `train.lr=0.01` or `features.0.capacity=100`.
 
     Raises:
-        InputError: unreadable YAML, unknown key (with the nearest known one), or a value of the wrong type.
+        InputError: unreadable YAML, unknown key (with the nearest known one), or a value of the wrong type or
+            out of its range.
     """
     try:
         tree = yaml.safe_load(Path(path).read_text()) or {}
@@ -111,6 +112,8 @@ def _explain(tree: dict[str, Any], problem: Any) -> str:
         known = _known_keys(location[:-1])
         near = difflib.get_close_matches(str(location[-1]), known, n=1, cutoff=0.0)
         return f"unknown key {key!r}; did you mean {near[0]!r}?" if near else f"unknown key {key!r}"
+    if problem["type"] == "value_error":
+        return f"{key}: {problem['ctx']['error']}"
     return f"{key}: {problem['msg']}, got {problem.get('input')!r}"
 
 

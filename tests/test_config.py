@@ -1,11 +1,13 @@
 """The schema carries what others' rankers need, in few lines, and the configs of the repo fit it."""
 
+from dataclasses import is_dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
 
-from recsys import settings
+from recsys import config, settings
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -45,3 +47,10 @@ def test_the_configs_of_the_repo_are_sound(path: Path) -> None:
     assert made.run.startswith("runs/")
     assert made.data.path.startswith(("data/", "runs/"))
     assert set(yaml.safe_load(path.read_text())) >= {"run", "data"}
+
+
+@pytest.mark.parametrize(
+    "schema", [x for x in vars(config).values() if is_dataclass(x) and x.__module__ == config.__name__]
+)
+def test_every_field_is_documented(schema: Any) -> None:
+    assert schema.__doc__ and [name for name, info in schema.__pydantic_fields__.items() if not info.description] == []

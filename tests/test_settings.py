@@ -61,12 +61,60 @@ def test_overrides_reach_into_lists_and_absent_sections(path: Path) -> None:
         ("=3", "expected key=value"),
         ("train.lr=[1", "'[1' is not a YAML value"),
         ("features.0={of: user}", "features.0.name: "),
+        ("features.1.name=user_id", "features: 'user_id' is named twice; a name belongs to one column, of one owner"),
+        ("features.1.name=../age", "features.1.name: '../age': expected a column name without a path separator"),
+        ("features.1.name=a\\b", "features.1.name: 'a\\\\b': expected a column name without a path separator"),
+        ("features.1.name=''", "features.1.name: '': expected a column name"),
+        ("features.1.name=history", "features.1.name: 'history' is read by model.history"),
     ],
 )
 def test_a_bad_override_is_one_clear_error(path: Path, override: str, said: str) -> None:
     with pytest.raises(InputError) as caught:
         settings.load(path, [override])
     assert said in str(caught.value) and "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "override",
+    [
+        "data.split.new_share=0",
+        "data.split.new_share=1",
+        "data.split.valid_share=-0.1",
+        "data.split.test_share=1.1",
+        "data.split.exposures=[0, -1]",
+        "data.label.negatives=0",
+        "data.history=-1",
+        "data.row_group=0",
+        "features.0.capacity=-1",
+        "item_capacity=-1",
+        "model.dim=5",
+        "model.dim=0",
+        "model.attention=[]",
+        "model.top=[]",
+        "model.top=[8, 0]",
+        "model.bottom=[-4]",
+        "model.heads=0",
+        "model.cross_layers=0",
+        "model.dropout=1",
+        "model.spare=-1",
+        "train.batch_size=0",
+        "train.epochs=0",
+        "train.evals_per_epoch=0",
+        "train.lr=-0.1",
+        "train.table_lr=.nan",
+        "train.hide_ids=1.5",
+        "train.shuffle_rows=-1",
+        "train.patience=0",
+        "train.keep=0",
+        "train.max_steps=-1",
+        "evaluate.replicates=0",
+        "evaluate.batch_size=0",
+    ],
+)
+def test_a_value_out_of_range_is_refused_by_key(path: Path, override: str) -> None:
+    with pytest.raises(InputError) as caught:
+        settings.load(path, [override])
+    assert str(caught.value).startswith(f"{path}: {override.split('=')[0]}") and "\n" not in str(caught.value)
 
 
 def test_every_problem_of_a_file_is_named(path: Path) -> None:

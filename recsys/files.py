@@ -10,13 +10,17 @@ from pathlib import Path
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """A temporary path beside `path` for a file or a directory; takes its name when the block ends without an error."""
+    """A temporary path beside `path` for a file or a directory; takes its name when the block ends without an error.
+
+    A directory cannot be exchanged in one step: a process killed between the two renames leaves `path` missing and its
+    old content beside it, which the next call puts back first.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     _sweep(path)
     try:
         yield temporary
-        sync(temporary)
+        _sync_all(temporary)
         if temporary.is_dir() and path.exists():
             old = path.with_name(f".{path.name}.{os.getpid()}.old")
             remove(old)
@@ -31,11 +35,14 @@ def replacing(path: Path) -> Iterator[Path]:
 
 
 def _sweep(path: Path) -> None:
-    """Remove what killed processes left beside `path`; what a living one is writing stays."""
+    """Remove what killed processes left beside `path`, or put it back; what a living one is writing stays."""
     for left in path.parent.glob(f".{glob.escape(path.name)}.*"):
         owner, _, kind = left.name.removeprefix(f".{path.name}.").partition(".")
         if kind in ("tmp", "old") and owner.isdigit() and (int(owner) == os.getpid() or not _alive(int(owner))):
-            remove(left)
+            if kind == "old" and not path.exists():
+                left.rename(path)
+            else:
+                remove(left)
 
 
 def _alive(process: int) -> bool:
@@ -46,6 +53,14 @@ def _alive(process: int) -> bool:
     except PermissionError:
         return True
     return True
+
+
+def _sync_all(path: Path) -> None:
+    if path.is_dir():
+        for inside in path.rglob("*"):
+            if not inside.is_symlink():
+                sync(inside)
+    sync(path)
 
 
 def sync(path: Path) -> None:

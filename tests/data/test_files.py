@@ -150,6 +150,16 @@ def test_bad_sources(tmp_path: Path) -> None:
         ({"user_id": [1, None]}, None, r"0\.parquet: row 1: column 'user_id': is null"),
         ({"value": ["a", "b"]}, None, r"column 'value': expected numbers, found string"),
         ({"timestamp": [1.0, float("nan")]}, None, r"row 1: column 'timestamp': nan: expected seconds"),
+        (
+            {"user_id": pa.array([1, 2**63], pa.uint64())},
+            None,
+            r"interactions/0\.parquet: column 'user_id': Integer value 9223372036854775808 not in range",
+        ),
+        (
+            {},
+            {"user_id": pa.array([1, 2**63], pa.uint64())},
+            r"users/0\.parquet: column 'user_id': Integer value 9223372036854775808 not in range",
+        ),
         ({}, {"user_id": [1, 1]}, r"users: column 'user_id': 1 occurs 2 times; expected once"),
         ({}, {"user_id": [1, None]}, r"users/0\.parquet: row 1: column 'user_id': is null"),
         ({}, {"name": ["x"]}, r"users/0\.parquet: no column 'user_id'"),

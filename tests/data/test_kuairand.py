@@ -110,6 +110,11 @@ def test_bad_folders(folder: Path) -> None:
     pq.write_table(table.drop_columns(["is_click"]), impressions)
     with pytest.raises(InputError, match=r"impressions\.parquet: no column 'is_click'"):
         kuairand.load(source)
+    for name in ("is_click", "time_ms"):
+        gap = pa.array([1, None, 1])
+        pq.write_table(table.set_column(table.column_names.index(name), name, gap), impressions)
+        with pytest.raises(InputError, match=rf"impressions\.parquet: column '{name}': row 1 is null"):
+            kuairand.load(source)
     pq.write_table(table.set_column(1, "video_id", pa.array([100, 999, 100])), impressions)
     with pytest.raises(InputError, match=r"impressions\.parquet: video_id: 1 unknown ids, such as 999"):
         kuairand.load(source)

@@ -17,7 +17,7 @@ import pyarrow.types as pat
 from recsys.config import Files, Source
 from recsys.data.log import Log, items_table
 from recsys.data.schema import RESERVED, is_text
-from recsys.data.sources.tabular import Batch, batches, paths, plain
+from recsys.data.sources.tabular import Batch, batches, paths, typed
 from recsys.errors import InputError
 
 NEEDED = ("user_id", "item_id", "timestamp")
@@ -118,7 +118,7 @@ def _interactions(files: Files) -> tuple[dict[str, pa.ChunkedArray], dict[str, s
 
 def _checked(batch: Batch, name: str) -> pa.ChunkedArray | None:
     column = batch.table[name]
-    found = plain(column)
+    found = typed(batch, name)
     if name in NEEDED:
         _no_nulls(batch, name, column)
     if name in ("user_id", "item_id"):
@@ -187,7 +187,7 @@ def _entities(files: Files | None, key: str, name: str) -> pa.Table | None:
     tables = []
     for batch in batches(files, f"data.source.{key}", (name,)):
         _no_nulls(batch, name, batch.table[name])
-        found = {column: plain(batch.table[column]) for column in batch.table.column_names}
+        found = {column: typed(batch, column) for column in batch.table.column_names}
         if name == "item_id" and "image" in batch.table.column_names:
             found["image"] = batch.table["image"]
         tables.append(pa.table({column: values for column, values in found.items() if values is not None}))

@@ -60,7 +60,8 @@ def load(source: Source) -> Log:
     """The log in the folder `source.path`.
 
     Raises:
-        InputError: no path, a missing file or column, or an impression of an unknown user or video.
+        InputError: no path, a missing file or column, an impression of an unknown user or video, or one without a
+            second or a click.
     """
     if not source.path:
         raise InputError(
@@ -71,6 +72,10 @@ def load(source: Source) -> Log:
     users = read_columns(folder / "users.parquet", ("user_id",), everything=True)
     videos = read_columns(folder / "videos.parquet", VIDEOS)
     past = read_columns(folder / "history_before_0425.parquet", HISTORY)
+    for name in ("time_ms", "is_click"):
+        if seen[name].null_count:
+            row = pc.index(pc.is_null(seen[name]), True)
+            raise InputError(f"{folder}/impressions.parquet: column {name!r}: row {row} is null; expected a number")
     duration = _numbers(seen["duration_ms"])
     played = _numbers(seen["play_time_ms"]) / np.maximum(duration, 1.0)
     value = np.clip(played, 0.0, LONGEST_PLAY) + sum(_numbers(seen[name]) for name in REACTIONS)

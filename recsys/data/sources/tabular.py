@@ -87,6 +87,18 @@ def read_columns(path: Path, required: Collection[str], everything: bool = False
         raise InputError(f"{path}: cannot be read as Parquet: {error}") from None
 
 
+def typed(batch: Batch, name: str) -> pa.ChunkedArray | None:
+    """The batch's column as `plain` makes it.
+
+    Raises:
+        InputError: a value that the plain type cannot hold, such as an unsigned integer of 2^63 or more.
+    """
+    try:
+        return plain(batch.table[name])
+    except pa.ArrowInvalid as error:
+        raise InputError(f"{batch.path}: column {name!r}: {error}") from None
+
+
 def plain(column: pa.ChunkedArray) -> pa.ChunkedArray | None:
     """The column as string, int64, float32/64 or list of string/int64; None for types that no feature can have."""
     kind = column.type

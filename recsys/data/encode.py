@@ -1,6 +1,6 @@
 """Columns to tensors: id maps and scalers fitted on training rows alone, then applied to Arrow tables.
 
-encoder = Encoder.fit(config)       # one streamed pass over split=train
+encoder = recsys.data.fit.fit(config)   # one streamed pass over split=train
 encoder.save(run / "encoder")
 block = encoder.encode(table, first_row=0)
 """

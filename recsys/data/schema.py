@@ -118,11 +118,6 @@ def split_files(path: str | Path, split: str) -> list[Path]:
     return sorted((Path(path) / "interactions" / f"split={split}").glob("part-*.parquet"))
 
 
-def splits_of(path: str | Path) -> list[str]:
-    """The splits that exist in the dataset directory."""
-    return [split for split in SPLITS if split_files(path, split)]
-
-
 def is_text(kind: Any) -> bool:
     """Whether the Arrow type is a string, dictionary-encoded or not."""
     if pat.is_dictionary(kind):

@@ -10,8 +10,8 @@ import pyarrow.parquet as pq
 from recsys.config import Config, Feature
 from recsys.data.encode import ITEM, USER, Encoder, context_features
 from recsys.data.ids import IdMap
-from recsys.data.schema import split_files
-from recsys.data.side import Moments, Scaler, floats, read_side
+from recsys.data.schema import is_list, split_files
+from recsys.data.side import Moments, Scaler, decoded, floats, read_side
 
 _MERGE_EVERY = 64
 
@@ -24,6 +24,7 @@ class Counter:
 
     def add(self, values: pa.Array | pa.ChunkedArray, counts: np.ndarray | None = None) -> None:
         """Count values, each once or `counts` [n] times; nulls are not counted."""
+        values = decoded(values)
         if counts is None:
             counted = pc.value_counts(values.drop_null())
             self._parts.append(pa.table({"value": counted.field("values"), "count": counted.field("counts")}))
@@ -66,7 +67,7 @@ def fit(config: Config) -> Encoder:
                         moments[feature.name] += Moments.of(values, np.ones(len(values)), feature.log)
                 for name, counter in counters.items():
                     column = table[name]
-                    counter.add(pc.list_flatten(column) if pa.types.is_list(column.type) else column)
+                    counter.add(pc.list_flatten(column) if is_list(column.type) else column)
     maps = {ITEM: _map(config, ITEM, config.item_capacity, counters[ITEM])}
     for feature in context:
         if feature.kind != "dense":

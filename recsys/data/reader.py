@@ -8,6 +8,7 @@ without reading what lies before.
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, fields
+from functools import cache
 from itertools import accumulate
 from pathlib import Path
 
@@ -102,6 +103,7 @@ class Reader:
     ) -> None:
         self.encoder, self.rank, self.world_size = encoder, rank, world_size
         self.shuffle, self.seed = shuffle, seed
+        self._texts = cache(_strings)
         self.batcher = Batcher(encoder, batch_size, hide_ids, hide_users)
         self.groups = row_groups(split_files(Path(encoder.config.data.path), split))
         self.rows = sum(piece.rows for piece in self.groups)
@@ -154,8 +156,12 @@ class Reader:
         return self.batcher.cut(block, rows, salt=hash((self.seed, epoch, step, self.rank)) & 0xFFFFFFFF)
 
     def _nothing(self) -> Block:
-        first = self.groups[0]
-        return self._read(Piece(first.path, first.group, 0, 0, 0))
+        path = self.groups[0].path
+        try:
+            schema = pq.read_schema(path)
+        except (pa.ArrowInvalid, OSError) as error:
+            raise InputError(f"{path}: truncated or not Parquet: {error}") from None
+        return self.encoder.encode(schema.empty_table().select(self.encoder.columns()), 0)
 
     def _load(self, pieces: list[Piece], order: np.random.Generator, skip: int) -> Block:
         block = concat([self._read(piece) for piece in pieces])
@@ -164,7 +170,7 @@ class Reader:
 
     def _read(self, piece: Piece) -> Block:
         try:
-            with pq.ParquetFile(piece.path, read_dictionary=_strings(piece.path)) as file:
+            with pq.ParquetFile(piece.path, read_dictionary=self._texts(piece.path)) as file:
                 table = file.read_row_group(piece.group, columns=self.encoder.columns())
         except (pa.ArrowInvalid, OSError) as error:
             raise InputError(f"{piece.path}: row group {piece.group}: cannot be read: {error}") from None

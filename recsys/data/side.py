@@ -73,9 +73,14 @@ def _squash(values: np.ndarray, log: bool) -> np.ndarray:
 
 
 def floats(column: pa.Array | pa.ChunkedArray) -> np.ndarray:
-    """A numeric Arrow column as [n] float64, null as NaN."""
+    """A numeric Arrow column as [n] float64, null as NaN; integers beyond 2^53 are rounded."""
     column = column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
-    return column.cast(pa.float64()).fill_null(float("nan")).to_numpy(zero_copy_only=False)
+    return column.cast(pa.float64(), safe=False).fill_null(float("nan")).to_numpy(zero_copy_only=False)
+
+
+def decoded(column: pa.Array | pa.ChunkedArray) -> pa.Array | pa.ChunkedArray:
+    """The column without dictionaries: those of two row groups may differ, which most of Arrow's functions refuse."""
+    return pc.cast(column, column.type.value_type) if pa.types.is_dictionary(column.type) else column
 
 
 def lists(column: pa.Array | pa.ChunkedArray) -> tuple[pa.Array, np.ndarray]:
@@ -103,9 +108,9 @@ class SideTable:
 
 
 def read_side(path: Path, key: str, features: list[Feature]) -> pa.Table:
-    """The id and feature columns of users.parquet or items.parquet."""
-    wanted = dict.fromkeys([key] + [feature.name for feature in features])
-    return pq.read_table(path, columns=list(wanted))
+    """The id and feature columns of users.parquet or items.parquet, dictionaries decoded."""
+    table = pq.read_table(path, columns=list(dict.fromkeys([key] + [feature.name for feature in features])))
+    return pa.table([decoded(column) for column in table], names=table.column_names)
 
 
 def encode_side(

@@ -10,8 +10,10 @@ import pyarrow.parquet as pq
 import pytest
 
 from recsys.config import Config
+from recsys.data.check import check
 from recsys.data.encode import Encoder
 from recsys.data.fit import Counter, fit
+from recsys.data.reader import Reader
 from recsys.data.schema import split_files
 from recsys.errors import InputError
 from tests import wide
@@ -135,6 +137,47 @@ def test_counting_in_many_parts_is_counting_at_once() -> None:
                 plain[value] = plain.get(value, 0) + 1
     values_, counts = counter.result()
     assert dict(zip(values_.to_pylist(), counts.tolist(), strict=True)) == plain
+
+
+def recoded(table: pa.Table) -> pa.Table:
+    """As pandas may write it: strings as categoricals (a dictionary for each ten rows), lists large."""
+    columns = []
+    for column in table:
+        if pa.types.is_string(column.type):
+            pieces = [column.slice(k, 10).combine_chunks().dictionary_encode() for k in range(0, len(column), 10)]
+            column = pa.chunked_array(pieces, pa.dictionary(pa.int32(), pa.string()))
+        elif pa.types.is_list(column.type):
+            column = column.cast(pa.large_list(column.type.value_type))
+        columns.append(column)
+    return pa.table(columns, names=table.column_names)
+
+
+def test_categoricals_and_large_lists_are_read_like_plain_columns(tmp_path: Path) -> None:
+    path = wide.write(tmp_path / "data")
+    config = wide.config(path, tmp_path / "run", data={"path": str(path), "history": 6})
+    before, batches = fingerprint(fit(config)), list(Reader(fit(config), "test", batch_size=16).epoch())
+    for file in [path / "users.parquet", path / "items.parquet", *path.rglob("part-*.parquet")]:
+        with pq.ParquetFile(file) as opened:
+            table, rows = opened.read(), opened.metadata.row_group(0).num_rows
+        pq.write_table(recoded(table), file, row_group_size=rows)
+    kinds = pq.read_schema(split_files(path, "train")[0])
+    assert pa.types.is_dictionary(kinds.field("item_id").type) and pa.types.is_large_list(kinds.field("tags").type)
+    check(config)
+    assert fingerprint(fit(config)) == before
+    for one, other in zip(batches, Reader(fit(config), "test", batch_size=16).epoch(), strict=True):
+        assert list(wide.taken_apart(one)) == list(wide.taken_apart(other))
+
+
+def test_large_integers_are_numbers(tmp_path: Path) -> None:
+    path = wide.write(tmp_path / "data")
+    for name in ("users", "items"):
+        file, column = path / f"{name}.parquet", "age" if name == "users" else "year"
+        table = pq.read_table(file)
+        large = pa.array([2**53 + 1 + k for k in range(table.num_rows)], pa.int64())
+        pq.write_table(table.set_column(table.column_names.index(column), column, large), file)
+    encoder = fit(wide.config(path, tmp_path / "run"))
+    assert encoder.scalers["age"].mean == pytest.approx(2**53, rel=1e-9)
+    assert np.isfinite(encoder.users.dense).all()
 
 
 def test_a_column_without_a_value_in_training_still_scores(tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ from itertools import islice
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
@@ -79,6 +80,32 @@ def test_every_row_once_and_equal_batches(encoder: Encoder, world_size: int, bat
             assert (batch.row_id[padding] == -1).all()
         seen += [k for k in ids(iter(batches)) if k >= 0]
     assert sorted(seen) == list(range(203))
+
+
+def test_each_row_group_is_read_once_and_each_file_asked_once_for_its_columns(
+    encoder: Encoder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reader, encoded, asked = Reader(encoder, "train", batch_size=16), list[int](), list[Path]()
+    encode, schema = Encoder.encode, pq.read_schema
+
+    def counted_encode(self: Encoder, table: pa.Table, first_row: int) -> Block:
+        encoded.append(table.num_rows)
+        return encode(self, table, first_row)
+
+    def counted_schema(path: Path) -> pa.Schema:
+        asked.append(path)
+        return schema(path)
+
+    monkeypatch.setattr(Encoder, "encode", counted_encode)
+    monkeypatch.setattr(pq, "read_schema", counted_schema)
+    for _ in range(2):
+        list(reader.epoch())
+    whole = [piece.rows for piece in reader.groups]
+    assert encoded == [0, *whole, 0, *whole]
+    files = [*dict.fromkeys(piece.path for piece in reader.groups)]
+    assert sorted(asked) == sorted([*files, files[0], files[0]]), (
+        "once a file, and once an epoch for the columns of none"
+    )
 
 
 def test_padding_asks_for_the_unknown_item_and_nothing_else(encoder: Encoder) -> None:

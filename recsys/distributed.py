@@ -9,6 +9,7 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Any
 
 import torch
@@ -50,7 +51,8 @@ def process_group() -> Iterator[Ranks]:
         alone: dict[str, Any] = (
             {} if launched else {"init_method": f"file://{folder}/rendezvous", "rank": 0, "world_size": 1}
         )
-        dist.init_process_group(backend, **alone)
+        # The first rank checks and fits a large dataset while the others wait for it.
+        dist.init_process_group(backend, timeout=timedelta(hours=1), **alone)
         try:
             world_size = dist.get_world_size()
             local_world_size = int(os.environ.get("LOCAL_WORLD_SIZE", world_size))

@@ -2,16 +2,17 @@
 
 from pathlib import Path
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
 import torch.distributed as dist
 from tqdm import tqdm
 
+from recsys import runs
 from recsys.config import Config
 from recsys.data.encode import Encoder
 from recsys.data.reader import Reader
+from recsys.data.schema import read_info
 from recsys.distributed import Ranks
 from recsys.files import replacing
 from recsys.score import score
@@ -28,9 +29,12 @@ def predict(config: Config, split: str, ranks: Ranks) -> Path:
     """Score every row of `split`, each rank its share into `<run>/scores/<split>/part-<rank>.parquet`. Collective.
 
     Raises:
-        InputError: the run has no checkpoint, or it is of another model.
+        InputError: the run has no checkpoint, or is of another config or dataset.
     """
+    runs.require(config)
     run = Path(config.run)
+    # Tells evaluation which rows the row ids number.
+    schema = SCORES.with_metadata({"dataset": read_info(config.data.path).fingerprint})
     encoder = Encoder.load(config, run / "encoder")
     sharded = build(config, encoder, ranks)
     checkpoint.load(checkpoint.best(run / "checkpoints"), sharded, optimizer=False)
@@ -40,20 +44,18 @@ def predict(config: Config, split: str, ranks: Ranks) -> Path:
         for stale in folder.glob("part-*.parquet"):
             stale.unlink()
     dist.barrier()
-    with replacing(folder / f"part-{ranks.rank:05d}.parquet") as path, pq.ParquetWriter(path, SCORES) as writer:
+    with replacing(folder / f"part-{ranks.rank:05d}.parquet") as path, pq.ParquetWriter(path, schema) as writer:
         held: list[pa.RecordBatch] = []
         scored = score(sharded, reader, ranks.device)
         quiet = None if ranks.is_first else True
         for logit, _, weight, row_id in tqdm(scored, f"score {split}", reader.steps, unit="step", disable=quiet):
             real = (weight > 0).cpu().numpy()
-            # In float64: a float32 sigmoid would tie the most confident rows.
-            probability = 1.0 / (1.0 + np.exp(-logit.cpu().double().numpy()))
-            columns = [row_id.cpu().numpy()[real], probability[real].astype(np.float32)]
-            held.append(pa.record_batch(columns, schema=SCORES))
+            columns = [row_id.cpu().numpy()[real], logit.sigmoid().cpu().numpy()[real]]
+            held.append(pa.record_batch(columns, schema=schema))
             if sum(batch.num_rows for batch in held) >= _FLUSH_ROWS:
                 writer.write_table(pa.Table.from_batches(held))
                 held = []
-        writer.write_table(pa.Table.from_batches(held, SCORES))
+        writer.write_table(pa.Table.from_batches(held, schema))
     unknown = torch.tensor([reader.batcher.unknown_items, reader.batcher.unknown_users], device=ranks.device)
     dist.all_reduce(unknown)
     if ranks.is_first:

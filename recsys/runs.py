@@ -5,34 +5,48 @@ from typing import Any
 
 from recsys import settings
 from recsys.config import Config
-from recsys.data.schema import MANIFEST, read_info, write_info
+from recsys.data.schema import read_info, write_info
 from recsys.errors import InputError
 
 _FREE = {"run", "evaluate", "train.batch_size", "train.shuffle_rows", "train.keep"}
-"""Keys that a resumed run may change; `data.source` may too, since the dataset's fingerprint stands for it."""
+"""Keys that may change within a run. So may the sharding, since checkpoints reshard, and `data.source`, since the
+dataset's fingerprint stands for it."""
 
 
 def begin(config: Config) -> None:
-    """Write the resolved config and the dataset's manifest into the run folder, or compare with those already there.
+    """Write the resolved config and the dataset's manifest into the run folder, unless it has others already.
 
     Raises:
-        InputError: the run was begun with another config (the first differing key is named) or another dataset.
+        InputError: as `require`.
     """
-    run, dataset = Path(config.run), read_info(config.data.path)
+    run = Path(config.run)
     if (run / "config.yaml").exists():
-        began = _flat(settings.plain(settings.load(run / "config.yaml")))
-        now = _flat(settings.plain(config))
-        for key in sorted(began.keys() | now.keys()):
-            free = key in _FREE or key.split(".")[0] in _FREE or key.startswith("data.source.")
-            if not free and began.get(key) != now.get(key):
-                raise InputError(
-                    f"{run}: this run was begun with {key}={began.get(key)}, not {now.get(key)}: "
-                    "give another run=..., or remove the folder"
-                )
-    if (run / MANIFEST).exists() and read_info(run).fingerprint != dataset.fingerprint:
-        raise InputError(f"{run}: this run was begun on another dataset: give another run=..., or remove the folder")
+        require(config)
+    write_info(read_info(config.data.path), run)
     settings.dump(config, run / "config.yaml")
-    write_info(dataset, run)
+
+
+def require(config: Config) -> None:
+    """Refuse a run that is not of this config and dataset, before anything is made from it.
+
+    Raises:
+        InputError: there is no such run, or it was begun with another config (the first differing key is named) or on
+            another dataset.
+    """
+    run = Path(config.run)
+    if not (run / "config.yaml").exists():
+        raise InputError(f"{run}: no run there: train first, by tools.train with this config")
+    began = _flat(settings.plain(settings.load(run / "config.yaml")))
+    now = _flat(settings.plain(config))
+    for key in sorted(began.keys() | now.keys()):
+        free = key in _FREE or key.split(".")[0] in _FREE or key.startswith("data.source.") or key.endswith("sharding")
+        if not free and began.get(key) != now.get(key):
+            raise InputError(
+                f"{run}: this run was begun with {key}={began.get(key)}, not {now.get(key)}: "
+                "give another run=..., or remove the folder"
+            )
+    if read_info(run).fingerprint != read_info(config.data.path).fingerprint:
+        raise InputError(f"{run}: this run was begun on another dataset: give another run=..., or remove the folder")
 
 
 def _flat(tree: Any, prefix: str = "") -> dict[str, Any]:

@@ -1,5 +1,6 @@
 """The training loop: epochs over the streaming reader through torchrec's pipeline, validated, checkpointed, resumed."""
 
+import math
 import time
 from collections.abc import Iterator
 from dataclasses import replace
@@ -19,6 +20,7 @@ from recsys.data.encode import Encoder
 from recsys.data.fit import fit
 from recsys.data.reader import Reader
 from recsys.distributed import Ranks
+from recsys.errors import InputError
 from recsys.model.ranker import Ranker
 from recsys.runs import begin
 from recsys.score import score
@@ -27,7 +29,7 @@ from recsys.tables.checkpoint import Progress
 from recsys.tables.sharding import Sharded, shard
 
 _LOG_EVERY = 50
-"""Steps between two points of the learning-rate curves."""
+"""Steps between two points of the curves of loss and learning rates."""
 
 
 def build(config: Config, encoder: Encoder, ranks: Ranks) -> Sharded:
@@ -60,13 +62,14 @@ def train(config: Config, ranks: Ranks) -> Progress:
             with another config, dataset or model.
     """
     run = Path(config.run)
+    newest = checkpoint.latest(run / "checkpoints")
     if ranks.is_first:
-        check(config)
+        if not newest:
+            # Reads the whole dataset once; a resumed run vouches for it by its fingerprint.
+            check(config)
         begin(config)
     encoder = fitted(config, ranks)
     sharded = build(config, encoder, ranks)
-    checkpoints = run / "checkpoints"
-    newest = checkpoint.latest(checkpoints)
     progress = checkpoint.load(newest, sharded) if newest else Progress()
     if progress.done:
         return progress
@@ -132,26 +135,31 @@ class Loop:
             unit="step",
             disable=None if self.ranks.is_first else True,
         )
-        for step in bar:
-            self._set_rates(progress.step + step)
+        for ahead in bar:
+            self._set_rates(progress, ahead)
             loss, *_ = pipeline.progress(batches)
             loss_sum += loss
+            if (ahead + 1) % _LOG_EVERY == 0 or ahead + 1 == steps:
+                dist.all_reduce(loss_sum)
+                mean = float(loss_sum) / self.ranks.world_size / (ahead % _LOG_EVERY + 1)
+                self._scalar("train/loss", mean, progress.step + ahead + 1)
+                loss_sum.zero_()
         seconds = time.perf_counter() - start
         progress = replace(progress, step=progress.step + steps, epoch_step=progress.epoch_step + steps)
         self._open_at = progress.epoch, progress.epoch_step
-        self._scalar("train/loss", float(loss_sum) / max(steps, 1), progress.step)
         rows = steps * self.config.train.batch_size * self.ranks.world_size
         self._scalar("train/samples_per_second", rows / max(seconds, 1e-9), progress.step)
         return progress
 
-    def _set_rates(self, step: int) -> None:
-        planned = self.config.train.epochs * self.reader.steps
-        left = 1.0 - step / planned if self.config.train.decay else 1.0
+    def _set_rates(self, progress: Progress, ahead: int) -> None:
+        """Rates of the step `ahead` of `progress`, by the share of the planned epochs done, whatever ranks did them."""
+        share = (progress.epoch + (progress.epoch_step + ahead) / self.reader.steps) / self.config.train.epochs
+        left = max(0.0, 1.0 - share) if self.config.train.decay else 1.0
         dense, tables = self.config.train.lr * left, self.config.train.table_lr * left
         self.sharded.set_rates(dense, tables)
-        if step % _LOG_EVERY == 0:
-            self._scalar("train/lr_dense", dense, step)
-            self._scalar("train/lr_tables", tables, step)
+        if ahead % _LOG_EVERY == 0:
+            self._scalar("train/lr_dense", dense, progress.step + ahead)
+            self._scalar("train/lr_tables", tables, progress.step + ahead)
 
     def _rest(self, progress: Progress) -> Iterator[Batch]:
         """The epoch from here on; the same iterator across validations, since a new one reads its block anew."""
@@ -161,6 +169,11 @@ class Loop:
 
     def _validate(self, progress: Progress) -> Progress:
         auc, ne = validate(self.sharded, self.valid, self.ranks.device)
+        if not math.isfinite(ne):
+            raise InputError(
+                f"step {progress.step}: scores of split=valid are not finite: training diverged; "
+                "lower train.lr or train.table_lr and give another run=..."
+            )
         self._scalar("valid/auc", auc, progress.step)
         self._scalar("valid/ne", ne, progress.step)
         better = auc > progress.best_auc

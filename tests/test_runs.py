@@ -7,13 +7,15 @@ import pytest
 
 from recsys.data.schema import read_info, write_info
 from recsys.errors import InputError
-from recsys.runs import begin
+from recsys.runs import begin, require
 from tests import tiny
 
 
 def test_a_run_keeps_its_config(tmp_path: Path) -> None:
     data = tiny.write(tmp_path / "data")
     config = tiny.config(data, tmp_path / "run")
+    with pytest.raises(InputError, match="no run there"):
+        require(config)
     begin(config)
     begin(replace(config, train=replace(config.train, batch_size=8), evaluate=replace(config.evaluate, replicates=1)))
     with pytest.raises(InputError, match=r"begun with model.dim=8, not 16"):

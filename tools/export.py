@@ -7,6 +7,7 @@ python -m tools.export configs/movielens-1m.yaml --verify     # check an export 
 
 from pathlib import Path
 
+from recsys import runs
 from recsys.distributed import process_group
 from recsys.tables.export import export
 from recsys.tables.manifest import verify
@@ -23,6 +24,7 @@ def main(argv: list[str] | None = None) -> None:
         files = verify(Path(config.run) / "export")["files"]
         print(f"{Path(config.run) / 'export'}: {len(files)} files as written")
         return
+    runs.require(config)
     with process_group() as ranks:
         folder = export(config, ranks)
         if ranks.is_first:

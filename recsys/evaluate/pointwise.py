@@ -49,7 +49,7 @@ def evaluate(
     paths = {"base": Path(config.run) / "scores" / split} if scores is None else scores
     baseline = _baseline(paths, baseline)
     rows = read_rows(dataset, split)
-    found = {name: read_scores(Path(path), len(rows.label), split) for name, path in paths.items()}
+    found = {name: read_scores(Path(path), len(rows.label), split, info.fingerprint) for name, path in paths.items()}
     masks = _segments(dataset, info, rows, exposure)
     results: dict[str, Any] = {
         "dataset": info.name,

@@ -63,18 +63,22 @@ def read_rows(dataset: Path, split: str) -> Rows:
     return Rows(user, item, np.concatenate(labels), len(user_ids), item_ids)
 
 
-def read_scores(path: Path, rows: int, split: str) -> NDArray[np.float32]:
-    """Scores [rows] in row id order.
+def read_scores(path: Path, rows: int, split: str, fingerprint: str = "") -> NDArray[np.float32]:
+    """Scores [rows] in row id order; `fingerprint` is of the dataset whose rows the row ids must number.
 
     Raises:
         InputError: a missing file or column, a wrong type, a row id that is null, out of range or there twice, a score
-            outside [0, 1] or NaN (each with file, row group and row id), or rows of the split without a score.
+            outside [0, 1] or NaN (each with file, row group and row id), rows of the split without a score, or a file
+            that says it was made on another dataset.
     """
     scores = np.zeros(rows, np.float32)
     seen = np.zeros(rows, bool)
     for file in _prediction_files(path):
         for group, table in read_groups(file, ["row_id", "score"]):
             where = f"{file}: row group {group}"
+            made_on = (table.schema.metadata or {}).get(b"dataset", b"").decode()
+            if made_on and fingerprint and made_on != fingerprint:
+                raise InputError(f"{file}: these scores were made on another dataset: run tools.predict again")
             ids, found = _columns(table, where)
             _check_ids(ids, seen, split, where)
             good = (found >= 0) & (found <= 1)

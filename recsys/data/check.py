@@ -18,8 +18,9 @@ import pyarrow.types as pat
 from tqdm import tqdm
 
 from recsys.config import Config, Feature
-from recsys.data import labels, schema
+from recsys.data import labels, schema, splits
 from recsys.data.schema import Info, is_list, is_text
+from recsys.data.side import decoded
 from recsys.errors import InputError
 
 KEYS = {"user": "user_id", "item": "item_id"}
@@ -53,8 +54,8 @@ def check(config: Config) -> Info:
     Raises:
         InputError: a missing or mistyped column, a null or duplicate id, a label that is not 0 or 1, a dense value that
             is not finite, a history that is longer than declared or has other lengths than its labels, an empty
-            split, rows or items where the split rule promises none (leaks), a damaged file, a directory that was
-            prepared with other settings than the config's.
+            split, a train or valid split with labels of one class, rows or items where the split rule promises none
+            (leaks), a damaged file, a directory that was prepared with other settings than the config's.
     """
     path = Path(config.data.path)
     info = schema.read_info(path)
@@ -86,6 +87,13 @@ def _same_settings(config: Config, info: Info, path: Path) -> None:
         found["data.split.cut"] = (info.cut, data.split.cut if data.split.rule == "exposure" else None)
         found["data.split.seed"] = (info.seed, data.split.seed)
         found["data.label"] = (info.label, labels.describe(data.label))
+        if data.split.rule == "exposure":
+            found["data.split.exposures"] = (info.exposures, data.split.exposures)
+        # Absent from directories made before there was such a file: those are told apart by the manifest alone.
+        settings = schema.read_settings(path)
+        for part, wanted, reads in (("label", data.label, labels.READS), ("split", data.split, splits.READS)):
+            for name in reads[wanted.rule] if settings else ():
+                found[f"data.{part}.{name}"] = (settings.get(f"{part}.{name}"), getattr(wanted, name))
     for key, (made, asked) in found.items():
         if made != asked:
             raise InputError(
@@ -126,15 +134,15 @@ def _check_entities(path: Path, owner: str, features: list[Feature]) -> pa.DataT
         for place, table in _groups(file, path, [key, *dict.fromkeys(feature.name for feature in wanted)]):
             _no_nulls(place, table[key], key)
             _finite(place, table, wanted)
-            ids += table[key].chunks
-        counts = pc.value_counts(pa.chunked_array(ids, kinds.field(key).type))
+            ids += decoded(table[key]).chunks
+        if not any(map(len, ids)):
+            raise InputError(f"{path}: no rows")
+        counts = pc.value_counts(pa.chunked_array(ids))
         twice = counts.filter(pc.greater(counts.field("counts"), 1))
         if len(twice):
             raise InputError(
                 f"{path}: column {key!r}: {twice[0]['values']} occurs {twice[0]['counts']} times; expected once"
             )
-        if not len(counts):
-            raise InputError(f"{path}: no rows")
         return kinds.field(key).type
 
 
@@ -144,7 +152,7 @@ def _held(path: Path, info: Info) -> Held:
         for name in ("item_id", "group", "scored"):
             _need(file, opened.schema_arrow, name, lambda kind: True, "")
         table = opened.read(columns=["item_id"])
-    ids = table["item_id"].combine_chunks()
+    ids = decoded(table["item_id"]).combine_chunks()
     empty = ids.slice(0, 0)
     held = ("train",) if info.split == "cold-items" else ("train", "valid")
     return Held(ids, held, ids if info.split in ("exposure", "warm-up", "cold-items") else empty)
@@ -158,7 +166,7 @@ def _check_split(
     columns = ["user_id", "item_id", "timestamp", "label", "history", "history_label"]
     columns += dict.fromkeys(feature.name for feature in context)
     spans: list[tuple[int, int, Place]] = []
-    rows = 0
+    rows = positives = 0
     for path in tqdm(files, desc=f"checking {split}", unit=" files", disable=not sys.stderr.isatty()):
         with _open(path, [schema.HISTORY_LEAF]) as file:
             _columns(path, file.schema_arrow, kinds, context)
@@ -167,6 +175,7 @@ def _check_split(
                     continue
                 rows += table.num_rows
                 _check_rows(place, table, info)
+                positives += pc.sum(table["label"]).as_py()
                 _finite(place, table, context)
                 _check_leaks(place, table, split, held)
                 seconds = table["timestamp"].to_numpy()
@@ -177,6 +186,11 @@ def _check_split(
     if rows != info.counts.get(split, rows):
         raise InputError(
             f"{folder}: expected {info.counts[split]} rows by {schema.MANIFEST}, found {rows}: a file is missing?"
+        )
+    if split in ("train", "valid") and positives in (0, rows):
+        raise InputError(
+            f"{folder}: column 'label': expected both 0 and 1, found {min(positives, 1)} in all {rows} rows: no AUC"
+            + ("; leave-one-out needs data.label.rule=observed" if info.split == "leave-one-out" else "")
         )
     oldest, newest = min(spans, key=lambda span: span[0]), max(spans, key=lambda span: span[1])
     return (oldest[0], oldest[2]), (newest[1], newest[2])

@@ -19,6 +19,9 @@ from recsys.errors import InputError
 
 _TRIES = 100
 
+READS: dict[str, tuple[str, ...]] = {"column": (), "liked": ("threshold",), "observed": ("negatives", "threshold")}
+"""The settings that a rule depends on; under `observed`, the threshold says what history holds as liked."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Examples:

@@ -96,6 +96,7 @@ def write(log: Log, data: Data, path: Path, fingerprint: str = "") -> Info:
         notes=[*log.notes, *_notes(log, made, undrawn)],
         fingerprint=fingerprint,
     )
+    schema.write_settings(data, path)
     schema.write_info(info, path)
     return info
 

@@ -1,6 +1,7 @@
 """The dataset directory: its file names, its columns, and the manifest `dataset.yaml` as a frozen dataclass.
 
     dataset.yaml                                  Info, written last
+    settings.yaml                                 the label and split settings it was prepared with, if it was
     users.parquet, items.parquet, held_out.parquet
     interactions/split=train|valid|test|feedback/part-*.parquet
 
@@ -15,11 +16,13 @@ import pyarrow.types as pat
 import yaml
 from pydantic import TypeAdapter, ValidationError
 
+from recsys.config import Data
 from recsys.errors import InputError
 from recsys.files import replacing
 
 SCHEMA_VERSION = 1
 MANIFEST = "dataset.yaml"
+SETTINGS = "settings.yaml"
 USERS = "users.parquet"
 ITEMS = "items.parquet"
 HELD_OUT = "held_out.parquet"
@@ -111,6 +114,28 @@ def write_info(info: Info, path: str | Path) -> None:
     """Write the manifest into the directory `path` (under a temporary name, then renamed)."""
     with replacing(Path(path) / MANIFEST) as temporary:
         temporary.write_text(yaml.safe_dump(asdict(info), sort_keys=False, allow_unicode=True))
+
+
+def write_settings(data: Data, path: str | Path) -> None:
+    """Write the label and split settings that the dataset in the directory `path` is made with."""
+    with replacing(Path(path) / SETTINGS) as temporary:
+        temporary.write_text(yaml.safe_dump({"label": asdict(data.label), "split": asdict(data.split)}))
+
+
+def read_settings(path: str | Path) -> dict[str, object]:
+    """`write_settings`' values by dotted key, such as `split.seed`; empty for a directory without them.
+
+    Raises:
+        InputError: the file is there but not what `write_settings` writes.
+    """
+    file = Path(path) / SETTINGS
+    try:
+        tree = yaml.safe_load(file.read_text())
+        return {f"{part}.{key}": value for part, values in tree.items() for key, value in values.items()}
+    except FileNotFoundError:
+        return {}
+    except (yaml.YAMLError, UnicodeDecodeError, AttributeError) as error:
+        raise InputError(f"{file}: not the settings of a prepared dataset: {error}") from None
 
 
 def split_files(path: str | Path, split: str) -> list[Path]:

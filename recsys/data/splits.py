@@ -37,6 +37,15 @@ DROPPED, TRAIN, VALID, TEST, FEEDBACK = -1, 0, 1, 2, 3
 
 PHASE_ROWS, PHASES, OLD_ABOVE, NEW_FROM = 20, "abc", 200, 60
 
+READS: dict[str, tuple[str, ...]] = {
+    "exposure": ("cut", "new_share", "min_rows", "exposures", "valid_share"),
+    "cold-items": ("new_share",),
+    "temporal": ("test_share",),
+    "leave-one-out": (),
+    "warm-up": ("valid_share",),
+}
+"""The settings that a rule depends on, besides the seed."""
+
 Keys = npt.NDArray[np.uint64]
 
 

@@ -4,6 +4,7 @@ A row's history is the newest `longest` events of its user in a strictly smaller
 """
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
@@ -38,6 +39,19 @@ class History:
         np.cumsum(end - start, out=offsets[1:])
         positions = np.arange(offsets[-1]) + np.repeat(start - offsets[:-1], end - start)
         return offsets.astype(np.int32), positions
+
+    def totals(self, rows: Positions, users: Codes) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.float32]]:
+        """How many events each row may see in all, however old, and the share liked of them (NaN where none)."""
+        start, end = self.start[users], self.end[rows]
+        count = (end - start).astype(np.int32)
+        liked = self.liked_before[end] - self.liked_before[start]
+        with np.errstate(invalid="ignore"):
+            return count, (liked / count).astype(np.float32)
+
+    @cached_property
+    def liked_before(self) -> Positions:
+        """[M + 1] events liked among the first so many."""
+        return np.concatenate([[0], np.cumsum(self.liked, dtype=np.int64)])
 
 
 def build(

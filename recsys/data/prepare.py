@@ -33,7 +33,7 @@ from recsys.files import replacing
 PART_ROWS = 1 << 20
 """Most rows in a part file."""
 
-MADE_BY = 1
+MADE_BY = 2
 """Raised whenever the same config and source would give other files."""
 
 
@@ -182,6 +182,7 @@ class _Chunks:
         users = log.user[rows]
         offsets, positions = self.seen.of(rows, users)
         value = log.value[rows]
+        count, liked = self.seen.totals(rows, users)
         columns = {
             "user_id": self.user_ids.take(pa.array(users)),
             "item_id": self.item_ids.take(pa.array(asked.item[part])),
@@ -190,6 +191,8 @@ class _Chunks:
             "value": pa.array(value, mask=np.isnan(value) | asked.drawn[part]),
             "history": pa.ListArray.from_arrays(pa.array(offsets), self._ids(self.seen.item[positions])),
             "history_label": pa.ListArray.from_arrays(pa.array(offsets), pa.array(self.seen.liked[positions])),
+            "history_count": pa.array(count),
+            "history_liked": pa.array(liked, mask=count == 0),
         }
         for name in log.context.column_names:
             column = log.context[name].take(pa.array(rows))

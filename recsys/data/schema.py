@@ -29,7 +29,17 @@ HELD_OUT = "held_out.parquet"
 SPLITS = ("train", "valid", "test", "feedback")
 """Every split that may exist; `feedback` only under the rules `exposure` and `warm-up`."""
 
-COLUMNS = ("user_id", "item_id", "timestamp", "label", "value", "history", "history_label")
+COLUMNS = (
+    "user_id",
+    "item_id",
+    "timestamp",
+    "label",
+    "value",
+    "history",
+    "history_label",
+    "history_count",
+    "history_liked",
+)
 """Columns of every split: ids (string or int64), int64 seconds, int8 0/1, float32 or null, list of item ids (newest
 last), list of int8 aligned to it. Context columns follow; in feedback also `rank` int32 (`exposure`: 1 = the newest
 kept row of its item) or `phase` string (`warm-up`: a, b or c)."""

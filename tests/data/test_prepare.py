@@ -76,6 +76,18 @@ def test_the_target_and_its_second_are_in_no_history_of_its_row(tmp_path: Path) 
                 assert times[int(row["user_id"][1:]), int(item[1:])] < row["timestamp"]
 
 
+def test_totals_of_the_past_are_of_strictly_earlier_seconds(tmp_path: Path) -> None:
+    log = random_log()
+    info, _ = made(log, tmp_path / "made", data__split__rule="temporal")
+    label = log.label
+    assert label is not None
+    for split in info.counts:
+        for row in read(tmp_path / "made", split).to_pylist():
+            past = (log.user == int(row["user_id"][1:])) & (log.time < row["timestamp"])
+            assert row["history_count"] == past.sum()
+            assert row["history_liked"] == (pytest.approx(label[past].mean()) if past.any() else None)
+
+
 def test_training_files_do_not_change_when_test_rows_do(tmp_path: Path) -> None:
     log = random_log()
     info, _ = made(log, tmp_path / "a", data__split__cut="time")
@@ -138,6 +150,8 @@ def test_columns_and_types(tmp_path: Path) -> None:
         "value": "float",
         "history": "list<element: string>",
         "history_label": "list<element: int8>",
+        "history_count": "int32",
+        "history_liked": "float",
         "hour": "int64",
         "device": "string",
         "rank": "int32",

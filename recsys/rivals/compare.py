@@ -29,7 +29,7 @@ RIVALS = tuple(name for name in DEFAULTS if name != BASE)
 def compare(
     config: Config, budget: int, seeds: list[int], ranks: int = 2, rivals: tuple[str, ...] = RIVALS
 ) -> dict[str, Any]:
-    """Search on an inner cut of the first draw, then train, score and judge every draw.
+    """Search on an inner cut of the config's own draw, then train, score and judge every draw.
 
     Returns what `results.json` holds.
 

@@ -42,7 +42,7 @@ GRIDS: dict[str, dict[str, list[Any]]] = {
         "train.lr": [0.002, 0.005, 0.01],
         "train.table_lr": [0.05, 0.1, 0.2],
         "train.table_weight_decay": [0.0, 1e-5, 1e-4],
-        "train.hide_users": [0.3, 0.5, 0.8, 0.9],
+        "train.hide_users": [0.0, 0.3, 0.5, 0.8],
         "model.dim": [16, 32],
         "model.dropout": [0.0, 0.2],
     },

@@ -12,15 +12,12 @@ from recsys import runs
 from recsys.config import Config
 from recsys.data.encode import Encoder
 from recsys.data.reader import Reader
-from recsys.data.schema import read_info
+from recsys.data.schema import SCORES, read_info
 from recsys.distributed import Ranks
 from recsys.files import replacing
 from recsys.score import score
 from recsys.tables import checkpoint
 from recsys.train import build
-
-SCORES = pa.schema([("row_id", pa.int64()), ("score", pa.float32())])
-"""Scores are probabilities; a row's id is its position in the split."""
 
 _FLUSH_ROWS = 65536
 

@@ -4,6 +4,7 @@ python -m tools.bench configs/bench.yaml
 python -m tools.bench configs/bench.yaml --only train
 """
 
+import sys
 from pathlib import Path
 
 from rich.console import Console
@@ -26,11 +27,15 @@ def main(argv: list[str] | None = None) -> None:
     path = Path(_cli.config_of(arguments).run).parent / "bench.json"
     rows = {name: row for name, row in ROWS.items() if not arguments.only or name in arguments.only}
     table = Table("row", "ours", "bound", "unit", "ratio", "at least", "bound is")
-    for name, row in bench(rows, arguments.config, arguments.overrides, path).items():
+    measured = bench(rows, arguments.config, arguments.overrides, path)
+    for name, row in measured.items():
         numbers = [f"{row['ours']:,.0f}", f"{row['bound']:,.0f}", row["unit"]]
         table.add_row(name, *numbers, f"{row['ratio']:.3f}", f"{row['required']:.2f}", row["bound_is"])
     Console().print(table)
     print(f"bench: {path}")
+    slow = [name for name, row in measured.items() if row["ratio"] < row["required"]]
+    if slow:
+        sys.exit(f"slower than required: {', '.join(slow)} (on a machine with nothing else to do?)")
 
 
 if __name__ == "__main__":

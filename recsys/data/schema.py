@@ -12,6 +12,7 @@ from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pyarrow.types as pat
 import yaml
 from pydantic import TypeAdapter, ValidationError
@@ -49,6 +50,9 @@ RESERVED = (*COLUMNS, "rank", "phase", "row_id")
 
 HISTORY_LEAF = "history.list.element"
 """Parquet path of the history's ids, for `pyarrow.parquet.ParquetFile(..., read_dictionary=[HISTORY_LEAF])`."""
+
+SCORES = pa.schema([("row_id", pa.int64()), ("score", pa.float32())])
+"""Columns of a predictions file. Scores are probabilities."""
 
 PROMISE_ORDER = ("temporal", "exposure/time")
 """Rules (with their cut) under which every row of train is older than every row of valid, and valid than test."""

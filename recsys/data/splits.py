@@ -101,8 +101,13 @@ def assign(rows: Rows, split: Split) -> Assignment:
 
 def seeded_keys(count: int, seed: int, salt: int = 0) -> Keys:
     """`count` pseudo-random uint64 keys, a hash (splitmix64) of position, seed and salt."""
+    return keys_at(np.arange(count), seed, salt)
+
+
+def keys_at(positions: npt.NDArray[np.int64], seed: int, salt: int = 0) -> Keys:
+    """The keys that `seeded_keys` has at `positions` [n], without making the others."""
     offset = np.array([(seed * 0x9E3779B97F4A7C15 + salt * 0xD1B54A32D192ED03) % 2**64], np.uint64)
-    return _mix(np.arange(1, count + 1, dtype=np.uint64) * np.uint64(0x9E3779B97F4A7C15) + _mix(offset))
+    return _mix((positions.astype(np.uint64) + np.uint64(1)) * np.uint64(0x9E3779B97F4A7C15) + _mix(offset))
 
 
 def _mix(value: Keys) -> Keys:

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from recsys.data.encode import Block, Encoder
 from recsys.data.reader import row_groups
-from recsys.data.schema import HISTORY_LEAF, split_files
+from recsys.data.schema import HISTORY_LEAF, SCORES, split_files
 from recsys.errors import InputError
 from recsys.files import replacing
 
@@ -18,8 +18,6 @@ Ints = NDArray[np.int64]
 Doubles = NDArray[np.float64]
 Scored = tuple[Ints, Doubles]
 """[n] row ids and [n] probabilities."""
-
-SCORES = pa.schema([("row_id", pa.int64()), ("score", pa.float32())])
 
 
 def blocks(encoder: Encoder, split: str) -> Iterator[Block]:

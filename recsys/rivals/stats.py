@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from recsys.data.splits import seeded_keys
+from recsys.data.splits import keys_at
 from recsys.rivals.rows import Doubles, Ints
 
 FOLDS = 10
@@ -23,7 +23,7 @@ def folds_of(row_id: Ints, split: str) -> Ints:
     """[n] fold of each row: 0 to K - 1 in training by a hash of the row id, `ALL` elsewhere."""
     if split != "train":
         return np.full(len(row_id), ALL)
-    return (seeded_keys(int(row_id[-1]) + 1 if len(row_id) else 0, 0)[row_id] % np.uint64(FOLDS)).astype(np.int64)
+    return (keys_at(row_id, 0) % np.uint64(FOLDS)).astype(np.int64)
 
 
 class Tallies:

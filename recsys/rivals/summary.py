@@ -9,7 +9,7 @@ from recsys.rivals.grids import BASE
 from recsys.rivals.search import Trial
 
 COUNTS = ("rows", "users")
-SHOWN = (("warm", "auc"), ("warm", "gauc"), ("n=0", "auc"))
+SHOWN = (("warm", "auc"), ("warm", "gauc"), ("n=0", "auc"), ("n=0", "gauc"))
 """Columns of the table: (segment, metric)."""
 TITLES = {
     BASE: "base",
@@ -64,15 +64,14 @@ def markdown(results: dict[str, Any]) -> str:
     draws, warm = len(results["seeds"]), next(iter(results["systems"].values()))["warm"]
     search = results["search"]
     head = ["system", "trials", "valid AUC"]
-    for segment, metric in SHOWN:
-        head += [f"{segment} {metric.upper()}", "base − it"]
+    head += [f"{segment} {metric.upper()}; base − it" for segment, metric in SHOWN]
     lines = ["| " + " | ".join(head) + " |", "|" + "---|" * len(head)]
     for name, by_segment in results["systems"].items():
         cells = [TITLES.get(name, name), f"{len(search[name]['trials'])} ({search[name]['seconds']:.0f} s)"]
         cells.append(f"{search[name]['valid_auc']:.4f}")
         for segment, metric in SHOWN:
-            cells.append(_plain(by_segment.get(segment, {}), metric))
-            cells.append(_signed(results["differences"].get(f"{BASE} - {name}", {}).get(segment, {}), metric))
+            signed = _signed(results["differences"].get(f"{BASE} - {name}", {}).get(segment, {}), metric)
+            cells.append("<br>".join(filter(None, [_plain(by_segment.get(segment, {}), metric), signed])))
         lines.append("| " + " | ".join(cells) + " |")
     chosen = [f"- {TITLES.get(name, name)}: {_settings(search[name]['best'])}" for name in results["systems"]]
     about = (

@@ -6,7 +6,7 @@ import logging
 import os
 import tempfile
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
@@ -14,6 +14,8 @@ from typing import Any
 
 import torch
 import torch.distributed as dist
+
+from recsys.errors import InputError, RelayedError
 
 
 @dataclass(frozen=True)
@@ -61,6 +63,24 @@ def process_group() -> Iterator[Ranks]:
             dist.barrier()
         finally:
             dist.destroy_process_group()
+
+
+def on_first(ranks: Ranks, work: Callable[[], object]) -> None:
+    """Run `work` on the first rank while the others wait. Collective.
+
+    Raises:
+        InputError: the first rank's, on every rank: a rank left waiting would die of the lost connection instead.
+    """
+    said: list[str | None] = [None]
+    if ranks.is_first:
+        try:
+            work()
+        except InputError as error:
+            said = [str(error)]
+    dist.broadcast_object_list(said, src=0, device=torch.device("cpu"))
+    if said[0] is not None:
+        dist.barrier()
+        raise (InputError if ranks.is_first else RelayedError)(said[0])
 
 
 def _quiet() -> None:

@@ -3,3 +3,7 @@
 
 class InputError(ValueError):
     """Bad input from outside: a config, file, column or id. The message names it and what was expected."""
+
+
+class RelayedError(InputError):
+    """An `InputError` of the first rank, raised on the others too so that all of them end; the first one prints it."""

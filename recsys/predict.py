@@ -13,7 +13,7 @@ from recsys.config import Config
 from recsys.data.encode import Encoder
 from recsys.data.reader import Reader
 from recsys.data.schema import SCORES, read_info
-from recsys.distributed import Ranks
+from recsys.distributed import Ranks, on_first
 from recsys.files import replacing
 from recsys.score import score
 from recsys.tables import checkpoint
@@ -28,7 +28,7 @@ def predict(config: Config, split: str, ranks: Ranks) -> Path:
     Raises:
         InputError: the run has no checkpoint, or is of another config or dataset.
     """
-    runs.require(config)
+    on_first(ranks, lambda: runs.require(config))
     run = Path(config.run)
     # Tells evaluation which rows the row ids number.
     schema = SCORES.with_metadata({"dataset": read_info(config.data.path).fingerprint})

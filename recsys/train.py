@@ -19,7 +19,7 @@ from recsys.data.check import check
 from recsys.data.encode import Encoder
 from recsys.data.fit import fit
 from recsys.data.reader import Reader
-from recsys.distributed import Ranks
+from recsys.distributed import Ranks, on_first
 from recsys.errors import InputError
 from recsys.model.ranker import Ranker
 from recsys.runs import begin
@@ -45,9 +45,12 @@ def build(config: Config, encoder: Encoder, ranks: Ranks) -> Sharded:
 def fitted(config: Config, ranks: Ranks) -> Encoder:
     """The run's encoder: fitted by the first rank unless the run has one already. Collective."""
     folder = Path(config.run) / "encoder"
-    if ranks.is_first and not (folder / "encoder.json").exists():
-        fit(config).save(folder)
-    dist.barrier()
+
+    def fit_once() -> None:
+        if not (folder / "encoder.json").exists():
+            fit(config).save(folder)
+
+    on_first(ranks, fit_once)
     return Encoder.load(config, folder)
 
 
@@ -63,11 +66,10 @@ def train(config: Config, ranks: Ranks) -> Progress:
     """
     run = Path(config.run)
     newest = checkpoint.latest(run / "checkpoints")
-    if ranks.is_first:
-        if not newest:
-            # Reads the whole dataset once; a resumed run vouches for it by its fingerprint.
-            check(config)
-        begin(config)
+    if not newest:
+        # Reads the whole dataset once; a resumed run vouches for it by its fingerprint.
+        on_first(ranks, lambda: check(config))
+    on_first(ranks, lambda: begin(config))
     encoder = fitted(config, ranks)
     sharded = build(config, encoder, ranks)
     progress = checkpoint.load(newest, sharded) if newest else Progress()

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from recsys import settings
 from recsys.config import Config
-from recsys.errors import InputError
+from recsys.errors import InputError, RelayedError
 
 
 def parser(module_doc: str | None) -> argparse.ArgumentParser:
@@ -30,6 +30,8 @@ def run(main: Callable[[], None]) -> None:
     """Run a tool's main as a command: bad input is one line on stderr and exit status 2."""
     try:
         main()
+    except RelayedError:
+        sys.exit(2)
     except InputError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2)

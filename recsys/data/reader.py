@@ -5,7 +5,7 @@ collectives hang or misread otherwise. The order is a function of (seed, epoch),
 without reading what lies before.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, fields
 from functools import cache
@@ -103,7 +103,7 @@ class Reader:
     ) -> None:
         self.encoder, self.rank, self.world_size = encoder, rank, world_size
         self.shuffle, self.seed = shuffle, seed
-        self._texts = cache(_strings)
+        self._text_columns = cache(text_columns)
         self.batcher = Batcher(encoder, batch_size, hide_ids, hide_users)
         self.groups = row_groups(split_files(Path(encoder.config.data.path), split))
         self.rows = sum(piece.rows for piece in self.groups)
@@ -164,21 +164,26 @@ class Reader:
         return self.encoder.encode(schema.empty_table().select(self.encoder.columns()), 0)
 
     def _load(self, pieces: list[Piece], order: np.random.Generator, skip: int) -> Block:
-        block = concat([self._read(piece) for piece in pieces])
+        block = concat([read(self.encoder, piece, self._text_columns) for piece in pieces])
         rows = order.permutation(len(block)) if self.shuffle else np.arange(len(block))
         return _rows(block, rows[skip:])
 
-    def _read(self, piece: Piece) -> Block:
-        try:
-            with pq.ParquetFile(piece.path, read_dictionary=self._texts(piece.path)) as file:
-                table = file.read_row_group(piece.group, columns=self.encoder.columns())
-        except (pa.ArrowInvalid, OSError) as error:
-            raise InputError(f"{piece.path}: row group {piece.group}: cannot be read: {error}") from None
-        table = table.slice(piece.start, piece.rows)
-        return self.encoder.encode(table, piece.first_row + piece.start)
+
+def read(encoder: Encoder, piece: Piece, text_columns: Callable[[Path], list[str]]) -> Block:
+    """The encoded rows of one piece. `text_columns` is the function of that name, or a cached form of it.
+
+    Raises:
+        InputError: the file cannot be read, named with its row group.
+    """
+    try:
+        with pq.ParquetFile(piece.path, read_dictionary=text_columns(piece.path)) as file:
+            table = file.read_row_group(piece.group, columns=encoder.columns())
+    except (pa.ArrowInvalid, OSError) as error:
+        raise InputError(f"{piece.path}: row group {piece.group}: cannot be read: {error}") from None
+    return encoder.encode(table.slice(piece.start, piece.rows), piece.first_row + piece.start)
 
 
-def _strings(path: Path) -> list[str]:
+def text_columns(path: Path) -> list[str]:
     """Columns to read dictionary-encoded, so that only distinct strings are hashed."""
     names = []
     for field in pq.read_schema(path):

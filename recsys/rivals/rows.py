@@ -1,6 +1,7 @@
 """What every rival reads and writes: encoded blocks of a split in row order, and scores as Parquet."""
 
 from collections.abc import Iterable, Iterator
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -9,8 +10,8 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from recsys.data.encode import Block, Encoder
-from recsys.data.reader import row_groups
-from recsys.data.schema import HISTORY_LEAF, SCORES, split_files
+from recsys.data.reader import read, row_groups, text_columns
+from recsys.data.schema import SCORES, split_files
 from recsys.errors import InputError
 from recsys.files import replacing
 
@@ -30,13 +31,9 @@ def blocks(encoder: Encoder, split: str) -> Iterator[Block]:
     groups = row_groups(split_files(root, split))
     if not groups:
         raise InputError(f"{root}: split {split!r} has no files")
+    texts = cache(text_columns)
     for piece in groups:
-        try:
-            with pq.ParquetFile(piece.path, read_dictionary=[HISTORY_LEAF]) as file:
-                table = file.read_row_group(piece.group, columns=encoder.columns())
-        except (pa.ArrowInvalid, OSError) as error:
-            raise InputError(f"{piece.path}: row group {piece.group}: cannot be read: {error}") from None
-        yield encoder.encode(table, piece.first_row)
+        yield read(encoder, piece, texts)
 
 
 def write_scores(path: Path, scored: Iterable[Scored]) -> Path:

@@ -49,12 +49,10 @@ class Sharded:
     dense_optimizer: KeyedOptimizerWrapper
 
     def set_rates(self, dense: float, tables: float) -> None:
-        """Learning rates of the next step."""
+        """Learning rates of the next step; the tables' kernels take theirs when the pipeline clears gradients."""
         for optimizer, rate in ((self.dense_optimizer, dense), (self.model.fused_optimizer, tables)):
             for group in optimizer.param_groups:
                 group["lr"] = rate
-        # The kernels of the fused optimizer take their rate from here only when it steps.
-        self.model.fused_optimizer.step()
 
 
 def shard(ranker: Ranker, spec: InputSpec, config: Train, ranks: Ranks) -> Sharded:
@@ -70,6 +68,7 @@ def shard(ranker: Ranker, spec: InputSpec, config: Train, ranks: Ranks) -> Shard
         {
             "lr": config.table_lr,
             "weight_decay": config.table_weight_decay,
+            # Without a mode fbgemm takes the weight decay and ignores it.
             "weight_decay_mode": WeightDecayMode.L2,
             "eps": 1e-8,
         },

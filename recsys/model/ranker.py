@@ -79,22 +79,60 @@ class DenseArch(nn.Module):
         """
         # In a leaf of the pipelines' tracing: a context around the whole model would live only while it is traced.
         with torch.autocast(target.device.type, torch.bfloat16, enabled=self.bf16):
-            target_BD = self.slot(target)
-            vectors = [pooled.view(len(target), -1, self.dim), target_BD.unsqueeze(1)]
-            if self.bottom is not None:
-                vectors.append(self.bottom(dense).unsqueeze(1))
+            key_BLD = label_BL = None
             if self.attention is not None:
                 key_BLD = self._padded(self.slot(history), history_lengths)
                 label_BL = self._padded(history_label.float().unsqueeze(1), history_lengths).squeeze(-1).long()
-                vectors.append(self.attention(target_BD, key_BLD, label_BL, history_lengths))
-            crossed = self.crossing(torch.cat(vectors, dim=1))
-            return self.logit(self.dropout(self.top(crossed))).squeeze(-1).float()
+            return self.logits(dense, pooled, self.slot(target), key_BLD, history_lengths, label_BL)
+
+    def logits(
+        self,
+        dense: Tensor,
+        pooled: Tensor,
+        target_BD: Tensor,
+        key_BLD: Tensor | None,
+        lengths_B: Tensor,
+        label_BL: Tensor | None,
+    ) -> Tensor:
+        """[B] float32 from slot vectors: of the scored items, and of the padded histories where the model reads any."""
+        # Not len(): torch.export would take the example's batch size for the only one.
+        vectors = [pooled.view(target_BD.shape[0], -1, self.dim), target_BD.unsqueeze(1)]
+        if self.bottom is not None:
+            vectors.append(self.bottom(dense).unsqueeze(1))
+        if self.attention is not None and key_BLD is not None and label_BL is not None:
+            vectors.append(self.attention(target_BD, key_BLD, label_BL, lengths_B))
+        crossed = self.crossing(torch.cat(vectors, dim=1))
+        return self.logit(self.dropout(self.top(crossed))).squeeze(-1).float()
 
     def _padded(self, values_TX: Tensor, lengths_B: Tensor) -> Tensor:
         """[T, X] float values of all histories -> [B, L, X], zero where there is none."""
         offsets = torch.ops.fbgemm.asynchronous_complete_cumsum(lengths_B)
         padded: Tensor = torch.ops.fbgemm.jagged_to_padded_dense(values_TX, [offsets], [self.history])
         return padded
+
+
+class Served(nn.Module):
+    """The dense part for `torch.export`: padded histories in, so that no operator of fbgemm is left in the graph."""
+
+    def __init__(self, dense_arch: DenseArch) -> None:
+        super().__init__()
+        self.dense_arch = dense_arch
+
+    def forward(
+        self, dense: Tensor, pooled: Tensor, target: Tensor, history: Tensor, lengths: Tensor, history_label: Tensor
+    ) -> Tensor:
+        """Probabilities of a batch.
+
+        Args:
+            dense: [B, F_dense] float32. pooled: [B, F_sparse * D] float32. target: [B, D] float32 ID vectors.
+            history: [B, L, D] float32 ID vectors, oldest first, anything beyond `lengths` [B] int64.
+            history_label: [B, L] int64, 0 or 1.
+
+        Returns:
+            [B] float32.
+        """
+        slot = self.dense_arch.slot
+        return self.dense_arch.logits(dense, pooled, slot(target), slot(history), lengths, history_label).sigmoid()
 
 
 class Ranker(nn.Module):

@@ -126,10 +126,10 @@ class Reader:
             for start in range(0, whole, size):
                 yield self._cut(block, np.arange(start, start + size), epoch, step)
                 step += 1
-            rest = _rows(block, np.arange(whole, len(block)))
+            rest = take(block, np.arange(whole, len(block)))
         while step < self.steps:
             yield self._cut(rest, np.arange(len(rest)), epoch, step)
-            rest = _rows(rest, np.arange(0))
+            rest = take(rest, np.arange(0))
             step += 1
 
     def _loaded(self, epoch: int, skip: int) -> Iterator[Block]:
@@ -166,7 +166,7 @@ class Reader:
     def _load(self, pieces: list[Piece], order: np.random.Generator, skip: int) -> Block:
         block = concat([read(self.encoder, piece, self._text_columns) for piece in pieces])
         rows = order.permutation(len(block)) if self.shuffle else np.arange(len(block))
-        return _rows(block, rows[skip:])
+        return take(block, rows[skip:])
 
 
 def read(encoder: Encoder, piece: Piece, text_columns: Callable[[Path], list[str]]) -> Block:
@@ -222,7 +222,8 @@ def concat(blocks: list[Block]) -> Block:
     return Block(**{item.name: join(item.name) for item in fields(Block)})  # type: ignore[arg-type]
 
 
-def _rows(block: Block, rows: np.ndarray) -> Block:
+def take(block: Block, rows: np.ndarray) -> Block:
+    """The rows `rows` ([k] int64 positions) of a block, in that order."""
     where = block.history.index(rows)
     return Block(
         user=block.user[rows],

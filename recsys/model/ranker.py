@@ -178,17 +178,18 @@ class Ranker(nn.Module):
 
     def forward(self, batch: Batch) -> Tensor:
         """[B] float32 logits."""
+        return self.dense_arch(batch.dense, *self.look_up(batch), batch.history_label)
+
+    def look_up(self, batch: Batch) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """What the tables hold for a batch, in the order that `DenseArch` takes it.
+
+        Returns:
+            Bags [B, F_sparse * D], targets [B, D] and history items [total, D], all float32; history lengths [B].
+        """
         pooled = self.bags(batch.sparse).values()
         items = self.items(batch.items)
         history = items[HISTORY]
-        return self.dense_arch(
-            batch.dense,
-            pooled,
-            items[self.item_key].values(),
-            history.values(),
-            history.lengths(),
-            batch.history_label,
-        )
+        return pooled, items[self.item_key].values(), history.values(), history.lengths()
 
 
 class RankerLoss(nn.Module):

@@ -154,7 +154,7 @@ class Ranker(nn.Module):
                     num_embeddings=table.capacity,
                     embedding_dim=config.dim,
                     feature_names=[table.name],
-                    pooling=PoolingType.MEAN,
+                    pooling=PoolingType.SUM,
                     init_fn=init,
                 )
                 for table in [*spec.single, *spec.multi]
@@ -173,6 +173,7 @@ class Ranker(nn.Module):
             ],
             device=device,
         )
+        self.bag_keys = [table.name for table in [*spec.single, *spec.multi]]
         self.item_key = spec.item.name
         self.dense_arch = DenseArch(spec, config, bf16)
 
@@ -186,7 +187,12 @@ class Ranker(nn.Module):
         Returns:
             Bags [B, F_sparse * D], targets [B, D] and history items [total, D], all float32; history lengths [B].
         """
-        pooled = self.bags(batch.sparse).values()
+        bags = self.bags(batch.sparse)
+        # By name: a sharded collection gives its values in the order of its shardings, which another plan changes.
+        pooled_FBD = torch.stack([bags[key] for key in self.bag_keys])
+        # Means are made here: where one table of a plan is row-wise, torchrec 1.8 divides the others' means once more.
+        count_FB = batch.sparse.lengths().view(len(self.bag_keys), -1)
+        pooled = (pooled_FBD / count_FB.clamp(min=1).unsqueeze(-1)).transpose(0, 1).flatten(1)
         items = self.items(batch.items)
         history = items[HISTORY]
         return pooled, items[self.item_key].values(), history.values(), history.lengths()

@@ -18,6 +18,7 @@ Positive = Annotated[int, Field(ge=1)]
 Amount = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Share = Annotated[float, Field(ge=0, le=1)]
 Widths = Annotated[list[Positive], Field(min_length=1)]
+Cutoffs = Annotated[list[Positive], Field(min_length=1)]
 
 
 def _feature_name(name: str) -> str:
@@ -213,13 +214,19 @@ class Evaluate:
     replicates: Positive = 200
     """Two-way bootstrap replicates behind each interval."""
     seed: Natural = 0
-    """Draws the replicates."""
+    """Draws the replicates, the order of equal scores, and the sampled negatives."""
     min_rows: Natural = 1000
-    """A segment with fewer rows prints "too few"."""
+    """A segment with fewer rows (of a ranking: positives) prints "too few"."""
     min_users: Natural = 300
-    """A segment with fewer users that have both classes prints "too few"."""
+    """A segment with fewer users that have both classes (of a ranking: positives) prints "too few"."""
     batch_size: Positive = 4096
     """Rows a step on each rank while scoring."""
+    top_k: Cutoffs = field(default_factory=lambda: [20])
+    """Recall@K and NDCG@K over all candidates, for each of these K."""
+    sampled_k: Cutoffs = field(default_factory=lambda: [10])
+    """HitRate@K and NDCG@K of a positive among sampled negatives, for each of these K."""
+    negatives: Positive = 100
+    """Negatives sampled for each user."""
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)

@@ -1,15 +1,20 @@
-"""Judge predictions: AUC, GAUC, log loss, NE and calibration by segment, each with a 95 % interval.
+"""Judge predictions (AUC, GAUC, log loss, NE, calibration) or rankings (Recall, NDCG, HitRate) by segment.
+
+Every metric has a 95 % interval.
 
     python -m tools.evaluate configs/movielens-1m.yaml
     python -m tools.evaluate configs/movielens-1m.yaml --scores base=runs/movielens-1m/scores/test --scores mine.parquet
+    python -m tools.evaluate configs/movielens-1m-cold-items.yaml --vectors base=DIR/export/parquet
 
 Without --scores it judges <run>/scores/<split> as `base`. A scores file is anybody's: Parquet with row_id (a row's
-position in the split) and score (a probability), one line for every row.
+position in the split) and score (a probability), one line for every row. With --vectors it ranks all items for each
+user by dot products of vectors such as tools.export writes (see recsys/evaluate/vectors.py). Both kinds of results of a
+system stand together in results.json.
 """
 
 from pathlib import Path
 
-from recsys.evaluate import pointwise, report, results
+from recsys.evaluate import pointwise, ranking, report, results, systems
 from tools import _cli
 
 
@@ -17,14 +22,20 @@ def main(argv: list[str] | None = None) -> None:
     """Parse, judge, print the tables and merge them into results.json."""
     parser = _cli.parser(__doc__)
     parser.add_argument("--scores", action="append", default=[], metavar="[NAME=]PATH", help="a system's predictions")
+    parser.add_argument("--vectors", action="append", default=[], metavar="[NAME=]DIR", help="a system's vectors")
     parser.add_argument("--against", metavar="NAME", help="print paired differences to this system (default: base)")
     parser.add_argument("--split", default="test", help="train, valid or test")
     parser.add_argument("--exposure", type=int, default=0, help="kept rows of each new item that the systems consumed")
     parser.add_argument("--out", type=Path, help="default: <run>/results.json")
     arguments = parser.parse_intermixed_args(argv)
     config = _cli.config_of(arguments)
-    scores = pointwise.named_scores(arguments.scores) or None
-    found = pointwise.evaluate(config, scores, arguments.split, arguments.against, arguments.exposure)
+    if arguments.vectors and (arguments.scores or arguments.exposure):
+        parser.error("--vectors goes without --scores and --exposure; judge each in a call of its own")
+    if arguments.vectors:
+        found = ranking.evaluate(config, systems.named(arguments.vectors), arguments.split, arguments.against)
+    else:
+        scores = systems.named(arguments.scores) or None
+        found = pointwise.evaluate(config, scores, arguments.split, arguments.against, arguments.exposure)
     report.show(found)
     out = arguments.out or Path(config.run) / "results.json"
     results.save(found, out)

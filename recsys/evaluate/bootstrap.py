@@ -10,7 +10,7 @@ that belongs to neither user nor item up to three times (Owen's theorem 3), so i
 """
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -75,7 +75,7 @@ class Ranked:
 
 @dataclass(frozen=True)
 class Judged:
-    """Metrics of S systems on one segment; M = len(METRICS)."""
+    """M metrics of S systems on one segment."""
 
     value: NDArray[np.float64]
     """[S, M] on the rows as they are."""
@@ -94,22 +94,39 @@ class Judged:
 
 
 def judge(sample: Sample, scores: list[NDArray[np.float32]], replicates: int, seed: int, title: str = "") -> Judged:
-    """Every metric of every system with `replicates` bootstrap replicates; the same seed gives the same numbers.
+    """METRICS of every system with `replicates` bootstrap replicates; the same seed gives the same numbers.
 
     scores: one [N] array for each system, all on the sample's rows. A progress bar shows on a terminal.
     """
     ranked = [Ranked.of(sample, score) for score in scores]
-    ones = np.ones(len(sample.label), np.float32)
-    each = np.ones(sample.users, np.float32)
-    value = np.array([measure(sample, system, ones, each) for system in ranked])
-    found = np.empty((replicates, len(scores), len(METRICS)))
-    drawn = draw(sample.users, sample.items, replicates, seed)
-    quiet = not sys.stderr.isatty()
-    for index, (user_weight, item_weight) in enumerate(
-        tqdm(drawn, total=replicates, desc=title, unit="replicate", leave=False, disable=quiet)
-    ):
+
+    def under(user_weight: Weights, item_weight: Weights) -> NDArray[np.float64]:
         weight = user_weight[sample.user] * item_weight[sample.item]
-        found[index] = [measure(sample, system, weight, user_weight) for system in ranked]
+        return np.array([measure(sample, system, weight, user_weight) for system in ranked])
+
+    return resample(sample, under, replicates, seed, title)
+
+
+def resample(
+    sample: Sample,
+    under: Callable[[Weights, Weights], NDArray[np.float64]],
+    replicates: int,
+    seed: int,
+    title: str = "",
+) -> Judged:
+    """What `under` gives, [S, M] from weights of the users and of the items, as they are and in every replicate."""
+    value = under(np.ones(sample.users, np.float32), np.ones(sample.items, np.float32))
+    drawn = tqdm(
+        draw(sample.users, sample.items, replicates, seed),
+        total=replicates,
+        desc=title,
+        unit="replicate",
+        leave=False,
+        disable=not sys.stderr.isatty(),
+    )
+    found = np.empty((replicates, *value.shape))
+    for index, weights in enumerate(drawn):
+        found[index] = under(*weights)
     return Judged(value, found)
 
 

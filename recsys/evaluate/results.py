@@ -8,11 +8,16 @@ from typing import Any
 from recsys.errors import InputError
 from recsys.files import replacing
 
-COUNTS = ("rows", "users")
-"""Keys of a segment that are counts; every other key is a metric: [value, low, high]."""
+Segments = dict[str, Any]
+"""What results hold of one system, by segment."""
+
+COUNTS = {False: ("rows", "users"), True: ("positives", "ranked_users")}
+"""Keys of a segment that are counts, of its pointwise metrics and of its ranking metrics (those with "@" in their
+name); every other key is a metric: [value, low, high]."""
 
 IDENTITY = ("dataset", "split", "seeds")
-"""What all systems in one results.json share, or they could not be compared."""
+"""What all systems in one results.json share, or they could not be compared; where rankings were judged, also their
+`protocol`."""
 
 
 def read(path: Path) -> dict[str, Any]:
@@ -36,16 +41,17 @@ def read(path: Path) -> dict[str, Any]:
 def save(results: dict[str, Any], path: Path) -> None:
     """Merge into the file, atomically: other systems, and other segments of the same systems, stay as they are.
 
+    In a segment of a system, pointwise and ranking metrics are replaced each as a whole, with their counts.
+
     Raises:
-        InputError: the file holds results of another dataset, split or seed.
+        InputError: the file holds results of another dataset, split, seed or ranking protocol.
     """
     if path.exists():
         before = read(path)
-        for key in IDENTITY:
-            if before[key] != results[key]:
-                raise InputError(
-                    f"{path}: holds {key} {before[key]!r}, these are of {results[key]!r}; use another file"
-                )
+        shared, own = _identity(before), _identity(results)
+        for key in shared.keys() & own.keys():
+            if shared[key] != own[key]:
+                raise InputError(f"{path}: holds {key} {shared[key]!r}, these are of {own[key]!r}; use another file")
         results = _merge(before, results)
     with replacing(path) as temporary:
         temporary.write_text(json.dumps(results, indent=1, allow_nan=False) + "\n")
@@ -62,7 +68,12 @@ def scalars(results: dict[str, Any]) -> Iterator[tuple[str, float]]:
 
 def metrics_of(entry: dict[str, Any]) -> dict[str, list[float]]:
     """The metrics of a segment, counts left out; empty for a segment with too few rows or users."""
-    return {name: value for name, value in entry.items() if name not in COUNTS}
+    return {name: value for name, value in entry.items() if name not in COUNTS[False] + COUNTS[True]}
+
+
+def is_ranking(key: str) -> bool:
+    """Whether a key of a segment belongs to its ranking metrics, not to its pointwise ones."""
+    return "@" in key or key in COUNTS[True]
 
 
 def log(results: dict[str, Any], directory: Path, step: int = 0) -> None:
@@ -74,12 +85,31 @@ def log(results: dict[str, Any], directory: Path, step: int = 0) -> None:
             writer.add_scalar(tag, value, step)
 
 
+def _identity(results: dict[str, Any]) -> dict[str, Any]:
+    protocol = {f"protocol, {key}": value for key, value in results.get("protocol", {}).items()}
+    return {key: results[key] for key in IDENTITY} | protocol
+
+
 def _merge(before: Any, after: Any) -> Any:
-    """`after` laid over `before`, down to a system's segment, which is replaced whole."""
+    """`after` laid over `before`, down to a system's segment."""
     merged = {**before, **after}
-    for key in ("users_left_out", "seconds"):
-        merged[key] = {**before.get(key, {}), **after.get(key, {})}
-    for key in ("systems", "differences", "reliability"):
+    for key in ("users_left_out", "without_vector", "seconds"):
+        if key in merged:
+            merged[key] = {**before.get(key, {}), **after.get(key, {})}
+    for key, merge in (("systems", _merge_segments), ("differences", _merge_segments), ("reliability", _replace)):
         old, new = before.get(key, {}), after.get(key, {})
-        merged[key] = {name: {**old.get(name, {}), **new.get(name, {})} for name in {**old, **new}}
+        merged[key] = {name: merge(old.get(name, {}), new.get(name, {})) for name in {**old, **new}}
+    return merged
+
+
+def _replace(before: Segments, after: Segments) -> Segments:
+    return {**before, **after}
+
+
+def _merge_segments(before: Segments, after: Segments) -> Segments:
+    merged = {**before, **after}
+    for name in before.keys() & after.keys():
+        replaced = {is_ranking(key) for key in after[name]}
+        kept = {key: value for key, value in before[name].items() if is_ranking(key) not in replaced}
+        merged[name] = {**kept, **after[name]}
     return merged

@@ -44,6 +44,23 @@ def read_rows(dataset: Path, split: str) -> Rows:
         InputError: a file that cannot be read, a missing column, a null, or a label outside {0, 1}.
     """
     users, items, labels = [], [], []
+    for table in labelled_groups(dataset, split):
+        users.append(_encode(table["user_id"]))
+        items.append(_encode(table["item_id"]))
+        labels.append(table["label"].to_numpy().astype(np.int8))
+    if not sum(map(len, labels)):
+        raise InputError(f"{dataset}: split {split!r} has no rows to evaluate")
+    user, user_ids = _unify(users)
+    item, item_ids = _unify(items)
+    return Rows(user, item, np.concatenate(labels), len(user_ids), item_ids)
+
+
+def labelled_groups(dataset: Path, split: str) -> Iterator[pa.Table]:
+    """user_id, item_id and label of the split's rows, one row group in memory at a time; none where it does not exist.
+
+    Raises:
+        InputError: a file that cannot be read, a missing column, a null, or a label outside {0, 1}.
+    """
     for file in split_files(dataset, split):
         for group, table in read_groups(file, ["user_id", "item_id", "label"]):
             where = f"{file}: row group {group}"
@@ -53,14 +70,7 @@ def read_rows(dataset: Path, split: str) -> Rows:
             label = table["label"].to_numpy()
             if ((label != 0) & (label != 1)).any():
                 raise InputError(f"{where}: column 'label': expected 0 or 1, found {np.unique(label).tolist()}")
-            users.append(_encode(table["user_id"]))
-            items.append(_encode(table["item_id"]))
-            labels.append(label.astype(np.int8))
-    if not sum(map(len, labels)):
-        raise InputError(f"{dataset}: split {split!r} has no rows to evaluate")
-    user, user_ids = _unify(users)
-    item, item_ids = _unify(items)
-    return Rows(user, item, np.concatenate(labels), len(user_ids), item_ids)
+            yield table
 
 
 def read_scores(path: Path, rows: int, split: str, fingerprint: str = "") -> NDArray[np.float32]:

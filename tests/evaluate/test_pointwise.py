@@ -101,17 +101,3 @@ def test_an_unknown_baseline_is_named(tmp_path: Path) -> None:
     scores = {"mine": tiny.predictions(tmp_path / "base.parquet", noisy(label, 0.5))}
     with pytest.raises(InputError, match="baseline 'base': expected one of the systems judged: mine"):
         pointwise.evaluate(tiny.config(tmp_path / "data", tmp_path / "run"), scores, baseline="base")
-
-
-def test_scores_are_named_or_named_after_their_file(tmp_path: Path) -> None:
-    odd = tmp_path / "split=test"
-    odd.mkdir()
-    assert pointwise.named_scores(["base=runs/a", "b/mine.parquet", str(odd)]) == {
-        "base": Path("runs/a"),
-        "mine": Path("b/mine.parquet"),
-        "split=test": odd,
-    }
-    with pytest.raises(InputError, match="two systems named 'a'"):
-        pointwise.named_scores(["a=x", "a=y"])
-    with pytest.raises(InputError, match="expected NAME=PATH or PATH"):
-        pointwise.named_scores(["=x"])

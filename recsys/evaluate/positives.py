@@ -1,0 +1,121 @@
+"""What is ranked, and for whom: candidate items, and who liked which of them, read from a dataset directory.
+
+Warm items have a row in split=train. Cold items have none, and are held out or have a row in any other split: those of
+valid and of test alike, since who serves does not know which of them are tested.
+
+Interactions are read by row group. Kept are the distinct ids and, for the users judged, 4 bytes for each of their
+positives in any split, twice that while they are read.
+"""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from recsys.data.ids import IdMap
+from recsys.data.jagged import Jagged
+from recsys.data.schema import HELD_OUT, SPLITS, split_files
+from recsys.data.side import decoded
+from recsys.errors import InputError
+from recsys.evaluate.scores import labelled_groups, read_groups
+from recsys.evaluate.ties import Ties
+
+
+@dataclass(frozen=True)
+class Task:
+    """U users, I candidate items, and who likes what. An item's code is its column in a matrix of scores [users, I].
+
+    The lists are [U] of item codes, int32, ascending, each once.
+    """
+
+    users: pa.Array
+    """[U] raw ids of the users with a positive in the split, sorted."""
+    items: pa.Array
+    """[I] raw ids: the warm ones, then the cold ones, each sorted."""
+    warm: int
+    """How many items are warm."""
+    ties: Ties
+    """How equal scores rank."""
+    positives: Jagged
+    """Positives in the split, less those that the user also has in split=train."""
+    masked: Jagged
+    """Positives in split=train: what a ranking leaves out."""
+    liked: Jagged
+    """Positives in any split: what is never drawn as a negative."""
+    repeated: int
+    """Pairs of user and item left out of `positives` for being masked."""
+
+
+def read_task(dataset: Path, split: str, seed: int) -> Task:
+    """Candidates and positives (rows with label 1) of the split.
+
+    Raises:
+        InputError: a file that is not as it should be (see `labelled_groups`), or a split without a positive that
+            could be ranked.
+    """
+    items, warm = _candidates(dataset)
+    users = _distinct(table["user_id"] for table in _liked(dataset, split))
+    found = {name: _pairs(dataset, name, users, items) for name in SPLITS}
+    positives = np.setdiff1d(found[split], found["train"], assume_unique=True)
+    if not len(positives):
+        raise InputError(f"{dataset}: split {split!r} has no positive rows but those also in train: nothing to rank")
+    return Task(
+        users,
+        items,
+        warm,
+        Ties.of(users, len(items), seed),
+        positives=_lists(positives, len(users), len(items)),
+        masked=_lists(found["train"], len(users), len(items)),
+        liked=_lists(np.unique(np.concatenate(list(found.values()))), len(users), len(items)),
+        repeated=len(found[split]) - len(positives),
+    )
+
+
+def _candidates(dataset: Path) -> tuple[pa.Array, int]:
+    """Raw ids [I] with the warm ones first, and how many those are."""
+    train = split_files(dataset, "train")
+    others = [dataset / HELD_OUT, *(file for name in SPLITS if name != "train" for file in split_files(dataset, name))]
+    warm = _distinct(_items(train))
+    if not len(warm):
+        raise InputError(f"{dataset}: split 'train' has no rows: no item is warm")
+    items = _distinct([warm, *(part.cast(warm.type) for part in _items(others))])
+    cold = items.filter(pc.invert(pc.is_in(items, value_set=warm)))
+    return pa.concat_arrays([warm, cold]), len(warm)
+
+
+def _items(files: list[Path]) -> Iterator[pa.Array]:
+    """The distinct items of each file."""
+    return (_distinct(table["item_id"] for _, table in read_groups(file, ["item_id"])) for file in files)
+
+
+def _distinct(columns: Iterable[pa.Array | pa.ChunkedArray]) -> pa.Array:
+    """The distinct ids of all columns, sorted."""
+    parts = [pc.unique(decoded(column)) for column in columns]
+    found = pc.unique(pa.chunked_array(parts)) if parts else pa.array([], pa.string())
+    return found.take(pc.sort_indices(found))
+
+
+def _liked(dataset: Path, split: str) -> Iterator[pa.Table]:
+    return (table.filter(pc.equal(table["label"], 1)) for table in labelled_groups(dataset, split))
+
+
+def _pairs(dataset: Path, split: str, users: pa.Array, items: pa.Array) -> NDArray[np.int64]:
+    """user * I + item of every pair with a row of label 1 in the split, ascending, each once."""
+    user_map, item_map = (
+        IdMap(name, ids, np.zeros(len(ids), np.int64), len(ids) + 1)
+        for name, ids in (("user_id", users), ("item_id", items))
+    )
+    parts = [np.zeros(0, np.int64)]
+    for table in _liked(dataset, split):
+        user, item = user_map.rows(table["user_id"]), item_map.rows(table["item_id"])
+        parts.append((user[user > 0] - 1) * len(items) + item[user > 0] - 1)
+    return np.unique(np.concatenate(parts))
+
+
+def _lists(pairs: NDArray[np.int64], users: int, items: int) -> Jagged:
+    bounds = np.searchsorted(pairs, np.arange(users + 1, dtype=np.int64) * items)
+    return Jagged((pairs % items).astype(np.int32), bounds)

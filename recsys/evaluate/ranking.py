@@ -1,0 +1,187 @@
+"""Rank all items by dot products of vectors: Recall@K and NDCG@K in full, HitRate@K and NDCG@K among sampled negatives.
+
+Systems are pairs of vector sets (`recsys.evaluate.vectors`). Users are streamed: scores of one batch are in memory, and
+of every positive its rank in each segment and system, two int32. Segments are what is ranked:
+
+    warm    items with a row in split=train
+    cold    items without one, those held out for valid and for test alike
+    all     both
+"""
+
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from recsys.config import Config, Evaluate
+from recsys.data.schema import read_info
+from recsys.evaluate import gains, sampled, systems, topk
+from recsys.evaluate.bootstrap import Sample
+from recsys.evaluate.positives import Task, read_task
+from recsys.evaluate.vectors import Vectors, read_vectors
+
+
+@dataclass(frozen=True)
+class Segment:
+    """Candidates of one kind, and the P positives among them, sorted by user and item."""
+
+    candidates: range
+    """Item codes."""
+    user: NDArray[np.int32]
+    """[P] positions in `Task.users`."""
+    item: NDArray[np.int32]
+    """[P] item codes."""
+
+    def counts(self) -> dict[str, int]:
+        """How many positives, and users that have one: those that the segment's metrics are a mean over."""
+        return {"positives": len(self.user), "ranked_users": len(np.unique(self.user))}
+
+
+def evaluate(
+    config: Config, vectors: dict[str, Path], split: str = "test", baseline: str | None = None
+) -> dict[str, Any]:
+    """Judge rankings of the split's positives, all systems on the same candidates, negatives and resamples.
+
+    vectors: folder of user_id and item_id vectors by system name. baseline: the system that the others are compared to;
+    None is `base` where it is one of several.
+
+    Returns the content of results.json:
+        dataset, split, seeds: what was judged; seeds are the dataset's (they draw the held-out items).
+        systems: {name: {segment: {metric: [value, low, high], "positives": P, "ranked_users": U}}}, metrics as in
+            `recsys.evaluate.gains`; a segment with too few positives or users has no metrics.
+        differences: {"name - baseline": the same shape}.
+        protocol: {"candidates": {segment: how many}, ...: how the ranking was made, in words}.
+        without_vector: {name: {"users" | "warm items" | "cold items": how many got the unknown row's vector}}.
+        seconds: {"rank": s}.
+
+    Raises:
+        InputError: a dataset or vectors that are not as they should be, a user with too few items to sample negatives
+            from, or an unknown baseline.
+    """
+    started = time.perf_counter()
+    dataset, options = Path(config.data.path), config.evaluate
+    info = read_info(dataset)
+    baseline = systems.baseline_of(vectors, baseline)
+    task = read_task(dataset, split, options.seed)
+    found = {name: read_vectors(Path(path), task.users, task.items) for name, path in vectors.items()}
+    segments = segments_of(task)
+    enough = {name: segment for name, segment in segments.items() if _enough(segment.counts(), options)}
+    ranked = rank(task, list(found.values()), enough, options)
+    judged = {
+        name: gains.judge(_sample(segment), ranked[name], options, name) if name in enough else None
+        for name, segment in segments.items()
+    }
+    results: dict[str, Any] = {
+        "dataset": info.name,
+        "split": f"{info.rule}/{split}",
+        "seeds": [info.seed],
+        **systems.tables(
+            list(found),
+            baseline,
+            gains.names(options),
+            {name: (judged[name], segment.counts()) for name, segment in segments.items()},
+        ),
+        "protocol": _protocol(task, segments, split, options),
+        "without_vector": {name: _without(one, task) for name, one in found.items()},
+    }
+    return results | {"seconds": {"rank": round(time.perf_counter() - started, 1)}}
+
+
+def segments_of(task: Task) -> dict[str, Segment]:
+    """The task's segments in the order they are printed."""
+    user = np.repeat(np.arange(len(task.users), dtype=np.int32), task.positives.lengths)
+    item = task.positives.values
+    found = {}
+    for name, codes in (
+        ("all", range(len(task.items))),
+        ("warm", range(task.warm)),
+        ("cold", range(task.warm, len(task.items))),
+    ):
+        inside = (item >= codes.start) & (item < codes.stop)
+        found[name] = Segment(codes, user[inside], item[inside])
+    return found
+
+
+def rank(
+    task: Task, vectors: list[Vectors], segments: dict[str, Segment], options: Evaluate
+) -> dict[str, list[tuple[NDArray[np.int32], NDArray[np.int32]]]]:
+    """By segment, for each system: ranks [P] of the positives among all candidates, and among the sampled negatives.
+
+    Of the first, those beyond the largest `top_k` are all that number.
+    """
+    deepest = max(options.top_k)
+    found = {
+        name: [(np.empty_like(segment.item), np.empty_like(segment.item)) for _ in vectors]
+        for name, segment in segments.items()
+    }
+    for batch in topk.batches(len(task.users), len(task.items)):
+        masked, ties = task.masked.slice(batch.start, batch.stop), task.ties.slice(batch.start, batch.stop)
+        parts = {name: _part(task, segment, batch, options) for name, segment in segments.items()}
+        for index, system in enumerate(vectors):
+            scores = topk.score(torch.from_numpy(system.users[batch]), torch.from_numpy(system.items), masked)
+            for name, part in parts.items():
+                full, among = found[name][index]
+                full[part.where] = topk.ranks(scores, segments[name].candidates, ties, part.row, part.item, deepest)
+                among[part.where] = sampled.ranks(scores.numpy(), ties, part.row, part.item, part.users, part.negatives)
+    return found
+
+
+@dataclass(frozen=True)
+class _Part:
+    """A segment's p positives in one batch of users."""
+
+    where: slice
+    """Among the segment's positives."""
+    row: NDArray[np.int32]
+    """[p] position of the user in the batch."""
+    item: NDArray[np.int32]
+    """[p]"""
+    users: NDArray[np.int32]
+    """[u] the different ones of `row`."""
+    negatives: NDArray[np.int32]
+    """[u, n]"""
+
+
+def _part(task: Task, segment: Segment, batch: slice, options: Evaluate) -> _Part:
+    where = slice(*np.searchsorted(segment.user, [batch.start, batch.stop]).tolist())
+    users = np.unique(segment.user[where])
+    negatives = sampled.draw(
+        task.users.take(users), task.liked.take(users), segment.candidates, options.negatives, options.seed
+    )
+    return _Part(where, segment.user[where] - batch.start, segment.item[where], users - batch.start, negatives)
+
+
+def _sample(segment: Segment) -> Sample:
+    return Sample.of(segment.user, segment.item, np.ones(len(segment.user), np.int8))
+
+
+def _enough(counts: dict[str, int], options: Evaluate) -> bool:
+    return counts["positives"] >= options.min_rows and counts["ranked_users"] >= max(options.min_users, 1)
+
+
+def _without(system: Vectors, task: Task) -> dict[str, int]:
+    return {
+        "users": int(system.unknown_users.sum()),
+        "warm items": int(system.unknown_items[: task.warm].sum()),
+        "cold items": int(system.unknown_items[task.warm :].sum()),
+    }
+
+
+def _protocol(task: Task, segments: dict[str, Segment], split: str, options: Evaluate) -> dict[str, Any]:
+    return {
+        "candidates": {name: len(segment.candidates) for name, segment in segments.items()},
+        "warm": "items with a row in split=train",
+        "cold": "items without one: held out, or with a row in any other split",
+        "positives": f"user and item pairs with label 1 in split={split}, less {task.repeated:,} also in split=train",
+        "users": "those with a positive in the segment, each weighing the same",
+        "masked": "the user's own positives in split=train, nothing else",
+        "ties": f"equal scores rank in a random order of each user's own, seed {options.seed}",
+        "sampled": (
+            f"{options.negatives} candidates of the segment a user, none that the user has a positive row for in any "
+            f"split; the same for all systems and all positives of the user, seed {options.seed}"
+        ),
+    }

@@ -230,6 +230,27 @@ class Evaluate:
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
+class Floor:
+    """The simple systems that every claim about new items is printed beside (`tools.floor`)."""
+
+    strength: Amount = 10.0
+    """means: rows that the global mean counts for in a user's and an item's mean."""
+    prior: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 1.0
+    """finetune, ridge: pull towards the start, against what the kept rows say; 1 expects a new item's vector to differ
+    from its start as much as warm items' vectors do."""
+    tolerance: Annotated[float, Field(gt=0, lt=1)] = 1e-4
+    """finetune, ridge: converged when a step improves the objective by a smaller share of it."""
+    max_passes: Positive = 200
+    """finetune, ridge: passes over the kept rows at most."""
+    ridge: Annotated[list[Annotated[float, Field(gt=0, allow_inf_nan=False)]], Field(min_length=1)] = field(
+        default_factory=lambda: [0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0]
+    )
+    """ridge: penalties tried, in units of the mean eigenvalue of the content's second moments."""
+    content: str | None = None
+    """ridge: Parquet (item_id, vector) with content vectors of your own; None encodes title, categories and text."""
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
 class Config:
     """Everything a run needs."""
 
@@ -249,6 +270,8 @@ class Config:
     """How it is trained."""
     evaluate: Evaluate = field(default_factory=Evaluate)
     """How it is measured."""
+    floor: Floor = field(default_factory=Floor)
+    """What it is measured against on new items."""
 
     @field_validator("features")
     @classmethod

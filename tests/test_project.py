@@ -16,9 +16,11 @@ ROOT = Path(__file__).resolve().parent.parent
 FLOORS: list[set[str]] = [
     {"recsys.errors", "recsys.config", "recsys.settings", "recsys.files", "recsys.distributed"},
     {"recsys.data"},
-    {"recsys.model"},
+    {"recsys.model", "recsys.content"},
     {"recsys.tables", "recsys.evaluate", "recsys.rivals"},
     {"recsys.runs", "recsys.score", "recsys.train", "recsys.predict"},
+    {"recsys.coldrows"},
+    {"recsys.floor"},
     {"recsys.bench"},
     {"proxy", "simulator"},
     {"tools"},

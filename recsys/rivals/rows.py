@@ -36,11 +36,15 @@ def blocks(encoder: Encoder, split: str) -> Iterator[Block]:
         yield read(encoder, piece, texts)
 
 
-def write_scores(path: Path, scored: Iterable[Scored]) -> Path:
-    """Write (row_id int64, score float32) as one Parquet file, under a temporary name until it is whole."""
-    with replacing(path) as temporary, pq.ParquetWriter(temporary, SCORES) as writer:
+def write_scores(path: Path, scored: Iterable[Scored], fingerprint: str = "") -> Path:
+    """Write (row_id int64, score float32) as one Parquet file, under a temporary name until it is whole.
+
+    fingerprint: of the dataset whose rows the row ids number, for evaluation to compare.
+    """
+    schema = SCORES.with_metadata({"dataset": fingerprint})
+    with replacing(path) as temporary, pq.ParquetWriter(temporary, schema) as writer:
         for row_id, probability in scored:
-            writer.write_batch(pa.record_batch([row_id, probability.astype(np.float32)], schema=SCORES))
+            writer.write_batch(pa.record_batch([row_id, probability.astype(np.float32)], schema=schema))
     return path
 
 

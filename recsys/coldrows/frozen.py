@@ -1,0 +1,93 @@
+"""The trained ranker, frozen, with rows of its own for some items.
+
+Legend: B batch, T target and history positions of a batch, K items with rows of their own, D width.
+
+E [K, D] stands for the K items wherever the ranker would use their rows of the item table: as targets and in histories.
+Nothing is written to the table, and nothing but E can learn.
+"""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import torch
+from torch import Tensor
+from torchrec.sparse.jagged_tensor import KeyedJaggedTensor
+
+from recsys.config import Config
+from recsys.data.batch import HISTORY, Batch
+from recsys.data.encode import ITEM, Encoder
+from recsys.data.ids import UNKNOWN
+from recsys.distributed import Ranks
+from recsys.model.ranker import Ranker
+from recsys.tables import checkpoint
+from recsys.train import build
+
+
+class Frozen:
+    """A run's best checkpoint with all its parameters frozen. Every method that looks up vectors is collective.
+
+    Attributes:
+        encoder: the run's, but its item map knows the K items too, by rows that the table may not have.
+        ranks: this process's place.
+        count: K.
+    """
+
+    def __init__(self, config: Config, items: pa.Array, ranks: Ranks) -> None:
+        """`items`: [K] distinct raw ids, whether or not training saw them; row k of E stands for the k-th. Collective.
+
+        Raises:
+            InputError: the run has no encoder or no checkpoint, or the ids' type is not the dataset's.
+        """
+        run = Path(config.run)
+        self.encoder = Encoder.load(config, run / "encoder")
+        self._sharded = build(config, self.encoder, ranks)
+        checkpoint.load(checkpoint.best(run / "checkpoints"), self._sharded, optimizer=False)
+        self._ranker: Ranker = self._sharded.model.module.ranker.eval()
+        self._ranker.dense_arch.requires_grad_(False)
+        self.ranks, self.count = ranks, len(items)
+        known = self.encoder.maps[ITEM]
+        # Spare rows of the table may be fewer than the items. Rows beyond it are fine: they are never looked up.
+        grown, rows = replace(known, capacity=len(known.ids) + 1 + len(items)).admit(items)
+        self.encoder.maps[ITEM] = grown
+        self._place = torch.full((grown.capacity,), -1)
+        self._place[rows] = torch.arange(len(items))
+
+    def place(self, item_rows: np.ndarray) -> np.ndarray:
+        """[n] which row of E stands for the rows [n] of `encoder`'s item map; -1 for an item that is none of the K."""
+        return self._place.numpy()[item_rows]
+
+    def vectors(self, item_rows: np.ndarray) -> Tensor:
+        """[n, D] float32: what the item table holds at rows [n] (n > 0, the same on every rank)."""
+        lengths = torch.zeros(2 * len(item_rows), dtype=torch.int32)
+        lengths[: len(item_rows)] = 1
+        keys = [self.encoder.spec.item.name, HISTORY]
+        asked = KeyedJaggedTensor(keys, torch.from_numpy(item_rows), lengths=lengths).to(self.ranks.device)
+        with torch.no_grad():
+            return self._ranker.items(asked)[keys[0]].values()
+
+    def unknown(self) -> Tensor:
+        """[D] float32: the trained unknown row, which stands for an item nobody has seen."""
+        return self.vectors(np.array([UNKNOWN]))[0]
+
+    def logits(self, batch: Batch, rows_KD: Tensor) -> Tensor:
+        """[B] float32 logits of a batch made by `encoder`, on this device; the gradient reaches E = `rows_KD` alone."""
+        items = batch.items
+        place_T = self._place.to(items.device())[items.values()]
+        own_T = place_T >= 0
+        # An id beyond the table would silently read another item's row.
+        values = items.values().masked_fill(own_T, UNKNOWN)
+        known = KeyedJaggedTensor(items.keys(), values, lengths=items.lengths())
+        with torch.no_grad():
+            pooled, target, history, lengths = self._ranker.look_up(replace(batch, items=known))
+
+        def mixed(looked_up: Tensor, place: Tensor) -> Tensor:
+            own = (place >= 0).nonzero().squeeze(1)
+            return looked_up.index_copy(0, own, rows_KD[place[own]])
+
+        target, history = (
+            mixed(looked_up, place)
+            for looked_up, place in zip((target, history), place_T.split([len(target), len(history)]), strict=True)
+        )
+        return self._ranker.dense_arch(batch.dense, pooled, target, history, lengths, batch.history_label)

@@ -1,0 +1,68 @@
+"""Score a split's rows of the K items, in a stream."""
+
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.distributed as dist
+from numpy.typing import NDArray
+from torch import Tensor
+from tqdm import tqdm
+
+from recsys.coldrows.frozen import Frozen
+from recsys.data.batch import Batch, Batcher
+from recsys.data.encode import Block
+from recsys.data.reader import Piece, concat, deal, read, row_groups, take, text_columns
+from recsys.data.schema import split_files
+
+Scores = tuple[NDArray[np.int64], NDArray[np.float32]]
+"""[n] row ids and [n] probabilities."""
+
+
+def rescore(frozen: Frozen, rows_KD: Tensor, split: str, batch_size: int) -> Iterator[Scores]:
+    """Scores of the rows of `split` whose target is one of the K items, under E = `rows_KD`. Collective.
+
+    Each rank reads its share of the split; every rank is given the scores of all. Other rows have the ranker's own.
+
+    Raises:
+        InputError: a file that cannot be read.
+    """
+    ranks = frozen.ranks
+    batches = _batches(frozen, split, Batcher(frozen.encoder, batch_size))
+    while True:
+        batch = next(batches).to(ranks.device)
+        with torch.no_grad():
+            score = frozen.logits(batch, rows_KD).sigmoid()
+        row_ids = torch.empty(ranks.world_size * batch_size, dtype=torch.int64, device=ranks.device)
+        scores = row_ids.new_empty(len(row_ids), dtype=torch.float32)
+        dist.all_gather_into_tensor(row_ids, batch.row_id)
+        dist.all_gather_into_tensor(scores, score)
+        real = row_ids >= 0
+        if not real.any():
+            return
+        yield row_ids[real].cpu().numpy(), scores[real].cpu().numpy()
+
+
+def _batches(frozen: Frozen, split: str, batcher: Batcher) -> Iterator[Batch]:
+    """This rank's batches, and padding without end behind them, for ranks that have more."""
+    ranks, size = frozen.ranks, batcher.batch_size
+    groups = row_groups(split_files(Path(frozen.encoder.config.data.path), split))
+    pieces = deal(groups, ranks.rank, ranks.world_size)
+    quiet = None if ranks.is_first else True
+    texts = cache(text_columns)
+
+    def cold(piece: Piece) -> Block:
+        block = read(frozen.encoder, piece, texts)
+        return take(block, np.flatnonzero(frozen.place(block.item_row) >= 0))
+
+    held = cold(Piece(groups[0].path, groups[0].group, 0, 0, 0))
+    for piece in tqdm(pieces, f"rescore {split}", unit="row group", disable=quiet):
+        held = concat([held, cold(piece)])
+        while len(held) >= size:
+            yield batcher.cut(held, np.arange(size))
+            held = take(held, np.arange(size, len(held)))
+    while True:
+        yield batcher.cut(held, np.arange(len(held)))
+        held = take(held, np.arange(0))

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from recsys.bench import rank as rank_row
 from recsys.bench import train as train_row
 from recsys.bench.data import make
 from recsys.bench.frame import Measured, Row, bench, median_ratio
@@ -63,6 +64,18 @@ def test_the_train_row_measures_ours_and_both_pipelines(tmp_path: Path) -> None:
     assert set(rows[0].rates) == {"ours", "TrainPipelineSparseDist", "TrainPipelineBase"}
     assert len(rows[0].rates["ours"]) == train_row.ROUNDS
     assert rows[0].ratio > 0
+
+
+def test_the_rank_row_measures_ours_and_the_bare_product() -> None:
+    row = rank_row.compare(users=200, items=150)
+    assert set(row.rates) == {"ours", row.bound_is} and row.unit == "users/s"
+    assert all(len(rates) == rank_row.ROUNDS and min(rates) > 0 for rates in row.rates.values())
+
+
+def test_the_rank_rows_lists_hold_pairs_as_often_as_said() -> None:
+    ranking = rank_row.Ranking(users=200, items=5000)
+    assert ranking.masked.lengths.mean() == pytest.approx(rank_row.MASKED, rel=0.05)
+    assert ranking.positives.lengths.mean() == pytest.approx(rank_row.POSITIVES, rel=0.1)
 
 
 def test_the_bench_dataset_has_the_shape_of_movielens(tmp_path: Path) -> None:

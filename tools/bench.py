@@ -15,6 +15,7 @@ from tools import _cli
 
 ROWS = {
     "train": Row("recsys.bench.train:measure", ranks=2),
+    "rank": Row("recsys.bench.rank:measure", ranks=1),
 }
 """Every row by name; a row names its function, so that it may lie in any package."""
 

@@ -1,7 +1,9 @@
 """A small dataset to rank on, and vectors for it."""
 
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -14,6 +16,8 @@ from tests.evaluate import tiny
 
 Row = tuple[str, str, int]
 """user, item, label"""
+ById = Mapping[Any, NDArray[np.float32]]
+"""A vector for each raw id; None is the unknown row."""
 
 USERS = [f"u{k:02}" for k in range(25)]
 WARM = [f"i{k:02}" for k in range(0, 30, 2)]
@@ -54,13 +58,11 @@ def random_rows(seed: int = 0) -> dict[str, list[Row]]:
 
 def config(path: Path, run: Path, **evaluate: object) -> Config:
     """A config for it, with thresholds that it can meet."""
-    options = {"replicates": 10, "min_rows": 5, "min_users": 2, "negatives": 5, "sampled_k": [1, 2], "top_k": [1, 3, 8]}
+    options = {"replicates": 10, "min_rows": 5, "min_users": 2, "negatives": 4, "sampled_k": [1, 2], "top_k": [1, 3, 8]}
     return Config(run=str(run), data=Data(path=str(path)), evaluate=Evaluate(**(options | evaluate)))  # type: ignore[arg-type]
 
 
-def vectors(
-    folder: Path, users: dict[str | None, NDArray[np.float32]], items: dict[str | None, NDArray[np.float32]]
-) -> Path:
+def vectors(folder: Path, users: ById, items: ById) -> Path:
     """The folder with both sets, items in two parts."""
     _write(folder / "user_id.parquet", users)
     half = len(items) // 2
@@ -69,7 +71,7 @@ def vectors(
     return folder
 
 
-def drawn(seed: int, dim: int = 3, levels: int = 3) -> tuple[dict[str | None, NDArray[np.float32]], ...]:
+def drawn(seed: int, dim: int = 3, levels: int = 3) -> tuple[ById, ...]:
     """Vectors of small integers for all users and items: their products are exact, and tie often."""
     random = np.random.default_rng(seed)
     return tuple(
@@ -78,7 +80,7 @@ def drawn(seed: int, dim: int = 3, levels: int = 3) -> tuple[dict[str | None, ND
     )
 
 
-def _write(path: Path, rows: dict[str | None, NDArray[np.float32]]) -> None:
+def _write(path: Path, rows: ById) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     values = np.stack(list(rows.values()))
     column = pa.FixedSizeListArray.from_arrays(pa.array(values.ravel()), values.shape[1])

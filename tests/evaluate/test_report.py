@@ -46,6 +46,34 @@ def test_a_system_with_no_metric_at_all_still_prints() -> None:
     assert "too few" in console.file.getvalue()
 
 
+def test_rankings_show_their_counts_and_protocol() -> None:
+    ranked = {"recall@20": [0.25, 0.2, 0.3], "positives": 4000, "ranked_users": 900}
+    found = {key: FOUND[key] for key in ("dataset", "split", "seeds")} | {
+        "systems": {"base": {"all": ranked, "cold": {"positives": 5, "ranked_users": 4}}},
+        "protocol": {"candidates": {"all": 3706, "cold": 741}, "masked": "training positives"},
+        "without_vector": {"base": {"users": 0, "cold items": 741}, "other": {"users": 0, "cold items": 0}},
+    }
+    console = Console(file=io.StringIO(), width=60)
+    report.show(found, console)
+    assert isinstance(console.file, io.StringIO)
+    lines = [" ".join(line.split()) for line in console.file.getvalue().splitlines()]
+    assert "segment positives ranked users recall@20" in lines
+    assert "all 4,000 900 0.2500" in lines and "cold 5 4 too few" in lines
+    assert "candidates: all 3,706, cold 741" in lines and "masked: training positives" in lines
+    assert "base: scored by the unknown row's vector: 0 users, 741 cold items" in lines
+    assert not [line for line in lines if line.startswith("other:")]
+
+
+def test_markdown_of_a_file_with_both_kinds_of_metrics() -> None:
+    both = {"auc": [0.75, 0.7, 0.8], "rows": 12000, "users": 800, "positives": 5, "ranked_users": 4}
+    found = {"systems": {"base": {"all": both}}}
+    assert report.markdown(found, ["auc"]).splitlines()[-1] == "| base | all | 12,000 | 800 | 0.7500 [0.7000, 0.8000] |"
+    assert report.markdown(found, ["recall@20"]).splitlines()[::2] == [
+        "| system | segment | positives | ranked users | recall@20 |",
+        "| base | all | 5 | 4 | too few |",
+    ]
+
+
 def test_markdown() -> None:
     assert report.markdown(FOUND) == (
         "| system | segment | rows | users | AUC | NE |\n"

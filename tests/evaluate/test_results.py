@@ -33,6 +33,37 @@ def test_saving_merges_by_system_and_segment(tmp_path: Path) -> None:
     assert [file.name for file in path.parent.iterdir()] == ["results.json"]
 
 
+def ranked(system: str, segment: str, recall: float, **more: object) -> dict[str, object]:
+    entry = {"recall@20": [recall, recall, recall], "positives": 7, "ranked_users": 3}
+    return found(system, segment, 0.0) | {"systems": {system: {segment: entry}}, **more}
+
+
+def test_pointwise_and_ranking_metrics_of_a_segment_are_replaced_each_as_a_whole(tmp_path: Path) -> None:
+    path = tmp_path / "results.json"
+    change = {"all": {"auc": [0.1, 0.0, 0.2], "rows": 10, "users": 2}}
+    results.save(found("base", "all", 0.5, differences={"promo - base": change}), path)
+    results.save(ranked("base", "all", 0.25, differences={"promo - base": {"all": {"positives": 7}}}), path)
+    merged = results.read(path)
+    pointwise = {"auc": [0.5, 0.4, 0.6], "rows": 10, "users": 2}
+    ranking = {"recall@20": [0.25] * 3, "positives": 7, "ranked_users": 3}
+    assert merged["systems"]["base"]["all"] == pointwise | ranking
+    assert merged["differences"]["promo - base"]["all"] == change["all"] | {"positives": 7}
+    # Too few on another day: the old value does not outlive its counts.
+    few = found("base", "all", 0.0) | {"systems": {"base": {"all": {"rows": 1, "users": 1}}}}
+    results.save(few, path)
+    assert results.read(path)["systems"]["base"]["all"] == {"rows": 1, "users": 1} | ranking
+
+
+def test_rankings_by_another_protocol_are_not_merged(tmp_path: Path) -> None:
+    path = tmp_path / "results.json"
+    results.save(found("base", "all", 0.5), path)
+    results.save(ranked("base", "all", 0.5, protocol={"candidates": {"all": 9}, "ties": "seed 0"}), path)
+    results.save(found("promo", "all", 0.5), path)
+    with pytest.raises(InputError, match="holds protocol, ties 'seed 0', these are of 'seed 1'; use another file"):
+        results.save(ranked("promo", "all", 0.5, protocol={"candidates": {"all": 9}, "ties": "seed 1"}), path)
+    assert results.read(path)["protocol"]["ties"] == "seed 0"
+
+
 @pytest.mark.parametrize("other", [{"dataset": "big"}, {"split": "temporal/valid"}, {"seeds": [1]}])
 def test_results_that_cannot_be_compared_are_not_merged(tmp_path: Path, other: dict[str, object]) -> None:
     path = tmp_path / "results.json"

@@ -1,7 +1,6 @@
 import numpy as np
 import pyarrow as pa
 import pytest
-from scipy.stats import chisquare
 
 from recsys.data.jagged import Jagged
 from recsys.errors import InputError
@@ -53,7 +52,8 @@ def test_every_eligible_item_is_as_likely() -> None:
         np.bincount(found.ravel(), minlength=22)[eligible],
         np.bincount(found[:, 0], minlength=22)[eligible],
     ):
-        assert chisquare(counts).pvalue > 0.001
+        # Chi-square with 9 degrees of freedom exceeds this once in a thousand times.
+        assert ((counts - counts.mean()) ** 2 / counts.mean()).sum() < 27.9
 
 
 def test_all_that_is_eligible_can_be_drawn_and_one_more_is_refused() -> None:

@@ -43,7 +43,7 @@ def test_without_an_unknown_row_unknown_ids_get_zeros(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("ids", "vectors", "kind", "message"),
     [
-        ([1, 2, 3], [[1.0, 2.0], [3.0, 4.0], None], pa.list_(pa.float32()), "column 'vector': expected no nulls, found 1"),
+        ([1, 2, 3], [[1.0, 2.0], [3.0, 4.0], None], pa.list_(pa.float32()), "'vector': expected no nulls, found 1"),
         ([1, 2, 3], [[1.0, 2.0], [3.0, 4.0], [np.nan, 0.0]], None, "group 1: row 0: column 'vector': expected finite"),
         ([1, 2, 3], [[1.0, 2.0], [3.0, np.inf], [0.0, 0.0]], None, "group 0: row 1: column 'vector': expected finite"),
         ([1, 2], [[1.0, 2.0], [3.0, None]], None, "group 0: row 1: column 'vector': expected finite values"),

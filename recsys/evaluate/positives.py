@@ -3,8 +3,8 @@
 Warm items have a row in split=train. Cold items have none, and are held out or have a row in any other split: those of
 valid and of test alike, since who serves does not know which of them are tested.
 
-Interactions are read by row group. Kept are the distinct ids and, for the users judged, 4 bytes for each of their
-positives in any split, twice that while they are read.
+Interactions are read by row group. Kept are the distinct ids and, for each positive of the users judged in any split,
+8 bytes, twice that while they are read.
 """
 
 from collections.abc import Iterable, Iterator
@@ -54,9 +54,11 @@ def read_task(dataset: Path, split: str, seed: int) -> Task:
     """Candidates and positives (rows with label 1) of the split.
 
     Raises:
-        InputError: a file that is not as it should be (see `labelled_groups`), or a split without a positive that
-            could be ranked.
+        InputError: an unknown split, a file that is not as it should be (see `labelled_groups`), or a split without a
+            positive that could be ranked.
     """
+    if split not in SPLITS:
+        raise InputError(f"split {split!r}: expected one of {', '.join(SPLITS)}")
     items, warm = _candidates(dataset)
     users = _distinct(table["user_id"] for table in _liked(dataset, split))
     found = {name: _pairs(dataset, name, users, items) for name in SPLITS}

@@ -80,7 +80,7 @@ def ranks(
 
 def _without_ties(scores: Tensor, place: Tensor) -> Tensor:
     """[b, C] int64, ascending by (score, place from the last), of scores without NaN and places [b, C]."""
-    # The bits of a float32 without sign ascend with its value; those of a negative one are turned. Adding 0 ends -0.
-    bits = (scores + 0.0).view(torch.int32).long()
+    # The bits of a float32 ascend with its magnitude, so those below its sign, negated, order negative scores; -0 is 0.
+    bits = scores.view(torch.int32).long()
     ascending = torch.where(bits < 0, -(bits + 2**31), bits)
     return ascending * 2**32 - place

@@ -41,6 +41,8 @@ def test_nothing_to_rank_is_said(tmp_path: Path) -> None:
     for split in ("train", "valid", "test"):
         with pytest.raises(InputError, match=f"split '{split}' has no positive rows but those also in train"):
             read_task(tmp_path, split, seed=0)
+    with pytest.raises(InputError, match="split 'tset': expected one of train, valid, test"):
+        read_task(tmp_path, "tset", seed=0)
 
 
 def test_a_bad_row_is_named(tmp_path: Path) -> None:

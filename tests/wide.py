@@ -39,7 +39,7 @@ def config(path: Path, run: Path, **changes: object) -> Config:
 def write(path: Path, rows: dict[str, int] | None = None, integers: bool = False, seed: int = 0) -> Path:
     """Write the dataset; `integers` makes every id an int64. Rows of test name users and items nobody has seen."""
     tiny.write(path, rows, seed)
-    for name in ("users", "items"):
+    for name in ("users", "items", "held_out"):
         _replace(path / f"{name}.parquet", integers, lambda table: table)
     for file in sorted((path / "interactions").rglob("*.parquet")):
         strangers = "split=test" in str(file)

@@ -6,6 +6,7 @@ block = encoder.encode(table, first_row=0)
 """
 
 import json
+from copy import copy
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -93,18 +94,22 @@ class Encoder:
         return encode_side(read_side(path, key, features), key, features, self.maps, self.scalers)
 
     @property
+    def ordered(self) -> list[Feature]:
+        """The features in the order of a batch's columns."""
+        return [*self._users, *self._items, *self.context]
+
+    @property
     def spec(self) -> InputSpec:
         """Tables and widths, in batch order: user columns, item columns, context columns."""
-        ordered = [*self._users, *self._items, *self.context]
 
         def tables(kind: str) -> list[TableSpec]:
-            return [TableSpec(f.name, self.maps[f.name].capacity, f.sharding) for f in ordered if f.kind == kind]
+            return [TableSpec(f.name, self.maps[f.name].capacity, f.sharding) for f in self.ordered if f.kind == kind]
 
         return InputSpec(
             item=TableSpec(ITEM, self.maps[ITEM].capacity, self.config.item_sharding),
             single=tables("category"),
             multi=tables("multi"),
-            dense=sum(f.kind == "dense" for f in ordered),
+            dense=sum(f.kind == "dense" for f in self.ordered),
             history=self.config.data.history if self.config.model.history else 0,
         )
 
@@ -116,6 +121,21 @@ class Encoder:
 
     def encode(self, table: pa.Table, first_row: int) -> Block:
         """Encode consecutive rows of a split, the first of which has row id `first_row`. No loop over rows."""
+        return self._block(table, first_row, self.users.index.rows(table[USER]), self.items.index.rows(table[ITEM]))
+
+    def joined(self, table: pa.Table) -> tuple["Encoder", Block]:
+        """Encode rows that carry their user's and item's features as columns of their own.
+
+        Returns:
+            The encoder that the block belongs to: its side tables are these rows.
+        """
+        own = copy(self)
+        own.users = encode_side(table, USER, self._users, self.maps, self.scalers)
+        own.items = encode_side(table, ITEM, self._items, self.maps, self.scalers)
+        place = np.arange(table.num_rows) + 1
+        return own, self._block(table, 0, place, place)
+
+    def _block(self, table: pa.Table, first_row: int, user: np.ndarray, item: np.ndarray) -> Block:
         n = table.num_rows
         item_map = self.maps[ITEM]
         history, history_label = Jagged(np.zeros(0, np.int64), np.zeros(n + 1, np.int64)), np.zeros(0, np.int8)
@@ -131,8 +151,8 @@ class Encoder:
                 values, offsets = lists(table[feature.name])
                 multi.append(Jagged(self.maps[feature.name].rows(values), offsets))
         return Block(
-            user=self.users.index.rows(table[USER]),
-            item=self.items.index.rows(table[ITEM]),
+            user=user,
+            item=item,
             item_row=item_map.rows(table[ITEM]),
             single=np.stack(single, 1) if single else np.zeros((n, 0), dtype=np.int64),
             multi=multi,

@@ -9,10 +9,12 @@ leave a pointer behind.
 
 import json
 import shutil
+import warnings
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
 import torch.distributed as dist
 import torch.distributed.checkpoint as dcp
 from torch import Tensor
@@ -112,6 +114,23 @@ def stored_tensors(path: Path) -> dict[str, tuple[int, ...]]:
         for name, entry in metadata.state_dict_metadata.items()
         if name.startswith("model.") and isinstance(entry, TensorStorageMetadata)
     }
+
+
+def read(path: Path, names: list[str]) -> dict[str, Tensor]:
+    """Whole tensors of the model in a checkpoint, in memory; no process group takes part.
+
+    Raises:
+        InputError: not a whole checkpoint, or it has no such tensor.
+    """
+    stored = stored_tensors(path)
+    missing = [name for name in names if name not in stored]
+    if missing:
+        raise InputError(f"{path}: checkpoint of another model: it has no tensor {missing[0]}")
+    state = {f"model.{name}": torch.empty(stored[name]) for name in names}
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="torch.distributed is disabled")
+        dcp.load(state, checkpoint_id=path, no_dist=True)
+    return {name.removeprefix("model."): tensor for name, tensor in state.items()}
 
 
 def _state(sharded: Sharded, optimizer: bool = True) -> dict[str, Any]:

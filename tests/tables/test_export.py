@@ -9,75 +9,17 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-import torch
 import torch.distributed.checkpoint as dcp
 from safetensors.numpy import load_file
 from torch.distributed.checkpoint.metadata import TensorStorageMetadata
 
-from recsys import settings
-from recsys.config import Config
 from recsys.data.ids import IdMap
 from recsys.distributed import process_group
 from recsys.errors import InputError
-from recsys.tables import checkpoint
-from recsys.tables.checkpoint import Progress
-from recsys.tables.export import export, read_rows
+from recsys.tables.export import export
 from recsys.tables.manifest import verify
-from recsys.train import build, fitted
 from tests import tiny
-from tests.ranks import run_ranks
-
-PART_ROWS = 7
-DIM = 256  # wide enough for torchrec to cut a table by columns
-SHARDINGS = ["row_wise", "table_wise", "column_wise"]
-ITEM = "ranker.items.embeddings.item_id.weight"
-MODEL = {"dim": DIM, "attention": [8], "bottom": [8], "top": [16], "cross_rank": 4}
-
-
-def config(home: Path, sharding: str) -> Config:
-    return tiny.config(home / "data", home / sharding, item_sharding=sharding, model=MODEL)
-
-
-def save_and_export(home: Path) -> None:
-    """The same values as three runs' checkpoints: the first is saved as initialised, the others are loaded from it."""
-    with process_group() as ranks:
-        for sharding in SHARDINGS:
-            made = config(home, sharding)
-            run = Path(made.run)
-            sharded = build(made, fitted(made, ranks), ranks)
-            if sharding != SHARDINGS[0]:
-                checkpoint.load(best(home, SHARDINGS[0]), sharded, optimizer=False)
-            checkpoint.save(run / "checkpoints", sharded, Progress(step=7, best_auc=0.5), keep=1)
-            if ranks.is_first:
-                settings.dump(made, run / "config.yaml")
-            export(made, ranks, part_rows=PART_ROWS)
-
-
-def best(home: Path, sharding: str) -> Path:
-    return checkpoint.best(home / sharding / "checkpoints")
-
-
-def rows_of(home: Path, spans: list[range]) -> dict[str, torch.Tensor]:
-    with process_group() as ranks:
-        return {sharding: read_rows(best(home, sharding), ITEM, DIM, spans[ranks.rank]) for sharding in SHARDINGS}
-
-
-def plain(run: Path) -> dict[str, np.ndarray]:
-    """Every table of the best checkpoint, by torch and without a process group."""
-    source = checkpoint.best(run / "checkpoints")
-    shapes = {k: s for k, s in checkpoint.stored_tensors(source).items() if "embedding" in k}
-    state = {"model": {name: torch.empty(shape) for name, shape in shapes.items()}}
-    dcp.load(state, checkpoint_id=source)
-    return {name.split(".")[-2]: tensor.numpy() for name, tensor in state["model"].items()}
-
-
-@pytest.fixture(scope="module")
-def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The dataset, and for each sharding a run and its export by 2 ranks."""
-    home = tmp_path_factory.mktemp("home")
-    tiny.write(home / "data")
-    run_ranks(2, save_and_export, home)
-    return home
+from tests.tables.saved import DIM, ITEM, PART_ROWS, SHARDINGS, best, config, plain
 
 
 def contents(folder: Path) -> dict[str, bytes]:
@@ -126,15 +68,6 @@ def test_the_manifest_names_the_checkpoint_and_the_config(home: Path) -> None:
     assert (told["source"]["checkpoint"], told["source"]["step"]) == ("step-00000007", 7)
     assert told["source"]["config"]["item_sharding"] == "table_wise"
     assert told["tables"]["item_id"]["dim"] == DIM
-
-
-@pytest.mark.filterwarnings("ignore:torch.distributed is disabled")
-def test_ranks_read_their_own_rows_only(home: Path) -> None:
-    spans = [range(3, 21), range(30, 30)]
-    for span, read in zip(spans, run_ranks(2, rows_of, home, spans), strict=True):
-        for sharding, rows in read.items():
-            assert rows.shape == (len(span), DIM)
-            np.testing.assert_array_equal(rows.numpy(), plain(home / sharding)["item_id"][span.start : span.stop])
 
 
 def test_a_checkpoint_of_other_tables_is_refused(home: Path, tmp_path: Path) -> None:

@@ -1,0 +1,216 @@
+"""Score from an exported bundle with torch and pyarrow alone: no torchrec, fbgemm, NumPy or pandas.
+
+    bundle = Bundle.load("runs/movielens-1m/export")
+    bundle.check()                                  # its own probe rows still score as they did when it was made
+    bundle.score(table)                             # [n] float32 probabilities of an Arrow table of raw columns
+
+A row names everything that the ranker reads: `user_id`, `item_id`, `history` (item ids, oldest first, the newest of
+which are read where there are too many), `history_label` and the feature columns. A null is a missing value, an id or
+category without a row is the unknown one.
+
+Checksums show that a bundle is whole, not who made it. Nothing here unpickles, and a program that holds anything but a
+graph, plain tensors and plain sizes is refused before torch reads it.
+
+Legend: B rows, D embedding width, L history length, T values of a list column.
+"""
+
+import io
+import json
+import re
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+import torch
+from torch import Tensor, nn
+
+from recsys.errors import InputError
+from recsys.tables import manifest
+from recsys.tables.lookup import IdLookup
+from recsys.tables.vectors import Vectors
+
+PROGRAM, PROBE = "dense.pt2", "probe.parquet"
+_SIZE = re.compile(r"\d+|Symbol\('[su]\d+', positive=True, integer=True\)")
+BATCH = 4096
+"""Rows scored at a time."""
+
+
+class Bundle:
+    """A loaded export.
+
+    Attributes:
+        told: the manifest.
+        ids, vectors: by table name.
+    """
+
+    def __init__(self, folder: Path, told: dict[str, Any], mapped: bool) -> None:
+        self.folder, self.told, self.inputs = folder, told, told["inputs"]
+        self.ids: dict[str, IdLookup] = {}
+        self.vectors: dict[str, Vectors] = {}
+        for name, table in told["tables"].items():
+            columns = [pq.read_table(folder / part["parquet"], columns=["id"])["id"] for part in table["parts"]]
+            ids = pa.chunked_array([chunk for column in columns for chunk in column.chunks]).combine_chunks()
+            self.ids[name] = IdLookup(name, ids[1:])  # the first is the unknown row's
+            self.vectors[name] = Vectors.load(folder, name, table, mapped)
+        self.program = _program(folder / PROGRAM)
+
+    @classmethod
+    def load(cls, folder: str | Path, verify: bool = True, mapped: bool = False) -> "Bundle":
+        """Read a bundle.
+
+        Args:
+            verify: check every byte against the manifest first.
+            mapped: leave vectors in their files, to be read as they are asked for, instead of in memory.
+
+        Raises:
+            InputError: the first file that is missing, damaged or not what it should be.
+        """
+        folder = Path(folder)
+        told = manifest.verify(folder) if verify else manifest.read(folder)
+        return cls(folder, told, mapped)
+
+    @property
+    def columns(self) -> list[str]:
+        """The columns that a scored table must have."""
+        history = ["history", *(["history_label"] if self.inputs["history_labels"] else [])]
+        dense = [column["name"] for column in self.inputs["dense"]]
+        names = [self.inputs["item"], *self.inputs["single"], *self.inputs["multi"], *dense]
+        return list(dict.fromkeys([*names, *(history if self.inputs["history"] else [])]))
+
+    def score(self, table: pa.Table) -> Tensor:
+        """[n] float32 probabilities of the table's rows.
+
+        Raises:
+            InputError: a column is missing or of the wrong type.
+        """
+        missing = [name for name in self.columns if name not in table.column_names]
+        if missing:
+            raise InputError(f"column {missing[0]!r} is missing; expected {', '.join(self.columns)}")
+        with torch.inference_mode():
+            parts = [self._score(table[k : k + BATCH]) for k in range(0, table.num_rows, BATCH)]
+        return torch.cat(parts) if parts else torch.zeros(0)
+
+    def check(self, tolerance: float = 1e-5) -> float:
+        """Score the probe rows that came with the bundle; returns the largest difference to what they must score.
+
+        Raises:
+            InputError: it is above the tolerance: this machine or this torch computes something else.
+        """
+        probe = pq.read_table(self.folder / PROBE)
+        expected = torch.tensor(probe["score"].to_pylist(), dtype=torch.float64)
+        worst = float((self.score(probe).double() - expected).abs().max())
+        if not worst <= tolerance:
+            raise InputError(f"{self.folder}: a probe row scores {worst:.2g} away from what it must score")
+        return worst
+
+    def _score(self, table: pa.Table) -> Tensor:
+        target = self.inputs["item"]
+        history = torch.zeros(table.num_rows, 0, self.vectors[target].dim)
+        lengths, label = torch.zeros(table.num_rows, dtype=torch.int64), torch.zeros(table.num_rows, 0).long()
+        if self.inputs["history"]:
+            history, lengths, label = self._history(table)
+        return self.program(
+            self._dense(table),
+            self._pooled(table),
+            self.vectors[target].take(self.ids[target].rows(table[target])),
+            history,
+            lengths,
+            label,
+        )
+
+    def _dense(self, table: pa.Table) -> Tensor:
+        """[B, F] float32, standardised; a missing number is the mean, 0."""
+        columns = [torch.zeros(table.num_rows, 0)]
+        for column in self.inputs["dense"]:
+            x = _numbers(table[column["name"]].combine_chunks(), column["name"], pa.float64(), float("nan"))
+            x = x.sign() * x.abs().log1p() if column["log"] else x
+            scaled = (x - column["mean"]) / column["std"]
+            columns.append(scaled.nan_to_num(nan=0.0).float().unsqueeze(1))
+        return torch.cat(columns, dim=1)
+
+    def _pooled(self, table: pa.Table) -> Tensor:
+        """[B, F * D] float32: the vector of each single value, the mean vector of each list (0 if it is empty)."""
+        found = [self.vectors[name].take(self.ids[name].rows(table[name])) for name in self.inputs["single"]]
+        for name in self.inputs["multi"]:
+            values, offsets = _lists(table, name)
+            vectors = self.vectors[name].take(self.ids[name].rows(values))
+            every = torch.arange(len(vectors))
+            found.append(nn.functional.embedding_bag(every, vectors, offsets[:-1], mode="mean"))
+        return torch.cat(found, dim=1)
+
+    def _history(self, table: pa.Table) -> tuple[Tensor, Tensor, Tensor]:
+        """Vectors [B, L, D] of the newest L items, how many are real [B], and their labels [B, L]."""
+        item, longest = self.inputs["item"], self.inputs["history"]
+        values, offsets = _lists(table, "history")
+        lengths = offsets.diff().clamp(max=longest)
+        place = (offsets[1:] - lengths).unsqueeze(1) + torch.arange(longest)
+        real = torch.arange(longest) < lengths.unsqueeze(1)
+        rows_BL = _padded(self.ids[item].rows(values), place, real)
+        label_BL = torch.zeros_like(rows_BL)
+        if self.inputs["history_labels"]:
+            labels, bounds = _lists(table, "history_label")
+            if not torch.equal(bounds, offsets):
+                raise InputError("column 'history_label': expected one label for each item of 'history'")
+            label_BL = _padded(_numbers(labels, "history_label", pa.int64(), 0), place, real)
+            if ((label_BL != 0) & (label_BL != 1)).any():
+                raise InputError("column 'history_label': expected 0 or 1")
+        vectors = self.vectors[item].take(rows_BL.flatten())
+        return vectors.view(table.num_rows, longest, -1), lengths, label_BL
+
+
+def _padded(values_T: Tensor, place_BL: Tensor, real_BL: Tensor) -> Tensor:
+    """[B, L] the values at `place`, 0 where none is real."""
+    values = torch.cat([values_T, values_T.new_zeros(1)])
+    return values[place_BL.where(real_BL, len(values_T))]
+
+
+def _numbers(column: pa.Array, name: str, kind: pa.DataType, missing: float) -> Tensor:
+    try:
+        column = column.cast(kind, safe=False).fill_null(missing)
+    except pa.ArrowException as error:
+        raise InputError(f"column {name!r}: expected numbers: {error}") from None
+    return torch.from_dlpack(column)
+
+
+def _lists(table: pa.Table, name: str) -> tuple[pa.Array, Tensor]:
+    """A list column as its flat values and [B + 1] int64 offsets; a null list is empty."""
+    column = table[name].combine_chunks()
+    if pa.types.is_null(column.type):
+        return pa.nulls(0), torch.zeros(len(column) + 1, dtype=torch.int64)
+    if not (pa.types.is_list(column.type) or pa.types.is_large_list(column.type)):
+        raise InputError(f"column {name!r}: expected lists, found {column.type}")
+    lengths = torch.from_dlpack(pc.list_value_length(column).fill_null(0).cast(pa.int64()))
+    return column.flatten(), nn.functional.pad(lengths.cumsum(0), (1, 0))
+
+
+def _program(path: Path) -> nn.Module:
+    """The dense part, once its archive is seen to hold nothing but a graph and plain tensors."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            for name in archive.namelist():
+                _inspect(name, archive.read(name))
+        return torch.export.load(path).module(check_guards=False)  # they are kept as source code
+    except InputError:
+        raise
+    except Exception as error:  # torch.export raises what its parser raises
+        raise InputError(f"{path}: not a program of torch.export for this torch {torch.__version__}: {error}") from None
+
+
+def _inspect(name: str, data: bytes) -> None:
+    if name.endswith("_config.json") and _any(json.loads(data), "use_pickle", lambda value: value):
+        raise InputError(f"{PROGRAM}: {name}: expected plain tensors, found pickled objects")
+    if "/sample_inputs/" in name and data:
+        torch.load(io.BytesIO(data), weights_only=True)
+    # torch reads sizes by a parser that evaluates them.
+    if "/models/" in name and _any(json.loads(data), "expr_str", lambda value: not _SIZE.fullmatch(str(value))):
+        raise InputError(f"{PROGRAM}: {name}: expected sizes that are symbols or numbers")
+
+
+def _any(tree: Any, key: str, test: Any) -> bool:
+    """Whether any value under `key`, at any depth, passes the test."""
+    if isinstance(tree, dict):
+        return any((name == key and test(value)) or _any(value, key, test) for name, value in tree.items())
+    return isinstance(tree, list) and any(_any(value, key, test) for value in tree)

@@ -1,0 +1,54 @@
+"""Raw ids to table rows where only pyarrow and torch are at hand: a binary search over the sorted ids."""
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import torch
+from torch import Tensor
+
+from recsys.errors import InputError
+
+UNKNOWN = 0
+"""The row of an id that is null or has none of its own."""
+
+
+class IdLookup:
+    """Rows 1 to n of a table by the ids that own them.
+
+    Raises:
+        InputError: an id is there twice.
+    """
+
+    def __init__(self, name: str, ids: pa.Array) -> None:
+        """`ids`: [n] string or int64, `ids[k]` owns row k + 1."""
+        self.name = name
+        order = pc.sort_indices(ids)
+        self.ids = ids.take(order)
+        self._row = pc.add(order.cast(pa.int64()), 1)
+        same = pc.equal(self.ids[1:], self.ids[:-1])
+        if pc.any(same).as_py():
+            raise InputError(f"table {name}: id {self.ids[pc.index(same, True).as_py()]} has two rows")
+
+    def rows(self, ids: pa.Array | pa.ChunkedArray) -> Tensor:
+        """[n] int64 rows of raw ids, `UNKNOWN` for null and for an id without a row.
+
+        Raises:
+            InputError: ids of another type than the table's.
+        """
+        ids = ids.combine_chunks() if isinstance(ids, pa.ChunkedArray) else ids
+        if pa.types.is_dictionary(ids.type):
+            ids = ids.cast(ids.type.value_type)
+        if pa.types.is_null(ids.type) or not len(ids) or not len(self.ids):
+            return torch.full((len(ids),), UNKNOWN)
+        if not any(same(ids.type) and same(self.ids.type) for same in (pa.types.is_integer, _is_text)):
+            raise InputError(f"column {self.name!r}: expected ids of type {self.ids.type}, found {ids.type}")
+        # One user's history comes with each of a request's candidates: only distinct ids are searched for.
+        named = ids.cast(self.ids.type).dictionary_encode(null_encoding="encode")
+        place = pc.search_sorted(self.ids, named.dictionary).fill_null(0).cast(pa.int64())
+        place = pc.min_element_wise(place, len(self.ids) - 1)
+        known = pc.equal(self.ids.take(place), named.dictionary).fill_null(False)
+        row = pc.if_else(known, self._row.take(place), UNKNOWN)
+        return torch.from_dlpack(row.take(named.indices))
+
+
+def _is_text(kind: pa.DataType) -> bool:
+    return pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind)

@@ -1,0 +1,92 @@
+"""A bundle's table of vectors, read from safetensors parts with torch alone: float32, or int8 with a scale a row."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from recsys.errors import InputError
+
+_DTYPES = {"F32": torch.float32, "U8": torch.uint8}
+
+
+def quantise(vectors: Tensor) -> dict[str, Tensor]:
+    """[n, D] float32 as uint8 `vector` [n, D] with float32 `scale` and `offset` [n]: x = vector * scale + offset.
+
+    A row's smallest number is code 0 and its largest 255, so no number moves by more than half of range / 255.
+    """
+    low, high = vectors.aminmax(dim=1)
+    scale = (high - low) / 255
+    steps = (vectors - low.unsqueeze(1)) / scale.where(scale > 0, 1.0).unsqueeze(1)
+    return {"vector": steps.round().clamp(0, 255).to(torch.uint8), "scale": scale, "offset": low}
+
+
+class Vectors:
+    """Rows of one table, in one piece in memory or in parts that stay in their files."""
+
+    def __init__(self, parts: list[dict[str, Tensor]], part_rows: int, rows: int, dim: int) -> None:
+        self.parts, self.part_rows, self.rows, self.dim = parts, part_rows, rows, dim
+
+    @classmethod
+    def load(cls, folder: Path, name: str, table: dict[str, Any], mapped: bool) -> "Vectors":
+        """The table `name` as the manifest tells it.
+
+        Raises:
+            InputError: a part that is not the rows that the manifest says.
+        """
+        rows, dim = table["rows"], table["dim"]
+        parts = []
+        for part in table["parts"]:
+            path = folder / part["safetensors"]
+            found, expected = read(path), (part["stop"] - part["start"], dim)
+            shape = tuple(found["vector"].shape) if "vector" in found else None
+            if shape != expected:
+                raise InputError(f"{path}: table {name}: expected vectors {expected}, found {shape}")
+            if found["vector"].dtype == torch.uint8 and {"scale", "offset"} - found.keys():
+                raise InputError(f"{path}: table {name}: expected scale and offset beside 8-bit vectors")
+            parts.append(found)
+        part_rows = table["parts"][0]["stop"]
+        if not mapped:
+            parts, part_rows = [{key: torch.cat([part[key] for part in parts]) for key in parts[0]}], rows
+        return cls(parts, part_rows, rows, dim)
+
+    def take(self, rows: Tensor) -> Tensor:
+        """[n, D] float32 vectors of rows [n] int64."""
+        if len(self.parts) == 1:
+            return _decoded(self.parts[0], rows)
+        found = torch.empty(len(rows), self.dim)
+        part_of = rows // self.part_rows
+        for k in part_of.unique().tolist():
+            here = part_of == k
+            found[here] = _decoded(self.parts[k], rows[here] - k * self.part_rows)
+        return found
+
+
+def _decoded(part: dict[str, Tensor], rows: Tensor) -> Tensor:
+    vector = part["vector"][rows]
+    if vector.dtype != torch.uint8:
+        return vector
+    return torch.addcmul(part["offset"][rows].unsqueeze(1), vector.float(), part["scale"][rows].unsqueeze(1))
+
+
+def read(path: Path) -> dict[str, Tensor]:
+    """The tensors of a safetensors file, mapped: bytes are read when they are used, and writes stay in this process.
+
+    Raises:
+        InputError: not a safetensors file of float32 or uint8 tensors.
+    """
+    try:
+        whole = torch.from_file(str(path), shared=False, size=path.stat().st_size, dtype=torch.uint8)
+        start = 8 + int.from_bytes(bytes(whole[:8].tolist()), "little")
+        header = json.loads(bytes(whole[8:start].tolist()))
+        header.pop("__metadata__", None)
+        found = {}
+        for name, entry in header.items():
+            begin, end = entry["data_offsets"]
+            data = whole[start + begin : start + end]
+            found[name] = data.view(_DTYPES[entry["dtype"]]).view(entry["shape"])
+    except (OSError, RuntimeError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise InputError(f"{path}: not a safetensors file of float32 or uint8 tensors: {error}") from None
+    return found

@@ -15,6 +15,8 @@ from tools import _cli
 
 ROWS = {
     "train": Row("recsys.bench.train:measure", ranks=2),
+    "export": Row("recsys.bench.bundle:measure_export", ranks=1),
+    "load": Row("recsys.bench.bundle:measure_load", ranks=1),
     "rank": Row("recsys.bench.rank:measure", ranks=1),
 }
 """Every row by name; a row names its function, so that it may lie in any package."""

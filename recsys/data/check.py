@@ -64,7 +64,7 @@ def check(config: Config) -> Info:
         owner: _check_entities(path / name, owner, config.features)
         for owner, name in (("user", schema.USERS), ("item", schema.ITEMS))
     }
-    held = _held(path, info)
+    held = _held(path, info, kinds["item"])
     ranges = {}
     for split in schema.SPLITS:
         files = schema.split_files(path, split)
@@ -146,11 +146,14 @@ def _check_entities(path: Path, owner: str, features: list[Feature]) -> pa.DataT
         return kinds.field(key).type
 
 
-def _held(path: Path, info: Info) -> Held:
+def _held(path: Path, info: Info, kind: pa.DataType) -> Held:
     file = path / schema.HELD_OUT
     with _open(file) as opened:
         for name in ("item_id", "group", "scored"):
             _need(file, opened.schema_arrow, name, lambda kind: True, "")
+        _need(
+            file, opened.schema_arrow, "item_id", lambda found: _same_ids(found, kind), f"{kind} as in {schema.ITEMS}"
+        )
         table = opened.read(columns=["item_id"])
     ids = decoded(table["item_id"]).combine_chunks()
     empty = ids.slice(0, 0)

@@ -1,0 +1,100 @@
+"""Rows `export` and `load`: a bundle with a table of a million items, written and read.
+
+`export`: rows a second from the checkpoint's files to Parquet and safetensors parts with their checksums, against
+writing the same Parquet from memory. `load`: bytes a second of a verified load into memory, against reading and hashing
+the same files. Contenders alternate in one process.
+"""
+
+import hashlib
+import shutil
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from recsys import settings
+from recsys.bench.data import make
+from recsys.bench.frame import Measured, median_ratio
+from recsys.config import Config
+from recsys.data.encode import ITEM, Encoder
+from recsys.data.fit import fit
+from recsys.distributed import Ranks
+from recsys.tables import checkpoint, manifest, parts
+from recsys.tables.bundle import Bundle
+from recsys.tables.checkpoint import Progress
+from recsys.tables.export import PART_ROWS, export
+from recsys.train import build
+
+ITEMS = 1_000_000
+ROUNDS = 5
+EXPORT_REQUIRED, LOAD_REQUIRED = 0.3, 0.2
+
+
+def measure_export(config: Config, ranks: Ranks) -> Measured:
+    """Rows a second of one table. Collective over one rank."""
+    config = _saved(config, ranks)
+    run = Path(config.run)
+    source = checkpoint.best(run / "checkpoints")
+    table = next(table for table in parts.tables_of(run, source) if table.name == ITEM)
+    folder = run / "written"
+    for path in parts.write(table, source, folder, 0, 1, PART_ROWS, int8=False):
+        manifest.stamp(path)
+    files = sorted((folder / "parquet" / ITEM).iterdir())
+    written = [pq.read_table(path) for path in files]
+
+    def ours() -> None:
+        for path in parts.write(table, source, folder, 0, 1, PART_ROWS, int8=False):
+            manifest.stamp(path)
+
+    def bare() -> None:
+        for path, part in zip(files, written, strict=True):
+            pq.write_table(part, path, compression="zstd", use_dictionary=False)
+
+    return _compared({"ours": ours, "pyarrow.parquet": bare}, table.rows, "rows/s", EXPORT_REQUIRED)
+
+
+def measure_load(config: Config, ranks: Ranks) -> Measured:
+    """Bytes a second of a whole bundle. Collective over one rank."""
+    folder = export(_saved(config, ranks), ranks)
+    files = [path for path in folder.rglob("*") if path.is_file()]
+
+    def bare() -> None:
+        for path in files:
+            with path.open("rb") as file:
+                hashlib.file_digest(file, "sha256")
+
+    contenders = {"ours": lambda: Bundle.load(folder), "reading and SHA-256": bare}
+    size = sum(path.stat().st_size for path in files)
+    return _compared(contenders, size, "bytes/s", LOAD_REQUIRED)
+
+
+def _saved(config: Config, ranks: Ranks) -> Config:
+    """A run on the bench's dataset with `ITEMS` more items, its one checkpoint as initialised."""
+    make(config.data)
+    config = replace(config, run=str(Path(config.run) / "bundle"))
+    run = Path(config.run)
+    shutil.rmtree(run, ignore_errors=True)
+    encoder = fit(config)
+    items = encoder.maps[ITEM]
+    more = pa.array(np.char.add("new item ", np.arange(ITEMS).astype(str)).tolist())
+    grown, _ = replace(items, capacity=len(items.ids) + ITEMS + 1).admit(more)
+    encoder = Encoder(config, encoder.maps | {ITEM: grown}, encoder.scalers)
+    encoder.save(run / "encoder")
+    settings.dump(config, run / "config.yaml")
+    checkpoint.save(run / "checkpoints", build(config, encoder, ranks), Progress(best_auc=0.5), keep=1)
+    return config
+
+
+def _compared(contenders: Mapping[str, Callable[[], object]], amount: int, unit: str, required: float) -> Measured:
+    """Rates of each contender, one a round, in alternation."""
+    rates: dict[str, list[float]] = {name: [] for name in contenders}
+    for _ in range(ROUNDS):
+        for name, run in contenders.items():
+            start = time.perf_counter()
+            run()
+            rates[name].append(amount / (time.perf_counter() - start))
+    return median_ratio(rates, unit, required, {"amount": amount})

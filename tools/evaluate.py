@@ -26,6 +26,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--against", metavar="NAME", help="print paired differences to this system (default: base)")
     parser.add_argument("--split", default="test", help="train, valid or test")
     parser.add_argument("--exposure", type=int, default=0, help="kept rows of each new item that the systems consumed")
+    parser.add_argument("--only", action="append", metavar="SEGMENT", help="judge this segment alone, such as n=8")
     parser.add_argument("--out", type=Path, help="default: <run>/results.json")
     arguments = parser.parse_intermixed_args(argv)
     config = _cli.config_of(arguments)
@@ -35,7 +36,8 @@ def main(argv: list[str] | None = None) -> None:
         found = ranking.evaluate(config, systems.named(arguments.vectors), arguments.split, arguments.against)
     else:
         scores = systems.named(arguments.scores) or None
-        found = pointwise.evaluate(config, scores, arguments.split, arguments.against, arguments.exposure)
+        judged = (arguments.split, arguments.against, arguments.exposure, arguments.only)
+        found = pointwise.evaluate(config, scores, *judged)
     report.show(found)
     out = arguments.out or Path(config.run) / "results.json"
     results.save(found, out)

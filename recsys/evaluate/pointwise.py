@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from recsys.config import Config, Evaluate
 from recsys.data.schema import Info, read_info
+from recsys.errors import InputError
 from recsys.evaluate import metrics, systems
 from recsys.evaluate.bootstrap import METRICS, Judged, Sample, judge
 from recsys.evaluate.scores import Rows, read_rows, read_scores
@@ -23,12 +24,14 @@ def evaluate(
     split: str = "test",
     baseline: str | None = None,
     exposure: int = 0,
+    only: list[str] | None = None,
 ) -> dict[str, Any]:
     """Judge predictions of the split of `config.data.path`, all systems on the same rows under the same resamples.
 
     scores: predictions file or directory by system name; None is `<run>/scores/<split>` as `base`.
     baseline: the system that the others are compared to; None is `base` where it is one of several.
     exposure: kept rows of each new item that the systems consumed (see `recsys.evaluate.segments`).
+    only: the segments to judge, of those that there are; None is all.
 
     Returns the content of results.json:
         dataset, split, seeds: what was judged; seeds are the dataset's (they draw the held-out items).
@@ -40,7 +43,7 @@ def evaluate(
         seconds: {"evaluate": s}.
 
     Raises:
-        InputError: a dataset or predictions file that is not as it should be, or an unknown baseline.
+        InputError: a dataset or predictions file that is not as it should be, or an unknown baseline or segment.
     """
     started = time.perf_counter()
     dataset = Path(config.data.path)
@@ -50,6 +53,10 @@ def evaluate(
     rows = read_rows(dataset, split)
     found = {name: read_scores(Path(path), len(rows.label), split, info.fingerprint) for name, path in paths.items()}
     masks = _segments(dataset, info, rows, exposure)
+    for segment in only or []:
+        if segment not in masks:
+            raise InputError(f"segment {segment!r}: expected one of {', '.join(masks)}")
+    masks = {segment: mask for segment, mask in masks.items() if only is None or segment in only}
     judged = _judge_segments(rows, found, masks, config.evaluate)
     results: dict[str, Any] = {
         "dataset": info.name,

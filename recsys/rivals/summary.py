@@ -3,8 +3,7 @@
 from dataclasses import asdict
 from typing import Any
 
-import numpy as np
-
+from recsys.evaluate import draws
 from recsys.rivals.grids import BASE
 from recsys.rivals.search import Trial
 
@@ -25,29 +24,17 @@ Entry = dict[str, Any]
 def combine(found: dict[int, dict[str, Any]], trials: dict[str, list[Trial]], budget: int) -> dict[str, Any]:
     """results.json of all draws: `systems` and `differences` ("base - rival") are means over the draws.
 
-    Draws share users and most rows, so their errors are not independent: an interval's ends are the means of the draws'
-    own ends, which is right for wholly dependent draws and too wide for any others.
-
     found: by seed, what `recsys.evaluate.pointwise.evaluate` gave with the base as the baseline.
     """
-    draws = list(found.values())
-    systems = {
-        name: {segment: _mean([one["systems"][name][segment] for one in draws]) for segment in by_segment}
-        for name, by_segment in draws[0]["systems"].items()
-    }
+    together = draws.combine(list(found.values()))
     differences = {
-        f"{BASE} - {name}": {
-            segment: _negated(_mean([one["differences"][f"{name} - {BASE}"][segment] for one in draws]))
-            for segment in by_segment
-        }
-        for name, by_segment in draws[0]["systems"].items()
-        if f"{name} - {BASE}" in draws[0]["differences"]
+        f"{BASE} - {name}": {segment: _negated(entry) for segment, entry in by_segment.items()}
+        for name in together["systems"]
+        if (by_segment := together["differences"].get(f"{name} - {BASE}"))
     }
     return {
-        "dataset": draws[0]["dataset"],
-        "split": draws[0]["split"],
+        **together,
         "seeds": list(found),
-        "systems": systems,
         "differences": differences,
         "search": {name: _searched(tried, budget) for name, tried in trials.items()},
         "draws": {
@@ -61,7 +48,7 @@ def combine(found: dict[int, dict[str, Any]], trials: dict[str, list[Trial]], bu
 
 def markdown(results: dict[str, Any]) -> str:
     """The table, what it is of, and the configuration of each system."""
-    draws, warm = len(results["seeds"]), next(iter(results["systems"].values()))["warm"]
+    number, warm = len(results["seeds"]), next(iter(results["systems"].values()))["warm"]
     search = results["search"]
     head = ["system", "trials", "valid AUC"]
     head += [f"{segment} {metric.upper()}; base − it" for segment, metric in SHOWN]
@@ -75,7 +62,7 @@ def markdown(results: dict[str, Any]) -> str:
         lines.append("| " + " | ".join(cells) + " |")
     chosen = [f"- {TITLES.get(name, name)}: {_settings(search[name]['best'])}" for name in results["systems"]]
     about = (
-        f"{results['dataset']}, {results['split']}; {_count(draws, 'draw')} of the held-out items (seeds "
+        f"{results['dataset']}, {results['split']}; {_count(number, 'draw')} of the held-out items (seeds "
         f"{', '.join(map(str, results['seeds']))}); {warm['rows']:,} warm rows and {warm['users']:,} users with both "
         "classes a draw; two-way bootstrap 95 % intervals, ends averaged over the draws. Hyper-parameters were chosen "
         "on the cut made once more inside the training rows of the config's own draw, and reused on all. Chosen:"
@@ -91,16 +78,6 @@ def _searched(tried: list[Trial], budget: int) -> dict[str, Any]:
         "seconds": round(sum(trial.seconds for trial in tried), 1),
         "trials": [asdict(trial) for trial in tried],
     }
-
-
-def _mean(entries: list[Entry]) -> Entry:
-    """Means of [value, low, high] over the draws; a metric that a draw has too few rows for is left out."""
-    shared = [name for name in entries[0] if all(name in entry for entry in entries)]
-    found: Entry = {}
-    for name in shared:
-        mean = np.mean([entry[name] for entry in entries], axis=0)
-        found[name] = round(float(mean)) if name in COUNTS else mean.tolist()
-    return found
 
 
 def _negated(entry: Entry) -> Entry:

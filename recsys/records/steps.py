@@ -1,0 +1,96 @@
+"""Commands of a record, run one after the other and not again once they are done.
+
+    <folder>/done.jsonl         one line for each finished command: the command, its seconds, its config's digest
+    <folder>/<record>.log       what the commands printed
+
+Commands are written as a user types them. A finished one is passed over as long as its text and the config file that it
+names are the same; changed code is not seen, which is what `again` is for. An interrupted one is started anew, and
+resumes by itself where it can.
+"""
+
+import hashlib
+import json
+import os
+import shlex
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from recsys.errors import InputError
+
+_LAUNCHERS = {
+    "python": [sys.executable],
+    "torchrun": [sys.executable, "-m", "torch.distributed.run", "--standalone", "--local-addr", "127.0.0.1"],
+}
+
+
+class Steps:
+    """What has been done below `folder`, and the doing of the rest."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.journal = folder / "done.jsonl"
+
+    def run(self, record: str, commands: Sequence[str], again: bool = False) -> float:
+        """Run those commands that are not done, all of them with `again`; returns the seconds that all of them took.
+
+        Raises:
+            InputError: a command failed; its log is named.
+        """
+        self.folder.mkdir(parents=True, exist_ok=True)
+        done = {} if again else self._done()
+        total = 0.0
+        for number, command in enumerate(commands, 1):
+            key = _key(command)
+            if key not in done:
+                print(f"{record} {number}/{len(commands)}: {command}", flush=True)
+                done[key] = self._launch(record, command)
+                self._note(key, command, done[key])
+            total += done[key]
+        return total
+
+    def _launch(self, record: str, command: str) -> float:
+        launcher, *rest = shlex.split(command)
+        log = self.folder / f"{record}.log"
+        start = time.perf_counter()
+        with log.open("a") as out:
+            out.write(f"\n$ {command}\n")
+            out.flush()
+            # One thread a process: ranks that each take every core slow one another down.
+            environment = {"OMP_NUM_THREADS": "1", **os.environ}
+            code = subprocess.run(
+                [*_LAUNCHERS[launcher], *rest], stdout=out, stderr=subprocess.STDOUT, env=environment, check=False
+            ).returncode
+        if code:
+            raise InputError(f"{command}: ended with status {code}; see {log}")
+        return time.perf_counter() - start
+
+    def _done(self) -> dict[str, float]:
+        """Seconds by key; a line cut off by a crash is a command that is not done."""
+        done = {}
+        for line in self.journal.read_text().splitlines() if self.journal.exists() else []:
+            try:
+                entry = json.loads(line)
+                done[entry["key"]] = float(entry["seconds"])
+            except (ValueError, KeyError, TypeError):
+                continue
+        return done
+
+    def _note(self, key: str, command: str, seconds: float) -> None:
+        with self.journal.open("a") as file:
+            # After a line that was cut off, on a line of its own.
+            lead = "\n" if file.tell() else ""
+            file.write(lead + json.dumps({"key": key, "command": command, "seconds": round(seconds, 1)}))
+            file.flush()
+            os.fsync(file.fileno())
+
+
+def _key(command: str) -> str:
+    """Digest of the command and of the config files that it names."""
+    digest = hashlib.sha256(command.encode())
+    for word in shlex.split(command):
+        if word.endswith(".yaml") and Path(word).is_file():
+            digest.update(Path(word).read_bytes())
+    return digest.hexdigest()[:16]

@@ -1,0 +1,145 @@
+"""The tables of record: for each the commands that measure it, and the Markdown made of what they wrote.
+
+Commands run in order, from the repository's root; a record may use what an earlier one left.
+"""
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from recsys.evaluate import draws, report, results
+from recsys.records import floor
+from recsys.rivals import summary
+
+FOLDER = Path("runs/records")
+_DEMO = "configs/movielens-1m.yaml run=runs/demo"
+_RANKING = ["recall@20", "ndcg@20", "hitrate@10/100", "ndcg@10/100"]
+
+
+@dataclass(frozen=True)
+class Paths:
+    """Data that is the user's own: KuaiRand-Pure's folder, and a Parquet file with the movies' overviews."""
+
+    kuairand: str | None = None
+    content: str | None = None
+
+
+@dataclass(frozen=True)
+class Record:
+    """One block of the README."""
+
+    name: str
+    commands: Callable[[Paths], list[str] | None]
+    """None: the data is not there."""
+    table: Callable[[], str]
+
+    def block(self, commands: list[str]) -> str:
+        """The table and, folded away, how it was made."""
+        told = "\n".join(commands)
+        return f"{self.table()}\n\n<details><summary>commands</summary>\n\n```\n{told}\n```\n\n</details>"
+
+
+def _trained(config: str) -> list[str]:
+    return [
+        f"python -m tools.prepare {config}",
+        *(f"torchrun --nproc-per-node 2 -m tools.{tool} {config}" for tool in ("train", "predict")),
+    ]
+
+
+def _demo(paths: Paths) -> list[str]:
+    return [*_trained(_DEMO), f"python -m tools.evaluate {_DEMO}"]
+
+
+def _demo_table() -> str:
+    segments = ["warm", "100+", "20-99", "5-19", "1-4", "n=0"]
+    found = results.read(Path("runs/demo/results.json"))
+    return report.markdown({**found, "systems": {"base": found["systems"]["base"]}}, _POINTWISE, segments)
+
+
+_POINTWISE = ["auc", "gauc", "logloss", "calibration"]
+
+
+def _rivals(config: str, path: str = "") -> list[str]:
+    return [
+        f"python -m tools.prepare {config}{path}",
+        f"python -m tools.rivals {config}{path} --budget 3 --seeds 0 1 2",
+    ]
+
+
+def _rivals_table(run: str) -> str:
+    return summary.markdown(json.loads((Path(run) / "rivals" / "results.json").read_text()))
+
+
+_SHARES = ("0", "0.15")
+
+
+def _hide_ids(paths: Paths) -> list[str]:
+    asked, scores = [], ["--scores base=runs/demo/scores/test"]
+    for share in _SHARES:
+        run = FOLDER / f"hide-{share}"
+        asked += _trained(f"configs/movielens-1m.yaml run={run} train.hide_ids={share}")
+        scores.append(f"--scores base/hide-{share}={run}/scores/test")
+    only = "--only warm --only n=0"
+    return [*asked, f"python -m tools.evaluate {_DEMO} {' '.join(scores)} {only} --out {FOLDER}/hide-ids.json"]
+
+
+def _hide_ids_table() -> str:
+    found = results.read(FOLDER / "hide-ids.json")
+    return report.markdown(found, _POINTWISE[:2]) + "\n" + report.markdown(found, _POINTWISE[:2], key="differences")
+
+
+def _cold_items(paths: Paths) -> list[str]:
+    asked = []
+    for seed in floor.SEEDS:
+        run = FOLDER / f"cold-items-seed{seed}"
+        config = f"configs/movielens-1m-cold-items.yaml run={run}"
+        if seed:
+            config += f" data.path=data/movielens-1m-cold-items-seed{seed} data.split.seed={seed} train.seed={seed}"
+        asked += _trained(config)[:2]
+        asked += [
+            f"python -m tools.{tool} {config}" for tool in ("export", f"evaluate --vectors base={run}/export/parquet")
+        ]
+    return asked
+
+
+def _cold_items_table() -> str:
+    found = [results.read(FOLDER / f"cold-items-seed{seed}" / "results.json") for seed in floor.SEEDS]
+    table = report.markdown(draws.combine(found), _RANKING)
+    told = "\n".join(f"- {name}: {text}" for name, text in found[0]["protocol"].items() if isinstance(text, str))
+    return f"{table}\n{found[0]['dataset']}, {found[0]['split']}, seeds {', '.join(map(str, floor.SEEDS))}.\n\n{told}"
+
+
+def _bench_table() -> str:
+    told = json.loads(Path("runs/bench.json").read_text())
+    lines = ["| row | ours | bound | ratio | bound is |", "|---|---:|---:|---:|---|"]
+    for name, row in told.items():
+        rates = f"{row['ours']:,.0f} {row['unit']} | {row['bound']:,.0f} {row['unit']}"
+        lines.append(f"| {name} | {rates} | {row['ratio']:.3f} | {row['bound_is']} |")
+    machine = next(iter(told.values()))["machine"]
+    lines += [
+        "",
+        f"{machine['cores']} cores ({machine['cpu']}), torch {machine['torch']}; medians of alternating rounds.",
+    ]
+    return "\n".join(lines)
+
+
+RECORDS = (
+    Record("demo", _demo, _demo_table),
+    Record(
+        "rivals-movielens",
+        lambda paths: _rivals("configs/movielens-1m.yaml"),
+        lambda: _rivals_table("runs/movielens-1m"),
+    ),
+    Record(
+        "rivals-kuairand",
+        lambda paths: (
+            _rivals("configs/kuairand-pure.yaml", f" data.source.path={paths.kuairand}") if paths.kuairand else None
+        ),
+        lambda: _rivals_table("runs/kuairand-pure"),
+    ),
+    Record("floor-movielens", lambda paths: floor.commands(paths.content), floor.table),
+    Record("hide-ids", _hide_ids, _hide_ids_table),
+    Record("cold-items", _cold_items, _cold_items_table),
+    Record("bench", lambda paths: ["python -m tools.bench configs/bench.yaml"], _bench_table),
+)

@@ -1,0 +1,46 @@
+"""Measure the tables of record and write them into the README between their markers.
+
+    python -m tools.records                                      # or: make records
+    python -m tools.records --only floor-movielens --content movies.parquet
+    python -m tools.records --only bench --again
+
+Commands that are done are not run again (--again: those of the records named are); interrupted ones resume. A table
+whose data is not given (--kuairand, --content) is left as it stands, or made without it.
+"""
+
+import argparse
+from pathlib import Path
+
+from recsys.records import readme
+from recsys.records.steps import Steps
+from recsys.records.tables import FOLDER, RECORDS, Paths
+from tools import _cli
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Parse, measure, write."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    names = [record.name for record in RECORDS]
+    parser.add_argument("--only", action="append", choices=names, help="this table alone (repeatable)")
+    parser.add_argument("--again", action="store_true", help="run the commands even where they are done")
+    parser.add_argument("--kuairand", metavar="FOLDER", help="KuaiRand-Pure")
+    parser.add_argument("--content", metavar="FILE", help="Parquet with the movies' title and overview")
+    parser.add_argument("--readme", type=Path, default=Path("README.md"), help="the file with the markers")
+    arguments = parser.parse_args(argv)
+    paths = Paths(arguments.kuairand, arguments.content)
+    shown = Paths(paths.kuairand and "KUAIRAND_FOLDER", paths.content and "MOVIES.parquet")
+    steps = Steps(FOLDER)
+    for record in RECORDS:
+        commands = record.commands(paths)
+        if arguments.only and record.name not in arguments.only:
+            continue
+        if commands is None:
+            print(f"{record.name}: left as it stands: its data is not given (see --help)")
+            continue
+        seconds = steps.run(record.name, commands, arguments.again)
+        readme.put(arguments.readme, record.name, record.block(record.commands(shown) or commands))
+        print(f"{record.name}: {seconds:.0f} s, written to {arguments.readme}")
+
+
+if __name__ == "__main__":
+    _cli.run(main)

@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from recsys import runs
@@ -30,7 +31,7 @@ from recsys.coldrows.prior import unknown_prior
 from recsys.coldrows.rescore import rescore
 from recsys.coldrows.tune import Tuned, finetune
 from recsys.config import Config
-from recsys.data.reader import row_groups
+from recsys.data.reader import Reader, row_groups
 from recsys.data.schema import read_info, split_files
 from recsys.distributed import Ranks, on_first
 from recsys.errors import InputError
@@ -46,6 +47,8 @@ System = Literal["means", "finetune", "ridge"]
 SYSTEMS: tuple[System, ...] = get_args(System)
 
 _CHUNK = 65536
+_SAME = 1e-3
+"""Probabilities of one row under other ranks, another sharding or another device differ by less."""
 
 
 def floor(config: Config, system: System, exposure: int, ranks: Ranks) -> Path:
@@ -76,6 +79,7 @@ def floor(config: Config, system: System, exposure: int, ranks: Ranks) -> Path:
         return folder
     scores = _base_scores(config, ranks)
     frozen = Frozen(config, items, ranks)
+    _agree(frozen, scores)
     tuned, found = _tuned(config, system, exposure, frozen)
     for row_id, score in rescore(frozen, tuned.rows, "test", config.evaluate.batch_size):
         if ranks.is_first:
@@ -103,6 +107,26 @@ def _base_scores(config: Config, ranks: Ranks) -> NDArray[np.float32]:
 
     on_first(ranks, load)
     return held[0]
+
+
+def _agree(frozen: Frozen, scores: NDArray[np.float32]) -> None:
+    """Refuse scores that the frozen ranker would not give, on a batch of test rows. Collective."""
+    ranks, config = frozen.ranks, frozen.encoder.config
+    reader = Reader(frozen.encoder, "test", config.evaluate.batch_size, ranks.rank, ranks.world_size)
+    batch = next(reader.epoch()).to(ranks.device)
+    with torch.no_grad():
+        score = frozen.logits(batch, frozen.unknown().repeat(frozen.count, 1)).sigmoid()
+    real = batch.weight > 0
+    row_id, found = batch.row_id[real].cpu().numpy(), score[real].cpu().numpy()
+
+    def compare() -> None:
+        if np.abs(scores[row_id] - found).max() > _SAME:
+            raise InputError(
+                f"{Path(config.run) / 'scores' / 'test'}: not the scores of the run's best checkpoint: "
+                "run tools.predict again"
+            )
+
+    on_first(ranks, compare)
 
 
 def _tuned(config: Config, system: System, exposure: int, frozen: Frozen) -> tuple[Tuned, dict[str, Any]]:

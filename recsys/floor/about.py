@@ -14,6 +14,8 @@ NAME = "about.json"
 class About:
     """One system of the floor at one exposure."""
 
+    name: str
+    """In tables."""
     system: str
     exposure: int
     dataset: str
@@ -35,7 +37,7 @@ class About:
     def row_name(self) -> str:
         """For the rows of a table: the system with its gradient steps, without which no row can be compared."""
         note = "" if self.converged else ", not converged"
-        return f"{self.system} ({self.gradient_steps} gradient steps{note})"
+        return f"{self.name} ({self.gradient_steps} gradient steps{note})"
 
     def save(self, folder: Path) -> None:
         """Write into a folder that is not in use yet."""

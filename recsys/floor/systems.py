@@ -5,7 +5,7 @@
                at exposure 0 they are the trained unknown row, so it is the base
     ridge      the same, started at what closed-form ridge makes of the items' content; 0 gradient steps at exposure 0
 
-    <run>/floor/<system>/n=<exposure>/scores.parquet, about.json
+    <run>/floor/<name>/n=<exposure>/scores.parquet, about.json
 
 Nothing of a test row but its inputs is read, and of a new item's other rows only the kept ones. `finetune` and `ridge`
 copy the base's own scores for the rows of all other items: 5 bytes a test row are held, less than evaluation takes.
@@ -51,8 +51,10 @@ _SAME = 1e-3
 """Probabilities of one row under other ranks, another sharding or another device differ by less."""
 
 
-def floor(config: Config, system: System, exposure: int, ranks: Ranks) -> Path:
+def floor(config: Config, system: System, exposure: int, ranks: Ranks, name: str | None = None) -> Path:
     """Score the test rows by one system; returns the folder. Collective.
+
+    name: of the folder and in tables, where one system is run in several ways; None is the system's.
 
     Raises:
         InputError: the run is not of this config and dataset, the dataset keeps fewer rows of new items, or, but for
@@ -61,11 +63,11 @@ def floor(config: Config, system: System, exposure: int, ranks: Ranks) -> Path:
     started = time.perf_counter()
     dataset = Path(config.data.path)
     on_first(ranks, lambda: _check(config, exposure))
-    folder = Path(config.run) / "floor" / system / f"n={exposure}"
+    folder = Path(config.run) / "floor" / (name or system) / f"n={exposure}"
     info = read_info(dataset)
     items = kept.new_items(dataset)
-    told: dict[str, Any] = {"system": system, "exposure": exposure, "dataset": info.fingerprint, "items": len(items)}
-    told["settings"] = asdict(config.floor)
+    told: dict[str, Any] = {"name": name or system, "system": system, "exposure": exposure, "items": len(items)}
+    told |= {"dataset": info.fingerprint, "settings": asdict(config.floor)}
 
     def write(scored: Iterator[Scored], **more: Any) -> None:
         with replacing(folder) as temporary:

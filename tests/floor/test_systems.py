@@ -181,7 +181,7 @@ def test_content_of_nobody_is_refused(home: Path, tmp_path: Path) -> None:
 def test_the_command(home: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     given = tmp_path / "config.yaml"
     settings.dump(arrived.config(home), given)
-    command.main([str(given), "--system", "means", "--exposure", "2", "floor.strength=4"])
-    folder = home / "run" / "floor" / "means" / "n=2"
-    assert capsys.readouterr().out == f"means (0 gradient steps): {folder}\n"
+    command.main([str(given), "--system", "means", "--exposure", "2", "--name", "mine", "floor.strength=4"])
+    folder = home / "run" / "floor" / "mine" / "n=2"
+    assert capsys.readouterr().out == f"mine (0 gradient steps): {folder}\n"
     assert json.loads((folder / "about.json").read_text())["settings"]["strength"] == 4

@@ -11,7 +11,7 @@ from tools import _cli
 
 def main(argv: list[str] | None = None) -> None:
     """Parse, train, say where the result is."""
-    config = _cli.config_of(_cli.parser(__doc__).parse_args(argv))
+    config = _cli.config_of(_cli.parser(__doc__).parse_intermixed_args(argv))
     with process_group() as ranks:
         progress = train(config, ranks)
         if ranks.is_first:

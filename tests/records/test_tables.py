@@ -1,0 +1,54 @@
+"""Every command of record is one that the tools take, and the floor's table is made of what they write."""
+
+import json
+import shlex
+from pathlib import Path
+
+import pytest
+
+from recsys import settings
+from recsys.floor.about import About
+from recsys.records import floor
+from recsys.records.tables import RECORDS, Paths
+from tests.records.parsing import parse
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@pytest.mark.parametrize("record", RECORDS, ids=[record.name for record in RECORDS])
+def test_commands_are_what_the_tools_take(record: object, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(ROOT)
+    commands = record.commands(Paths("kuairand", "movies.parquet"))  # type: ignore[attr-defined]
+    assert commands and len(set(commands)) == len(commands)
+    for command in commands:
+        words = shlex.split(command)
+        arguments = parse(words[words.index("-m") + 1], words[words.index("-m") + 2 :])
+        settings.load(arguments.config, arguments.overrides)
+
+
+def test_without_its_data_a_table_is_left_or_made_without_it() -> None:
+    by_name = {record.name: record for record in RECORDS}
+    assert by_name["rivals-kuairand"].commands(Paths()) is None
+    assert not any("overviews" in command for command in by_name["floor-movielens"].commands(Paths()) or [])
+
+
+def test_the_floor_stands_with_its_steps(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for seed in floor.SEEDS:
+        for system in ("means", "finetune", "ridge"):
+            for n in floor.EXPOSURES:
+                folder = tmp_path / floor._run(seed) / "floor" / system / f"n={n}"
+                folder.mkdir(parents=True)
+                steps = (seed + n) if system == "finetune" else 0
+                About(system=system, exposure=n, dataset="", settings={}, items=3, gradient_steps=steps).save(folder)
+        entry = {"auc": [0.7 + seed / 100, 0.6, 0.8], "gauc": [0.6, 0.5, 0.7], "rows": 100, "users": 10 + seed}
+        systems = {name: {f"n={n}": entry for n in floor.EXPOSURES} for name in ("base", "means", "finetune", "ridge")}
+        floor.FOLDER.mkdir(parents=True, exist_ok=True)
+        found = {"dataset": "d", "split": "exposure/user/test", "seeds": [seed], "systems": systems}
+        (floor.FOLDER / f"seed-{seed}.json").write_text(json.dumps(found))
+    lines = floor.table().splitlines()
+    assert "| base, as it is | 0.7100 [0.6000, 0.8000] |" in lines[2]
+    assert (
+        lines[4].count("0.7100 [0.6000, 0.8000]<br>") == 6 and "<br>9 steps" in lines[4] and "<br>61 steps" in lines[4]
+    )
+    assert "100 rows and 11 users" in lines[-1] and not any("overviews" in line for line in lines)

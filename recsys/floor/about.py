@@ -14,8 +14,6 @@ NAME = "about.json"
 class About:
     """One system of the floor at one exposure."""
 
-    name: str
-    """In tables."""
     system: str
     exposure: int
     dataset: str
@@ -33,11 +31,13 @@ class About:
     found: dict[str, Any] = field(default_factory=dict)
     """What the system chose by itself, such as ridge's penalty."""
     seconds: float = 0.0
+    name: str = ""
+    """In tables, if not the system's."""
 
     def row_name(self) -> str:
         """For the rows of a table: the system with its gradient steps, without which no row can be compared."""
         note = "" if self.converged else ", not converged"
-        return f"{self.name} ({self.gradient_steps} gradient steps{note})"
+        return f"{self.name or self.system} ({self.gradient_steps} gradient steps{note})"
 
     def save(self, folder: Path) -> None:
         """Write into a folder that is not in use yet."""

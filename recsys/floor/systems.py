@@ -66,7 +66,7 @@ def floor(config: Config, system: System, exposure: int, ranks: Ranks, name: str
     folder = Path(config.run) / "floor" / (name or system) / f"n={exposure}"
     info = read_info(dataset)
     items = kept.new_items(dataset)
-    told: dict[str, Any] = {"name": name or system, "system": system, "exposure": exposure, "items": len(items)}
+    told: dict[str, Any] = {"name": name or "", "system": system, "exposure": exposure, "items": len(items)}
     told |= {"dataset": info.fingerprint, "settings": asdict(config.floor)}
 
     def write(scored: Iterator[Scored], **more: Any) -> None:

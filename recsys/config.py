@@ -235,7 +235,7 @@ class Floor:
 
     strength: Amount = 10.0
     """means: rows that the global mean counts for in a user's and an item's mean."""
-    prior: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 1.0
+    prior: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 2.0
     """finetune, ridge: pull towards the start, against what the kept rows say; 1 expects a new item's vector to differ
     from its start as much as warm items' vectors do."""
     tolerance: Annotated[float, Field(gt=0, lt=1)] = 1e-4

@@ -51,12 +51,13 @@ class Frozen:
         # Spare rows of the table may be fewer than the items. Rows beyond it are fine: they are never looked up.
         grown, rows = replace(known, capacity=len(known.ids) + 1 + len(items)).admit(items)
         self.encoder.maps[ITEM] = grown
-        self._place = torch.full((grown.capacity,), -1)
-        self._place[rows] = torch.arange(len(items))
+        self._place = np.full(grown.capacity, -1)
+        self._place[rows] = np.arange(len(items))
+        self._place_on_device = torch.from_numpy(self._place).to(ranks.device)
 
     def place(self, item_rows: np.ndarray) -> np.ndarray:
         """[n] which row of E stands for the rows [n] of `encoder`'s item map; -1 for an item that is none of the K."""
-        return self._place.numpy()[item_rows]
+        return self._place[item_rows]
 
     def vectors(self, item_rows: np.ndarray) -> Tensor:
         """[n, D] float32: what the item table holds at rows [n] (n > 0, the same on every rank)."""
@@ -74,7 +75,7 @@ class Frozen:
     def logits(self, batch: Batch, rows_KD: Tensor) -> Tensor:
         """[B] float32 logits of a batch made by `encoder`, on this device; the gradient reaches E = `rows_KD` alone."""
         items = batch.items
-        place_T = self._place.to(items.device())[items.values()]
+        place_T = self._place_on_device[items.values()]
         own_T = place_T >= 0
         # An id beyond the table would silently read another item's row.
         values = items.values().masked_fill(own_T, UNKNOWN)

@@ -3,11 +3,12 @@
 #   CUDA=1               CUDA build of fbgemm, in its own environment .venv-cuda
 #   TORCH_INDEX_URL=...  one more package index to take torch and fbgemm from
 #   ARGS=...             passed on to pytest by `make test`
+#   KUAIRAND=..., CONTENT=...  data of your own that `make records` measures on
 #   NPROC=2              ranks that the demo trains and predicts on
 
 MAKEFLAGS += --no-print-directory
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint format bench lock venv clean
+.PHONY: help demo test lint format bench records lock venv clean
 
 KIND := $(if $(filter-out 0,$(CUDA)),cuda,cpu)
 VENV ?= .venv$(if $(filter cuda,$(KIND)),-cuda)
@@ -28,7 +29,7 @@ ONE = $(BIN)/python -m
 DEMO := configs/movielens-1m.yaml run=runs/demo
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-7s %s\n", $$1, $$2}' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-8s %s\n", $$1, $$2}' Makefile
 
 venv: ## make the virtual environment, or leave it when it matches the lock
 	@test -n "$(PYTHON)" || { echo "error: no Python 3.11 found: install it, or say make PYTHON=/path/to/python3.11" >&2; exit 1; }
@@ -59,8 +60,11 @@ lint: venv ## ruff (check and format) and mypy; all three report before it fails
 format: venv ## let ruff fix and format the code
 	@$(ONE) ruff check -q --fix . ; $(ONE) ruff format .
 
-bench: venv ## speed against bare torchrec, into runs/bench.json
+bench: venv ## speed against the nearest bounds, into runs/bench.json
 	@OMP_NUM_THREADS=1 $(ONE) tools.bench configs/bench.yaml
+
+records: venv ## measure the README's tables and write them into it (KUAIRAND=folder CONTENT=file ARGS="--only demo")
+	@$(ONE) tools.records $(if $(KUAIRAND),--kuairand "$(KUAIRAND)") $(if $(CONTENT),--content "$(CONTENT)") $(ARGS)
 
 lock: ## resolve pyproject.toml anew into requirements/*.lock
 	@"$(PYTHON)" requirements/lock.py

@@ -97,9 +97,9 @@ def _cold_items(paths: Paths) -> list[str]:
         if seed:
             config += f" data.path=data/movielens-1m-cold-items-seed{seed} data.split.seed={seed} train.seed={seed}"
         asked += _trained(config)[:2]
-        asked += [
-            f"python -m tools.{tool} {config}" for tool in ("export", f"evaluate --vectors base={run}/export/parquet")
-        ]
+        systems = f"--vectors base={run}/export/parquet --vectors popularity={run}/popularity"
+        asked += [f"python -m tools.{tool} {config}" for tool in ("export", "popularity")]
+        asked.append(f"python -m tools.evaluate {config} {systems}")
     return asked
 
 

@@ -1,8 +1,8 @@
 """What is expected of an item's ID vector before its rows are seen: where it starts, and how it may differ from there.
 
-The trained vectors of warm items lie along few directions (on MovieLens-1M one holds most of the variance: how much
-an item is liked). A prior with their covariance lets two rows move an item along these and little else; one that pulls
-every direction alike was worse at every exposure from 8 rows on.
+The trained vectors of warm items lie along few directions (on MovieLens-1M one holds most of the variance). A prior
+with their covariance lets two rows move an item along these and little else; one that pulls every direction alike was
+worse on the development draw that `recsys.floor.systems` names: at n = 20 by 0.006 AUC and 0.010 GAUC.
 """
 
 from collections.abc import Iterator

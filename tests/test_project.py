@@ -21,7 +21,7 @@ FLOORS: list[set[str]] = [
     {"recsys.runs", "recsys.score", "recsys.train", "recsys.predict"},
     {"recsys.coldrows"},
     {"recsys.floor"},
-    {"recsys.bench"},
+    {"recsys.bench", "recsys.records"},
     {"proxy", "simulator"},
     {"tools"},
 ]

@@ -27,6 +27,8 @@ def _feature_name(name: str) -> str:
         raise ValueError(f"{name!r}: expected a column name without a path separator")
     if name == "history":
         raise ValueError("'history' is read by model.history and cannot be a feature of its own")
+    if name in ("history_label", "label", "value", "rank", "phase", "row_id"):
+        raise ValueError(f"{name!r} is what is predicted, or known only afterwards, and cannot be a feature")
     return name
 
 

@@ -30,8 +30,8 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--out", type=Path, help="default: <run>/results.json")
     arguments = parser.parse_intermixed_args(argv)
     config = _cli.config_of(arguments)
-    if arguments.vectors and (arguments.scores or arguments.exposure):
-        parser.error("--vectors goes without --scores and --exposure; judge each in a call of its own")
+    if arguments.vectors and (arguments.scores or arguments.exposure or arguments.only):
+        parser.error("--vectors goes without --scores, --exposure and --only; judge each in a call of its own")
     if arguments.vectors:
         found = ranking.evaluate(config, systems.named(arguments.vectors), arguments.split, arguments.against)
     else:

@@ -4,7 +4,7 @@
     python -m tools.records --only floor-movielens --content movies.parquet
     python -m tools.records --only bench --again
 
-Commands that are done are not run again (--again: those of the records named are); interrupted ones resume. A table
+Commands that are done are not run again (--again removes the runs and begins anew); interrupted ones resume. A table
 whose data is not given (--kuairand, --content) is left as it stands, or made without it.
 """
 
@@ -22,14 +22,14 @@ def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     names = [record.name for record in RECORDS]
     parser.add_argument("--only", action="append", choices=names, help="this table alone (repeatable)")
-    parser.add_argument("--again", action="store_true", help="run the commands even where they are done")
+    parser.add_argument("--again", action="store_true", help="remove what the commands made, and run them all")
     parser.add_argument("--kuairand", metavar="FOLDER", help="KuaiRand-Pure")
     parser.add_argument("--content", metavar="FILE", help="Parquet with the movies' title and overview")
     parser.add_argument("--readme", type=Path, default=Path("README.md"), help="the file with the markers")
     arguments = parser.parse_args(argv)
     paths = Paths(arguments.kuairand, arguments.content)
-    shown = Paths(paths.kuairand and "KUAIRAND_FOLDER", paths.content and "MOVIES.parquet")
     steps = Steps(FOLDER)
+    readme.require(arguments.readme, arguments.only or names)
     for record in RECORDS:
         commands = record.commands(paths)
         if arguments.only and record.name not in arguments.only:
@@ -38,7 +38,7 @@ def main(argv: list[str] | None = None) -> None:
             print(f"{record.name}: left as it stands: its data is not given (see --help)")
             continue
         seconds = steps.run(record.name, commands, arguments.again)
-        readme.put(arguments.readme, record.name, record.block(record.commands(shown) or commands))
+        readme.put(arguments.readme, record.name, record.block(paths))
         print(f"{record.name}: {seconds:.0f} s, written to {arguments.readme}")
 
 

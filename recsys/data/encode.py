@@ -172,8 +172,8 @@ class Encoder:
             partial.write_text(json.dumps(manifest, indent=1))
 
     @classmethod
-    def load(cls, config: Config, folder: Path) -> "Encoder":
-        """Read a saved encoder for the dataset that `config` names.
+    def load(cls, config: Config, folder: Path, maps: dict[str, IdMap] | None = None) -> "Encoder":
+        """Read a saved encoder for the dataset that `config` names; `maps` are those that are in memory already.
 
         Raises:
             InputError: no whole encoder there, or the config names features that it was not fitted for.
@@ -182,7 +182,8 @@ class Encoder:
             manifest = json.loads((folder / "encoder.json").read_text())
         except (OSError, json.JSONDecodeError) as error:
             raise InputError(f"{folder}: no encoder: train first ({error})") from None
-        maps = {name: IdMap.load(folder / f"{name}.parquet") for name in manifest["maps"]}
+        held = maps or {}
+        maps = {name: held.get(name) or IdMap.load(folder / f"{name}.parquet") for name in manifest["maps"]}
         scalers = {name: Scaler(**values) for name, values in manifest["scalers"].items()}
         for feature in config.features:
             if feature.name not in (scalers if feature.kind == "dense" else maps):

@@ -1,12 +1,15 @@
 """Results of several draws of the held-out items as one.
 
 Draws share users and most rows, so their errors are not independent: an interval's ends are the means of the draws' own
-ends, which is right for wholly dependent draws and too wide for any others.
+ends. For the sampling of users and items that is right if the draws' errors are wholly dependent, and too wide if not;
+how much a result moves with the weights a seed draws is not in it.
 """
 
 from typing import Any
 
 import numpy as np
+
+from recsys.errors import InputError
 
 Results = dict[str, Any]
 
@@ -15,8 +18,15 @@ def combine(draws: list[Results]) -> Results:
     """What the results of all draws have in common: `systems` and `differences` are means; `seeds` are listed.
 
     A metric, segment or system that one draw lacks (too few rows) is left out.
+
+    Raises:
+        InputError: results of several datasets or splits.
     """
     combined = {key: draws[0][key] for key in ("dataset", "split")}
+    for one in draws:
+        for key, value in combined.items():
+            if one[key] != value:
+                raise InputError(f"draws of one {key} are expected, found {value!r} and {one[key]!r}")
     combined["seeds"] = [seed for one in draws for seed in one["seeds"]]
     for key in ("systems", "differences"):
         tables = [one.get(key, {}) for one in draws]

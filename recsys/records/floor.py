@@ -39,16 +39,16 @@ def commands(content: str | None) -> list[str]:
     return asked
 
 
-def table() -> str:
+def table(content: str | None) -> str:
     """AUC and GAUC of the new items' rows by kept rows, with intervals and the gradient steps behind each."""
+    systems = _systems(bool(content))
     found = draws.combine([results.read(FOLDER / f"seed-{seed}.json") for seed in SEEDS])
     lines = []
     for metric, title in (("auc", "AUC"), ("gauc", "GAUC (within users)")):
         lines += [f"| {title} | " + " | ".join(f"n={n}" for n in EXPOSURES) + " |", "|---" * (len(EXPOSURES) + 1) + "|"]
-        for system, name in SYSTEMS.items():
-            if system in found["systems"]:
-                cells = [_cell(found["systems"][system], system, n, metric) for n in EXPOSURES]
-                lines.append(f"| {name} | " + " | ".join(cells) + " |")
+        for system in systems:
+            cells = [_cell(found["systems"][system], system, n, metric) for n in EXPOSURES]
+            lines.append(f"| {SYSTEMS[system]} | " + " | ".join(cells) + " |")
         lines.append("")
     counts = found["systems"]["base"]["n=0"]
     lines.append(
@@ -58,6 +58,10 @@ def table() -> str:
         "it from the trained base, mean of the draws; *base, as it is* never sees the kept rows."
     )
     return "\n".join(lines)
+
+
+def _systems(content: bool) -> list[str]:
+    return [system for system in SYSTEMS if content or system != "ridge-overviews"]
 
 
 def _drawn(seed: int) -> str:
@@ -72,9 +76,8 @@ def _run(seed: int) -> str:
 
 
 def _judge(seed: int, exposure: int, content: bool) -> str:
-    systems = [system for system in SYSTEMS if system != "base" and (content or system != "ridge-overviews")]
     scores = [f"--scores base={_run(seed)}/scores/test"]
-    scores += [f"--scores {system}={_run(seed)}/floor/{system}/n={exposure}" for system in systems]
+    scores += [f"--scores {system}={_run(seed)}/floor/{system}/n={exposure}" for system in _systems(content)[1:]]
     where = f"--exposure {exposure} --only n={exposure} --out {FOLDER}/seed-{seed}.json"
     return f"python -m tools.evaluate {_drawn(seed)} {' '.join(scores)} {where}"
 
@@ -85,4 +88,5 @@ def _cell(by_segment: dict[str, Any], system: str, exposure: int, metric: str) -
     if system == "base":
         return cell
     told = [about.read(Path(_run(seed)) / "floor" / system / f"n={exposure}") for seed in SEEDS]
-    return f"{cell}<br>{sum(one.gradient_steps for one in told) / len(told):.0f} steps"
+    note = "" if all(one.converged for one in told) else ", not converged"
+    return f"{cell}<br>{sum(one.gradient_steps for one in told) / len(told):.0f} steps{note}"

@@ -3,9 +3,10 @@
     <folder>/done.jsonl         one line for each finished command: the command, its seconds, its config's digest
     <folder>/<record>.log       what the commands printed
 
-Commands are written as a user types them. A finished one is passed over as long as its text and the config file that it
-names are the same; changed code is not seen, which is what `again` is for. An interrupted one is started anew, and
-resumes by itself where it can.
+Commands are written as a user types them. A finished one is passed over as long as it, the commands before it and the
+config files that they name are the same; changed code is not seen, which is what `again` is for: it removes the run
+folders that the record trains in and runs every command. An interrupted command is started anew, and resumes by itself where
+it can.
 """
 
 import hashlib
@@ -18,7 +19,9 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
+from recsys import settings
 from recsys.errors import InputError
+from recsys.files import remove
 
 _LAUNCHERS = {
     "python": [sys.executable],
@@ -40,10 +43,13 @@ class Steps:
             InputError: a command failed; its log is named.
         """
         self.folder.mkdir(parents=True, exist_ok=True)
+        if again:
+            for folder in {_run_of(command) for command in commands if _trains(command)}:
+                remove(folder)
         done = {} if again else self._done()
-        total = 0.0
+        total, key = 0.0, ""
         for number, command in enumerate(commands, 1):
-            key = _key(command)
+            key = _key(command, key)
             if key not in done:
                 print(f"{record} {number}/{len(commands)}: {command}", flush=True)
                 done[key] = self._launch(record, command)
@@ -87,9 +93,22 @@ class Steps:
             os.fsync(file.fileno())
 
 
-def _key(command: str) -> str:
-    """Digest of the command and of the config files that it names."""
-    digest = hashlib.sha256(command.encode())
+def _trains(command: str) -> bool:
+    return " tools.train " in command or " tools.rivals " in command
+
+
+def _run_of(command: str) -> Path:
+    """The run folder of a command's config with its overrides."""
+    words = shlex.split(command)
+    config = next(word for word in words if word.endswith(".yaml"))
+    after = words[words.index(config) + 1 :]
+    overrides = [word for k, word in enumerate(after) if "=" in word and not after[k - 1].startswith("--")]
+    return Path(settings.load(config, overrides).run)
+
+
+def _key(command: str, before: str) -> str:
+    """Digest of the command, of the config files that it names, and of the commands before it."""
+    digest = hashlib.sha256(f"{before} {command}".encode())
     for word in shlex.split(command):
         if word.endswith(".yaml") and Path(word).is_file():
             digest.update(Path(word).read_bytes())

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from recsys.errors import InputError
 from recsys.evaluate import draws, report, results
 from recsys.records import floor
 from recsys.rivals import summary
@@ -32,12 +33,21 @@ class Record:
     name: str
     commands: Callable[[Paths], list[str] | None]
     """None: the data is not there."""
-    table: Callable[[], str]
+    table: Callable[[Paths], str]
 
-    def block(self, commands: list[str]) -> str:
-        """The table and, folded away, how it was made."""
-        told = "\n".join(commands)
-        return f"{self.table()}\n\n<details><summary>commands</summary>\n\n```\n{told}\n```\n\n</details>"
+    def block(self, paths: Paths) -> str:
+        """The table and, folded away, how it was made: with names in place of the user's own paths.
+
+        Raises:
+            InputError: the commands have not left what the table is made of.
+        """
+        shown = Paths(paths.kuairand and "KUAIRAND_FOLDER", paths.content and "MOVIES.parquet")
+        told = "\n".join(self.commands(shown) or [])
+        try:
+            table = self.table(paths)
+        except (OSError, KeyError, ValueError) as error:
+            raise InputError(f"{self.name}: its commands left no such results: {error!r}") from None
+        return f"{table}\n\n<details><summary>commands</summary>\n\n```\n{told}\n```\n\n</details>"
 
 
 def _trained(config: str) -> list[str]:
@@ -51,7 +61,7 @@ def _demo(paths: Paths) -> list[str]:
     return [*_trained(_DEMO), f"python -m tools.evaluate {_DEMO}"]
 
 
-def _demo_table() -> str:
+def _demo_table(paths: Paths) -> str:
     segments = ["warm", "100+", "20-99", "5-19", "1-4", "n=0"]
     found = results.read(Path("runs/demo/results.json"))
     return report.markdown({**found, "systems": {"base": found["systems"]["base"]}}, _POINTWISE, segments)
@@ -84,7 +94,7 @@ def _hide_ids(paths: Paths) -> list[str]:
     return [*asked, f"python -m tools.evaluate {_DEMO} {' '.join(scores)} {only} --out {FOLDER}/hide-ids.json"]
 
 
-def _hide_ids_table() -> str:
+def _hide_ids_table(paths: Paths) -> str:
     found = results.read(FOLDER / "hide-ids.json")
     return report.markdown(found, _POINTWISE[:2]) + "\n" + report.markdown(found, _POINTWISE[:2], key="differences")
 
@@ -103,14 +113,14 @@ def _cold_items(paths: Paths) -> list[str]:
     return asked
 
 
-def _cold_items_table() -> str:
+def _cold_items_table(paths: Paths) -> str:
     found = [results.read(FOLDER / f"cold-items-seed{seed}" / "results.json") for seed in floor.SEEDS]
     table = report.markdown(draws.combine(found), _RANKING)
     told = "\n".join(f"- {name}: {text}" for name, text in found[0]["protocol"].items() if isinstance(text, str))
     return f"{table}\n{found[0]['dataset']}, {found[0]['split']}, seeds {', '.join(map(str, floor.SEEDS))}.\n\n{told}"
 
 
-def _bench_table() -> str:
+def _bench_table(paths: Paths) -> str:
     told = json.loads(Path("runs/bench.json").read_text())
     lines = ["| row | ours | bound | ratio | bound is |", "|---|---:|---:|---:|---|"]
     for name, row in told.items():
@@ -129,16 +139,16 @@ RECORDS = (
     Record(
         "rivals-movielens",
         lambda paths: _rivals("configs/movielens-1m.yaml"),
-        lambda: _rivals_table("runs/movielens-1m"),
+        lambda paths: _rivals_table("runs/movielens-1m"),
     ),
     Record(
         "rivals-kuairand",
         lambda paths: (
             _rivals("configs/kuairand-pure.yaml", f" data.source.path={paths.kuairand}") if paths.kuairand else None
         ),
-        lambda: _rivals_table("runs/kuairand-pure"),
+        lambda paths: _rivals_table("runs/kuairand-pure"),
     ),
-    Record("floor-movielens", lambda paths: floor.commands(paths.content), floor.table),
+    Record("floor-movielens", lambda paths: floor.commands(paths.content), lambda paths: floor.table(paths.content)),
     Record("hide-ids", _hide_ids, _hide_ids_table),
     Record("cold-items", _cold_items, _cold_items_table),
     Record("bench", lambda paths: ["python -m tools.bench configs/bench.yaml"], _bench_table),

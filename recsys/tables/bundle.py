@@ -8,18 +8,13 @@ A row names everything that the ranker reads: `user_id`, `item_id`, `history` (i
 which are read where there are too many), `history_label` and the feature columns. A null is a missing value, an id or
 category without a row is the unknown one.
 
-Checksums show that a bundle is whole, not who made it. Nothing here unpickles, and a program that holds anything but a
-graph, plain tensors and plain sizes is refused before torch reads it.
+It needs pyarrow 24 and the torch that wrote it, or one that reads its programs; the manifest names both.
 
 Legend: B rows, D embedding width, L history length, T values of a list column.
 """
 
-import io
-import json
-import re
-import zipfile
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -30,12 +25,21 @@ from torch import Tensor, nn
 from recsys.errors import InputError
 from recsys.tables import manifest
 from recsys.tables.lookup import IdLookup
-from recsys.tables.vectors import Vectors
+from recsys.tables.program import PROGRAM, load_program
+from recsys.tables.vectors import TableVectors
 
-PROGRAM, PROBE = "dense.pt2", "probe.parquet"
-_SIZE = re.compile(r"\d+|Symbol\('[su]\d+', positive=True, integer=True\)")
+PROBE = "probe.parquet"
 BATCH = 4096
 """Rows scored at a time."""
+
+
+class Vectors(Protocol):
+    """A table's vectors [rows, dim]."""
+
+    @property
+    def dim(self) -> int: ...
+
+    def take(self, rows: Tensor) -> Tensor: ...
 
 
 class Bundle:
@@ -51,11 +55,19 @@ class Bundle:
         self.ids: dict[str, IdLookup] = {}
         self.vectors: dict[str, Vectors] = {}
         for name, table in told["tables"].items():
-            columns = [pq.read_table(folder / part["parquet"], columns=["id"])["id"] for part in table["parts"]]
+            for path in (part[kind] for part in table["parts"] for kind in ("parquet", "safetensors")):
+                if path not in told["files"]:
+                    raise InputError(f"{folder / manifest.NAME}: table {name}: {path} is not among its files")
+            columns = [_read(folder / part["parquet"], ["id"])["id"] for part in table["parts"]]
             ids = pa.chunked_array([chunk for column in columns for chunk in column.chunks]).combine_chunks()
+            if len(ids) != table["rows"]:
+                raise InputError(f"{folder}: table {name}: expected {table['rows']} ids, found {len(ids)}")
             self.ids[name] = IdLookup(name, ids[1:])  # the first is the unknown row's
-            self.vectors[name] = Vectors.load(folder, name, table, mapped)
-        self.program = _program(folder / PROGRAM)
+            self.vectors[name] = TableVectors.load(folder, name, table, mapped)
+        self.program = load_program(folder / PROGRAM)
+        self.probe = _read(folder / PROBE)
+        if manifest.read(folder) != told:
+            raise InputError(f"{folder}: another export took its place while it was read: load it again")
 
     @classmethod
     def load(cls, folder: str | Path, verify: bool = True, mapped: bool = False) -> "Bundle":
@@ -84,11 +96,13 @@ class Bundle:
         """[n] float32 probabilities of the table's rows.
 
         Raises:
-            InputError: a column is missing or of the wrong type.
+            InputError: a column is missing, there twice or of the wrong type.
         """
-        missing = [name for name in self.columns if name not in table.column_names]
-        if missing:
-            raise InputError(f"column {missing[0]!r} is missing; expected {', '.join(self.columns)}")
+        for name in self.columns:
+            found = table.column_names.count(name)
+            if found != 1:
+                said = "missing" if not found else "there twice"
+                raise InputError(f"column {name!r} is {said}; expected {', '.join(self.columns)}")
         with torch.inference_mode():
             parts = [self._score(table[k : k + BATCH]) for k in range(0, table.num_rows, BATCH)]
         return torch.cat(parts) if parts else torch.zeros(0)
@@ -99,17 +113,17 @@ class Bundle:
         Raises:
             InputError: it is above the tolerance: this machine or this torch computes something else.
         """
-        probe = pq.read_table(self.folder / PROBE)
-        expected = torch.tensor(probe["score"].to_pylist(), dtype=torch.float64)
-        worst = float((self.score(probe).double() - expected).abs().max())
+        expected = torch.tensor(self.probe["score"].to_pylist(), dtype=torch.float64)
+        worst = float((self.score(self.probe).double() - expected).abs().max())
         if not worst <= tolerance:
             raise InputError(f"{self.folder}: a probe row scores {worst:.2g} away from what it must score")
         return worst
 
     def _score(self, table: pa.Table) -> Tensor:
         target = self.inputs["item"]
-        history = torch.zeros(table.num_rows, 0, self.vectors[target].dim)
-        lengths, label = torch.zeros(table.num_rows, dtype=torch.int64), torch.zeros(table.num_rows, 0).long()
+        # Where the model reads no history the program still takes one, of a single place.
+        history = torch.zeros(table.num_rows, 1, self.vectors[target].dim)
+        lengths, label = torch.zeros(table.num_rows, dtype=torch.int64), torch.zeros(table.num_rows, 1).long()
         if self.inputs["history"]:
             history, lengths, label = self._history(table)
         return self.program(
@@ -169,7 +183,8 @@ def _padded(values_T: Tensor, place_BL: Tensor, real_BL: Tensor) -> Tensor:
 
 def _numbers(column: pa.Array, name: str, kind: pa.DataType, missing: float) -> Tensor:
     try:
-        column = column.cast(kind, safe=False).fill_null(missing)
+        # A whole number beyond 2^53 may be rounded; half a label may not.
+        column = column.cast(kind, safe=pa.types.is_integer(kind)).fill_null(missing)
     except pa.ArrowException as error:
         raise InputError(f"column {name!r}: expected numbers: {error}") from None
     return torch.from_dlpack(column)
@@ -186,31 +201,8 @@ def _lists(table: pa.Table, name: str) -> tuple[pa.Array, Tensor]:
     return column.flatten(), nn.functional.pad(lengths.cumsum(0), (1, 0))
 
 
-def _program(path: Path) -> nn.Module:
-    """The dense part, once its archive is seen to hold nothing but a graph and plain tensors."""
+def _read(path: Path, columns: list[str] | None = None) -> pa.Table:
     try:
-        with zipfile.ZipFile(path) as archive:
-            for name in archive.namelist():
-                _inspect(name, archive.read(name))
-        return torch.export.load(path).module(check_guards=False)  # they are kept as source code
-    except InputError:
-        raise
-    except Exception as error:  # torch.export raises what its parser raises
-        raise InputError(f"{path}: not a program of torch.export for this torch {torch.__version__}: {error}") from None
-
-
-def _inspect(name: str, data: bytes) -> None:
-    if name.endswith("_config.json") and _any(json.loads(data), "use_pickle", lambda value: value):
-        raise InputError(f"{PROGRAM}: {name}: expected plain tensors, found pickled objects")
-    if "/sample_inputs/" in name and data:
-        torch.load(io.BytesIO(data), weights_only=True)
-    # torch reads sizes by a parser that evaluates them.
-    if "/models/" in name and _any(json.loads(data), "expr_str", lambda value: not _SIZE.fullmatch(str(value))):
-        raise InputError(f"{PROGRAM}: {name}: expected sizes that are symbols or numbers")
-
-
-def _any(tree: Any, key: str, test: Any) -> bool:
-    """Whether any value under `key`, at any depth, passes the test."""
-    if isinstance(tree, dict):
-        return any((name == key and test(value)) or _any(value, key, test) for name, value in tree.items())
-    return isinstance(tree, list) and any(_any(value, key, test) for value in tree)
+        return pq.read_table(path, columns=columns)
+    except (pa.ArrowException, OSError, KeyError) as error:
+        raise InputError(f"{path}: cannot be read as Parquet: {error}") from None

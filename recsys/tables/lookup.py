@@ -21,6 +21,8 @@ class IdLookup:
     def __init__(self, name: str, ids: pa.Array) -> None:
         """`ids`: [n] string or int64, `ids[k]` owns row k + 1."""
         self.name = name
+        self.kind = ids.type
+        ids = ids.cast(_searched(ids.type), safe=False)
         order = pc.sort_indices(ids)
         self.ids = ids.take(order)
         self._row = pc.add(order.cast(pa.int64()), 1)
@@ -39,10 +41,10 @@ class IdLookup:
             ids = ids.cast(ids.type.value_type)
         if pa.types.is_null(ids.type) or not len(ids) or not len(self.ids):
             return torch.full((len(ids),), UNKNOWN)
-        if not any(same(ids.type) and same(self.ids.type) for same in (pa.types.is_integer, _is_text)):
-            raise InputError(f"column {self.name!r}: expected ids of type {self.ids.type}, found {ids.type}")
+        if _searched(ids.type) != self.ids.type:
+            raise InputError(f"column {self.name!r}: expected ids of type {self.kind}, found {ids.type}")
         # One user's history comes with each of a request's candidates: only distinct ids are searched for.
-        named = ids.cast(self.ids.type).dictionary_encode(null_encoding="encode")
+        named = ids.cast(self.ids.type, safe=False).dictionary_encode(null_encoding="encode")
         place = pc.search_sorted(self.ids, named.dictionary).fill_null(0).cast(pa.int64())
         place = pc.min_element_wise(place, len(self.ids) - 1)
         known = pc.equal(self.ids.take(place), named.dictionary).fill_null(False)
@@ -50,5 +52,9 @@ class IdLookup:
         return torch.from_dlpack(row.take(named.indices))
 
 
-def _is_text(kind: pa.DataType) -> bool:
-    return pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind)
+def _searched(kind: pa.DataType) -> pa.DataType | None:
+    """The type in which ids of type `kind` are compared, whatever their width; None: they cannot be ids."""
+    if pa.types.is_integer(kind):
+        return pa.int64()
+    text = pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind)
+    return pa.large_string() if text else None

@@ -10,7 +10,7 @@ from recsys.errors import InputError
 from recsys.files import replacing
 
 FORMAT = "thawrec-export"
-VERSION = 1
+VERSION = 2
 NAME = "manifest.json"
 
 Stamp = dict[str, int | str]
@@ -65,6 +65,8 @@ def verify(folder: Path) -> dict[str, Any]:
     body = read(folder)
     for name, expected in body["files"].items():
         path = folder / name
+        if Path(name).is_absolute() or ".." in Path(name).parts:
+            raise InputError(f"{folder / NAME}: {name}: expected a path within the folder")
         if not path.is_file():
             raise InputError(f"{path}: missing")
         if path.stat().st_size != expected["bytes"]:

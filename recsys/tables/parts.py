@@ -25,7 +25,7 @@ from recsys.tables import checkpoint
 from recsys.tables.stored import StoredTensor
 from recsys.tables.vectors import quantise
 
-_TABLE = re.compile(r"\.(?:embedding_bags|embeddings)\.(?P<name>.+)\.weight$")
+_TABLE = re.compile(r"(?:^|\.)(?:embedding_bags|embeddings)\.(?P<name>.+)\.weight$")
 
 
 @dataclass(frozen=True)
@@ -61,6 +61,12 @@ class Table:
         }
 
 
+def table_of(tensor: str) -> str | None:
+    """The table that a model's tensor is the weight of, by the tensor's name; None: it is no table."""
+    match = _TABLE.search(tensor)
+    return match["name"] if match else None
+
+
 def tables_of(run: Path, source: Path) -> list[Table]:
     """The tables in the checkpoint `source` with the run's id maps, by name.
 
@@ -69,14 +75,14 @@ def tables_of(run: Path, source: Path) -> list[Table]:
     """
     tables = []
     for tensor, shape in checkpoint.stored_tensors(source).items():
-        if match := _TABLE.search(tensor):
-            ids = IdMap.load(run / "encoder" / f"{match['name']}.parquet")
+        if name := table_of(tensor):
+            ids = IdMap.load(run / "encoder" / f"{name}.parquet")
             if ids.capacity != shape[0]:
                 raise InputError(
-                    f"{source}: checkpoint of another model: table {match['name']} has {shape[0]} rows, the id map in "
+                    f"{source}: checkpoint of another model: table {name} has {shape[0]} rows, the id map in "
                     f"{run / 'encoder'} is for {ids.capacity}"
                 )
-            tables.append(Table(match["name"], tensor, ids, shape[1]))
+            tables.append(Table(name, tensor, ids, shape[1]))
     return sorted(tables, key=lambda table: table.name)
 
 

@@ -1,8 +1,9 @@
 """Rows that try every way in which a row can be unusual, and what the trained model gives for any rows.
 
 Two paths must agree before a bundle leaves: the one that trained (this project's encoder and batches, torchrec's
-tables, fbgemm's operators) and the one that serves (`recsys.tables.bundle`). The trained one is here: the ranker itself
-with its tables cut to the rows that are asked for, so that a table of any size is checked in little memory.
+collections, fbgemm's operators) and the one that serves (`recsys.tables.bundle`). The trained one is here: the ranker
+itself with its tables cut to the rows that are asked for, so that a table of any size is checked in little memory. Both
+have their numbers from the checkpoint by `recsys.tables.stored`.
 """
 
 from collections.abc import Iterator
@@ -24,11 +25,14 @@ from recsys.data.encode import ITEM, USER, Encoder, TableSpec
 from recsys.data.reader import row_groups
 from recsys.data.schema import HELD_OUT, split_files
 from recsys.data.side import decoded, read_side
+from recsys.errors import InputError
 from recsys.model.ranker import DenseArch, Ranker
 from recsys.tables import checkpoint
-from recsys.tables.parts import Table
+from recsys.tables.parts import Table, table_of
 from recsys.tables.stored import StoredTensor
 
+BATCH = 4096
+"""Rows that the trained model scores at a time."""
 PLAIN, VARIED = 64, 4
 """Probe rows taken as they are, and rows of each variation."""
 
@@ -59,8 +63,9 @@ def raw_rows(config: Config, encoder: Encoder, split: str, rows: int) -> Iterato
 def probe(config: Config, encoder: Encoder) -> pa.Table:
     """Some rows as they are, then each variation of a few of them: unknown and missing ids, new items, an empty and a
     full history, and every column missing once."""
-    split = next(s for s in ("test", "valid", "train") if split_files(config.data.path, s))
-    plain = pa.concat_tables(raw_rows(config, encoder, split, PLAIN)).combine_chunks()
+    plain = pa.concat_tables(
+        rows for split in ("test", "valid", "train") for rows in raw_rows(config, encoder, split, PLAIN)
+    ).combine_chunks()
     plain = plain.take(pa.array(np.linspace(0, plain.num_rows - 1, min(PLAIN, plain.num_rows)).astype(int)))
     some = plain[:VARIED]
     varied = [plain]
@@ -69,7 +74,7 @@ def probe(config: Config, encoder: Encoder) -> pa.Table:
             varied.append(
                 _with(some, key, _stranger(encoder.maps[key].ids if key in encoder.maps else None, some[key]))
             )
-    new = pq.read_table(Path(config.data.path) / HELD_OUT, columns=["item_id"])["item_id"]
+    new = _held_out(Path(config.data.path) / HELD_OUT)
     if len(new):
         features = [f for f in config.features if f.of == "item" and f.name != ITEM]
         items: pa.Table = read_side(Path(config.data.path) / "items.parquet", ITEM, features)
@@ -80,6 +85,13 @@ def probe(config: Config, encoder: Encoder) -> pa.Table:
     alone = [name for name in plain.column_names if name not in ("label", "history", "history_label")]
     varied += [_with(some, name, pa.nulls(len(some))) for name in alone]
     return pa.concat_tables([table.select(plain.column_names) for table in varied]).combine_chunks()
+
+
+def _held_out(path: Path) -> pa.ChunkedArray:
+    try:
+        return pq.read_table(path, columns=["item_id"])["item_id"]
+    except (pa.ArrowException, OSError, KeyError) as error:
+        raise InputError(f"{path}: cannot be read: {error}") from None
 
 
 def _histories(config: Config, encoder: Encoder, some: pa.Table) -> Iterator[pa.Table]:
@@ -136,6 +148,9 @@ class Trained:
 
     def score(self, table: pa.Table) -> Tensor:
         """[n] float32 probabilities."""
+        return torch.cat([self._score(table[k : k + BATCH]) for k in range(0, len(table), BATCH)])
+
+    def _score(self, table: pa.Table) -> Tensor:
         own, block = self.encoder.joined(table)
         batch = Batcher(own, len(block)).cut(block, np.arange(len(block)))
         ranker, batch = self._cut(own, batch)
@@ -159,7 +174,7 @@ class Trained:
         tables = {"dense_arch." + name: tensor for name, tensor in self.dense.items()}
         for name in ranker.state_dict():
             if name not in tables:
-                table = name.split(".")[-2]
+                table = table_of(name) or ""
                 tables[name] = self.stored[table].take(rows[table])
         ranker.load_state_dict(tables)
         return ranker.eval(), replace(batch, sparse=sparse, items=items)

@@ -9,6 +9,8 @@ from torch import Tensor
 
 from recsys.errors import InputError
 
+_HEADER = 100_000_000
+"""Most bytes of a safetensors header, as the format itself has it."""
 _DTYPES = {"F32": torch.float32, "U8": torch.uint8}
 
 
@@ -23,14 +25,14 @@ def quantise(vectors: Tensor) -> dict[str, Tensor]:
     return {"vector": steps.round().clamp(0, 255).to(torch.uint8), "scale": scale, "offset": low}
 
 
-class Vectors:
+class TableVectors:
     """Rows of one table, in one piece in memory or in parts that stay in their files."""
 
     def __init__(self, parts: list[dict[str, Tensor]], part_rows: int, rows: int, dim: int) -> None:
         self.parts, self.part_rows, self.rows, self.dim = parts, part_rows, rows, dim
 
     @classmethod
-    def load(cls, folder: Path, name: str, table: dict[str, Any], mapped: bool) -> "Vectors":
+    def load(cls, folder: Path, name: str, table: dict[str, Any], mapped: bool) -> "TableVectors":
         """The table `name` as the manifest tells it.
 
         Raises:
@@ -44,8 +46,9 @@ class Vectors:
             shape = tuple(found["vector"].shape) if "vector" in found else None
             if shape != expected:
                 raise InputError(f"{path}: table {name}: expected vectors {expected}, found {shape}")
-            if found["vector"].dtype == torch.uint8 and {"scale", "offset"} - found.keys():
-                raise InputError(f"{path}: table {name}: expected scale and offset beside 8-bit vectors")
+            coded = found["vector"].dtype == torch.uint8
+            if coded and any(key not in found or found[key].shape != expected[:1] for key in ("scale", "offset")):
+                raise InputError(f"{path}: table {name}: expected a scale and an offset a row beside 8-bit vectors")
             parts.append(found)
         part_rows = table["parts"][0]["stop"]
         if not mapped:
@@ -80,6 +83,8 @@ def read(path: Path) -> dict[str, Tensor]:
     try:
         whole = torch.from_file(str(path), shared=False, size=path.stat().st_size, dtype=torch.uint8)
         start = 8 + int.from_bytes(bytes(whole[:8].tolist()), "little")
+        if start > _HEADER:
+            raise ValueError(f"a header of {start} bytes")
         header = json.loads(bytes(whole[8:start].tolist()))
         header.pop("__metadata__", None)
         found = {}

@@ -41,6 +41,11 @@ def test_a_page_without_the_markers_is_refused(page: Path) -> None:
     with pytest.raises(InputError, match="one pair of markers <!-- three --> and <!-- /three -->, found 0"):
         readme.put(page, "three", "x")
     assert page.read_text() == before
+    readme.require(page, ["one", "two"])
+    with pytest.raises(InputError, match="no marker <!-- three -->"):
+        readme.require(page, ["one", "three"])
+    with pytest.raises(InputError, match="no such file"):
+        readme.require(page.with_name("other.md"), [])
 
 
 def test_every_table_of_the_readme_is_a_record_and_as_it_was_written() -> None:

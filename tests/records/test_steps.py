@@ -46,6 +46,26 @@ def test_a_line_that_a_crash_cut_off_is_a_command_not_done(tmp_path: Path) -> No
     assert told(tmp_path) == "abb"
 
 
+def test_what_follows_a_changed_command_is_done_again(tmp_path: Path) -> None:
+    first, second, last = (command(tmp_path, text) for text in "abc")
+    Steps(tmp_path).run("one", [first, last])
+    Steps(tmp_path).run("one", [second, last])
+    assert told(tmp_path) == "acbc"
+
+
+def test_again_removes_what_was_trained(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("some.yaml").write_text("run: runs/own")
+    for name in ("own", "other", "kept"):
+        (tmp_path / "runs" / name / "checkpoints").mkdir(parents=True)
+    asked = ["some.yaml", "some.yaml train.lr=1 run=runs/other", "some.yaml --split test run=runs/other"]
+    commands = [f"torchrun --nproc-per-node 2 -m tools.train {words}" for words in asked]
+    commands.append("python -m tools.evaluate some.yaml run=runs/kept --scores base=x")
+    monkeypatch.setattr(Steps, "_launch", lambda self, record, command: 1.0)
+    assert Steps(tmp_path).run("one", commands, again=True) == 4.0
+    assert [path.name for path in (tmp_path / "runs").iterdir()] == ["kept"]
+
+
 def test_a_changed_config_is_another_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     Path("some.yaml").write_text("run: a")

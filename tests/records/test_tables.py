@@ -2,11 +2,13 @@
 
 import json
 import shlex
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from recsys import settings
+from recsys.errors import InputError
 from recsys.floor.about import About
 from recsys.records import floor
 from recsys.records.tables import RECORDS, Paths
@@ -24,6 +26,15 @@ def test_commands_are_what_the_tools_take(record: object, monkeypatch: pytest.Mo
         words = shlex.split(command)
         arguments = parse(words[words.index("-m") + 1], words[words.index("-m") + 2 :])
         settings.load(arguments.config, arguments.overrides)
+
+
+def test_nothing_of_the_users_own_paths_is_shown(monkeypatch: pytest.MonkeyPatch) -> None:
+    record = replace(RECORDS[3], table=lambda paths: "| a table |")
+    block = record.block(Paths(content="/home/me/movies.parquet"))
+    assert block.startswith("| a table |\n\n<details>") and "/home/me" not in block and "MOVIES.parquet" in block
+    monkeypatch.chdir(ROOT / "tests")
+    with pytest.raises(InputError, match="demo: its commands left no such results"):
+        RECORDS[0].block(Paths())
 
 
 def test_without_its_data_a_table_is_left_or_made_without_it() -> None:
@@ -46,7 +57,7 @@ def test_the_floor_stands_with_its_steps(tmp_path: Path, monkeypatch: pytest.Mon
         floor.FOLDER.mkdir(parents=True, exist_ok=True)
         found = {"dataset": "d", "split": "exposure/user/test", "seeds": [seed], "systems": systems}
         (floor.FOLDER / f"seed-{seed}.json").write_text(json.dumps(found))
-    lines = floor.table().splitlines()
+    lines = floor.table(None).splitlines()
     assert "| base, as it is | 0.7100 [0.6000, 0.8000] |" in lines[2]
     assert (
         lines[4].count("0.7100 [0.6000, 0.8000]<br>") == 6 and "<br>9 steps" in lines[4] and "<br>61 steps" in lines[4]

@@ -240,7 +240,7 @@ class Floor:
     prior: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 2.0
     """finetune, ridge: pull towards the start, against what the kept rows say; 1 expects a new item's vector to differ
     from its start as much as warm items' vectors do."""
-    tolerance: Annotated[float, Field(gt=0, lt=1)] = 1e-4
+    tolerance: Annotated[float, Field(gt=0, lt=1)] = 1e-6
     """finetune, ridge: converged when a step improves the objective by a smaller share of it."""
     max_passes: Positive = 200
     """finetune, ridge: passes over the kept rows at most."""

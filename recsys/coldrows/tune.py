@@ -23,6 +23,7 @@ from recsys.coldrows.frozen import Frozen
 from recsys.coldrows.prior import Prior
 from recsys.data.batch import Batch, Batcher
 from recsys.data.encode import Block
+from recsys.errors import InputError
 
 Vector = NDArray[np.float64]
 
@@ -91,7 +92,9 @@ def finetune(
         # gtol 0: the gradient of a sum grows with the rows, so only the relative improvement says converged.
         options = {"ftol": tolerance, "gtol": 0.0, "maxfun": max_passes, "maxiter": max_passes}
         found = minimize(objective, np.zeros(start.numel()), jac=True, method="L-BFGS-B", options=options)
-    return Tuned(rows_of(found.x).to(prior.start), int(found.nit), int(found.nfev), examples, found.status != 1)
+    if not np.isfinite(found.fun):
+        raise InputError("fine-tuning: the loss of the kept rows is not finite; the base's scores of them cannot be")
+    return Tuned(rows_of(found.x).to(prior.start), int(found.nit), int(found.nfev), examples, found.status == 0)
 
 
 def _loss(frozen: Frozen, batches: Iterator[Batch], rows_KD: Tensor) -> tuple[float, Tensor]:

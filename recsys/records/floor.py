@@ -3,8 +3,9 @@
 from pathlib import Path
 from typing import Any
 
-from recsys.evaluate import draws, results
+from recsys.evaluate import draws, report, results
 from recsys.floor import about
+from recsys.tables import checkpoint
 
 CONFIG = "configs/movielens-1m.yaml"
 EXPOSURES = (0, 2, 8, 20, 40, 60)
@@ -45,19 +46,31 @@ def table(content: str | None) -> str:
     found = draws.combine([results.read(FOLDER / f"seed-{seed}.json") for seed in SEEDS])
     lines = []
     for metric, title in (("auc", "AUC"), ("gauc", "GAUC (within users)")):
-        lines += [f"| {title} | " + " | ".join(f"n={n}" for n in EXPOSURES) + " |", "|---" * (len(EXPOSURES) + 1) + "|"]
+        lines += _head(title)
         for system in systems:
-            cells = [_cell(found["systems"][system], system, n, metric) for n in EXPOSURES]
+            cells = [_cell(found["systems"][system], n, metric, ".4f") for n in EXPOSURES]
+            if system != "base":
+                cells = [f"{cell}<br>{_steps(system, n)}" for cell, n in zip(cells, EXPOSURES, strict=True)]
+            lines.append(f"| {SYSTEMS[system]} | " + " | ".join(cells) + " |")
+        lines += ["", *_head(f"{title}, less the base's (paired)")]
+        for system in systems[1:]:
+            cells = [_cell(found["differences"][f"{system} - base"], n, metric, "+.4f") for n in EXPOSURES]
             lines.append(f"| {SYSTEMS[system]} | " + " | ".join(cells) + " |")
         lines.append("")
     counts = found["systems"]["base"]["n=0"]
+    trained = [checkpoint.progress_of(checkpoint.best(Path(_run(seed)) / "checkpoints")).step for seed in SEEDS]
     lines.append(
         f"{found['dataset']}, {found['split']}, seeds {', '.join(map(str, SEEDS))} (each draws other new items and "
         f"weights); {counts['rows']:,} rows and {counts['users']:,} users with both classes a draw, the same at every "
-        "n; two-way bootstrap 95 % intervals, ends averaged over the draws. Under a value the gradient steps that made "
-        "it from the trained base, mean of the draws; *base, as it is* never sees the kept rows."
+        "n; two-way bootstrap 95 % intervals, ends averaged over the draws. Under a value what it took beyond the "
+        "trained base, mean of the draws: L-BFGS steps, and passes over the kept rows. The base itself took "
+        f"{sum(trained) / len(trained):.0f} steps, and *as it is* never sees a kept row."
     )
     return "\n".join(lines)
+
+
+def _head(title: str) -> list[str]:
+    return [f"| {title} | " + " | ".join(f"n={n}" for n in EXPOSURES) + " |", "|---" * (len(EXPOSURES) + 1) + "|"]
 
 
 def _systems(content: bool) -> list[str]:
@@ -82,11 +95,16 @@ def _judge(seed: int, exposure: int, content: bool) -> str:
     return f"python -m tools.evaluate {_drawn(seed)} {' '.join(scores)} {where}"
 
 
-def _cell(by_segment: dict[str, Any], system: str, exposure: int, metric: str) -> str:
-    value, low, high = by_segment[f"n={exposure}"][metric]
-    cell = f"{value:.4f} [{low:.4f}, {high:.4f}]"
-    if system == "base":
-        return cell
+def _cell(by_segment: dict[str, Any], exposure: int, metric: str, form: str) -> str:
+    entry = by_segment[f"n={exposure}"]
+    if metric not in entry:
+        return report.TOO_FEW
+    value, low, high = (format(number, form) for number in entry[metric])
+    return f"{value} [{low}, {high}]"
+
+
+def _steps(system: str, exposure: int) -> str:
     told = [about.read(Path(_run(seed)) / "floor" / system / f"n={exposure}") for seed in SEEDS]
+    steps, passes = (sum(each) / len(told) for each in zip(*((o.gradient_steps, o.passes) for o in told), strict=True))
     note = "" if all(one.converged for one in told) else ", not converged"
-    return f"{cell}<br>{sum(one.gradient_steps for one in told) / len(told):.0f} steps{note}"
+    return f"{steps:.0f} steps, {passes:.0f} passes{note}"

@@ -115,7 +115,8 @@ def _cold_items(paths: Paths) -> list[str]:
 
 def _cold_items_table(paths: Paths) -> str:
     found = [results.read(FOLDER / f"cold-items-seed{seed}" / "results.json") for seed in floor.SEEDS]
-    table = report.markdown(draws.combine(found), _RANKING)
+    together = draws.combine(found)
+    table = report.markdown(together, _RANKING) + "\n" + report.markdown(together, _RANKING, key="differences")
     told = "\n".join(f"- {name}: {text}" for name, text in found[0]["protocol"].items() if isinstance(text, str))
     return f"{table}\n{found[0]['dataset']}, {found[0]['split']}, seeds {', '.join(map(str, floor.SEEDS))}.\n\n{told}"
 

@@ -51,15 +51,21 @@ def test_the_floor_stands_with_its_steps(tmp_path: Path, monkeypatch: pytest.Mon
                 folder = tmp_path / floor._run(seed) / "floor" / system / f"n={n}"
                 folder.mkdir(parents=True)
                 steps = (seed + n) if system == "finetune" else 0
-                About(system=system, exposure=n, dataset="", settings={}, items=3, gradient_steps=steps).save(folder)
+                told = {"gradient_steps": steps, "passes": 2 * steps, "converged": n < 60}
+                About(system=system, exposure=n, dataset="", settings={}, items=3, **told).save(folder)
         entry = {"auc": [0.7 + seed / 100, 0.6, 0.8], "gauc": [0.6, 0.5, 0.7], "rows": 100, "users": 10 + seed}
         systems = {name: {f"n={n}": entry for n in floor.EXPOSURES} for name in ("base", "means", "finetune", "ridge")}
         floor.FOLDER.mkdir(parents=True, exist_ok=True)
         found = {"dataset": "d", "split": "exposure/user/test", "seeds": [seed], "systems": systems}
+        found["differences"] = {f"{name} - base": systems[name] for name in ("means", "finetune", "ridge")}
+        saved = tmp_path / floor._run(seed) / "checkpoints" / "step-00000007"
+        saved.mkdir(parents=True)
+        (saved / "progress.json").write_text(json.dumps({"step": 6 + seed, "best_auc": 0.7}))
         (floor.FOLDER / f"seed-{seed}.json").write_text(json.dumps(found))
     lines = floor.table(None).splitlines()
     assert "| base, as it is | 0.7100 [0.6000, 0.8000] |" in lines[2]
-    assert (
-        lines[4].count("0.7100 [0.6000, 0.8000]<br>") == 6 and "<br>9 steps" in lines[4] and "<br>61 steps" in lines[4]
-    )
-    assert "100 rows and 11 users" in lines[-1] and not any("overviews" in line for line in lines)
+    assert lines[4].count("0.7100 [0.6000, 0.8000]<br>") == 6
+    assert "<br>9 steps, 18 passes |" in lines[4] and "<br>61 steps, 122 passes, not converged |" in lines[4]
+    assert lines[7].startswith("| AUC, less the base's (paired) |") and "| +0.7100 [+0.6000, +0.8000] |" in lines[9]
+    assert "100 rows and 11 users" in lines[-1] and "took 7 steps" in lines[-1]
+    assert not any("overviews" in line for line in lines)

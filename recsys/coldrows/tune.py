@@ -94,7 +94,8 @@ def finetune(
         found = minimize(objective, np.zeros(start.numel()), jac=True, method="L-BFGS-B", options=options)
     if not np.isfinite(found.fun):
         raise InputError("fine-tuning: the loss of the kept rows is not finite; the base's scores of them cannot be")
-    return Tuned(rows_of(found.x).to(prior.start), int(found.nit), int(found.nfev), examples, found.status == 0)
+    ran_out = found.status == 1  # 2: within the precision of float32 no step improves any more
+    return Tuned(rows_of(found.x).to(prior.start), int(found.nit), int(found.nfev), examples, not ran_out)
 
 
 def _loss(frozen: Frozen, batches: Iterator[Batch], rows_KD: Tensor) -> tuple[float, Tensor]:

@@ -5,8 +5,8 @@
 
 Commands are written as a user types them. A finished one is passed over as long as it, the commands before it and the
 config files that they name are the same; changed code is not seen, which is what `again` is for: it removes the run
-folders that the record trains in and runs every command. An interrupted command is started anew, and resumes by itself where
-it can.
+folders that the record trains in and runs every command. An interrupted command is started anew, and resumes by itself
+where it can.
 """
 
 import hashlib

@@ -51,8 +51,8 @@ def test_the_floor_stands_with_its_steps(tmp_path: Path, monkeypatch: pytest.Mon
                 folder = tmp_path / floor._run(seed) / "floor" / system / f"n={n}"
                 folder.mkdir(parents=True)
                 steps = (seed + n) if system == "finetune" else 0
-                told = {"gradient_steps": steps, "passes": 2 * steps, "converged": n < 60}
-                About(system=system, exposure=n, dataset="", settings={}, items=3, **told).save(folder)
+                told = About(system=system, exposure=n, dataset="", settings={}, items=3, converged=n < 60)
+                replace(told, gradient_steps=steps, passes=2 * steps).save(folder)
         entry = {"auc": [0.7 + seed / 100, 0.6, 0.8], "gauc": [0.6, 0.5, 0.7], "rows": 100, "users": 10 + seed}
         systems = {name: {f"n={n}": entry for n in floor.EXPOSURES} for name in ("base", "means", "finetune", "ridge")}
         floor.FOLDER.mkdir(parents=True, exist_ok=True)

@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -13,6 +14,7 @@ from recsys.config import Config
 from recsys.data.schema import read_info
 from recsys.distributed import Ranks, process_group
 from recsys.errors import InputError
+from recsys.evaluate import ranking
 from recsys.settings import load
 from tests import tiny
 from tests.ranks import run_ranks
@@ -66,16 +68,26 @@ def test_the_train_row_measures_ours_and_both_pipelines(tmp_path: Path) -> None:
     assert rows[0].ratio > 0
 
 
-def test_the_rank_row_measures_ours_and_the_bare_product() -> None:
-    row = rank_row.compare(users=200, items=150)
+def test_the_rank_row_measures_the_shipped_ranking_and_the_bare_product(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = []
+    shipped = ranking.rank
+
+    def spy(task: Any, vectors: Any, segments: Any, options: Any, sample: bool = True) -> Any:
+        asked.append((list(segments), sample))
+        return shipped(task, vectors, segments, options, sample)
+
+    monkeypatch.setattr(ranking, "rank", spy)
+    row = rank_row.compare(users=200, items=350)
+    assert asked.count((["all"], False)) == asked.count((["all"], True)) == rank_row.ROUNDS + 1
+    assert row.detail["ratio with sampled negatives"] > 0
     assert set(row.rates) == {"ours", row.bound_is} and row.unit == "users/s"
     assert all(len(rates) == rank_row.ROUNDS and min(rates) > 0 for rates in row.rates.values())
 
 
 def test_the_rank_rows_lists_hold_pairs_as_often_as_said() -> None:
-    ranking = rank_row.Ranking(users=200, items=5000)
-    assert ranking.masked.lengths.mean() == pytest.approx(rank_row.MASKED, rel=0.05)
-    assert ranking.positives.lengths.mean() == pytest.approx(rank_row.POSITIVES, rel=0.1)
+    task = rank_row.Ranking(users=200, items=5000).task
+    assert task.masked.lengths.mean() == pytest.approx(rank_row.MASKED, rel=0.05)
+    assert task.positives.lengths.mean() == pytest.approx(rank_row.POSITIVES, rel=0.1)
 
 
 def test_the_bench_dataset_has_the_shape_of_movielens(tmp_path: Path) -> None:

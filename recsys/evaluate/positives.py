@@ -3,8 +3,9 @@
 Warm items have a row in split=train. Cold items have none, and are held out or have a row in any other split: those of
 valid and of test alike, since who serves does not know which of them are tested.
 
-Interactions are read by row group. Kept are the distinct ids and, for each positive of the users judged in any split,
-8 bytes, twice that while they are read.
+Interactions are read by row group. Kept are the distinct ids, 32 bytes a judged user, and of each judged user's positive
+4 bytes, in any split, and 4 more if it is of train or of the split judged. Until then a positive row has about 40 bytes
+(sorted keys and their copies), and the distinct ids a hash table.
 """
 
 from collections.abc import Iterable, Iterator
@@ -61,7 +62,8 @@ def read_task(dataset: Path, split: str, seed: int) -> Task:
         raise InputError(f"split {split!r}: expected one of {', '.join(SPLITS)}")
     items, warm = _candidates(dataset)
     users = _distinct(table["user_id"] for table in _liked(dataset, split))
-    found = {name: _pairs(dataset, name, users, items) for name in SPLITS}
+    index = _index("user_id", users), _index("item_id", items)
+    found = {name: _pairs(dataset, name, *index) for name in SPLITS}
     positives = np.setdiff1d(found[split], found["train"], assume_unique=True)
     if not len(positives):
         raise InputError(f"{dataset}: split {split!r} has no positive rows but those also in train: nothing to rank")
@@ -70,9 +72,9 @@ def read_task(dataset: Path, split: str, seed: int) -> Task:
         items,
         warm,
         Ties.of(users, len(items), seed),
-        positives=_lists(positives, len(users), len(items)),
-        masked=_lists(found["train"], len(users), len(items)),
-        liked=_lists(np.unique(np.concatenate(list(found.values()))), len(users), len(items)),
+        positives=lists(positives, len(users), len(items)),
+        masked=lists(found["train"], len(users), len(items)),
+        liked=lists(np.unique(np.concatenate(list(found.values()))), len(users), len(items)),
         repeated=len(found[split]) - len(positives),
     )
 
@@ -105,19 +107,20 @@ def _liked(dataset: Path, split: str) -> Iterator[pa.Table]:
     return (table.filter(pc.equal(table["label"], 1)) for table in labelled_groups(dataset, split))
 
 
-def _pairs(dataset: Path, split: str, users: pa.Array, items: pa.Array) -> NDArray[np.int64]:
+def _index(name: str, ids: pa.Array) -> IdMap:
+    return IdMap(name, ids, np.zeros(len(ids), np.int64), len(ids) + 1)
+
+
+def _pairs(dataset: Path, split: str, users: IdMap, items: IdMap) -> NDArray[np.int64]:
     """user * I + item of every pair with a row of label 1 in the split, ascending, each once."""
-    user_map, item_map = (
-        IdMap(name, ids, np.zeros(len(ids), np.int64), len(ids) + 1)
-        for name, ids in (("user_id", users), ("item_id", items))
-    )
     parts = [np.zeros(0, np.int64)]
     for table in _liked(dataset, split):
-        user, item = user_map.rows(table["user_id"]), item_map.rows(table["item_id"])
-        parts.append((user[user > 0] - 1) * len(items) + item[user > 0] - 1)
+        user, item = users.rows(table["user_id"]), items.rows(table["item_id"])
+        parts.append((user[user > 0] - 1) * len(items.ids) + item[user > 0] - 1)
     return np.unique(np.concatenate(parts))
 
 
-def _lists(pairs: NDArray[np.int64], users: int, items: int) -> Jagged:
+def lists(pairs: NDArray[np.int64], users: int, items: int) -> Jagged:
+    """[users] lists of item codes, int32, from ascending keys user * items + item."""
     bounds = np.searchsorted(pairs, np.arange(users + 1, dtype=np.int64) * items)
     return Jagged((pairs % items).astype(np.int32), bounds)

@@ -1,7 +1,8 @@
 """Rank all items by dot products of vectors: Recall@K and NDCG@K in full, HitRate@K and NDCG@K among sampled negatives.
 
-Systems are pairs of vector sets (`recsys.evaluate.vectors`). Users are streamed: scores of one batch are in memory, and
-of every positive its rank in each segment and system, two int32. Segments are what is ranked:
+Systems are pairs of vector sets (`recsys.evaluate.vectors`). In memory are those of every system (4 bytes a value), what
+`recsys.evaluate.positives` keeps, the scores of one batch of users (`recsys.evaluate.topk`), and of every positive in
+each segment two int32 a system; then, a segment at a time, 8 bytes a metric and system. Segments are what is ranked:
 
     warm    items with a row in split=train
     cold    items without one, those held out for valid and for test alike
@@ -55,7 +56,7 @@ def evaluate(
             `recsys.evaluate.gains`; a segment with too few positives or users has no metrics.
         differences: {"name - baseline": the same shape}.
         protocol: {"candidates": {segment: how many}, ...: how the ranking was made, in words}.
-        without_vector: {name: {"users" | "warm items" | "cold items": how many got the unknown row's vector}}.
+        without_vector: {name: {"users" | "warm items" | "cold items": how many have no vector of their own}}.
         seconds: {"rank": s}.
 
     Raises:
@@ -67,9 +68,14 @@ def evaluate(
     info = read_info(dataset)
     baseline = systems.baseline_of(vectors, baseline)
     task = read_task(dataset, split, options.seed)
-    found = {name: read_vectors(Path(path), task.users, task.items) for name, path in vectors.items()}
     segments = segments_of(task)
     enough = {name: segment for name, segment in segments.items() if _enough(segment.counts(), options)}
+    for segment in enough.values():
+        judged_users = np.unique(segment.user)
+        sampled.require(
+            task.users.take(judged_users), task.liked.take(judged_users), segment.candidates, options.negatives
+        )
+    found = {name: read_vectors(Path(path), task.users, task.items) for name, path in vectors.items()}
     ranked = rank(task, list(found.values()), enough, options)
     judged = {
         name: gains.judge(_sample(segment), ranked[name], options, name) if name in enough else None
@@ -107,11 +113,14 @@ def segments_of(task: Task) -> dict[str, Segment]:
 
 
 def rank(
-    task: Task, vectors: list[Vectors], segments: dict[str, Segment], options: Evaluate
+    task: Task, vectors: list[Vectors], segments: dict[str, Segment], options: Evaluate, sample: bool = True
 ) -> dict[str, list[tuple[NDArray[np.int32], NDArray[np.int32]]]]:
     """By segment, for each system: ranks [P] of the positives among all candidates, and among the sampled negatives.
 
-    Of the first, those beyond the largest `top_k` are all that number.
+    Of the first, those beyond the largest `top_k` are all that number. The second are undefined without `sample`.
+
+    Raises:
+        InputError: a user with too few candidates to sample negatives from.
     """
     deepest = max(options.top_k)
     found = {
@@ -120,13 +129,16 @@ def rank(
     }
     for batch in topk.batches(len(task.users), len(task.items)):
         masked, ties = task.masked.slice(batch.start, batch.stop), task.ties.slice(batch.start, batch.stop)
-        parts = {name: _part(task, segment, batch, options) for name, segment in segments.items()}
+        parts = {name: _part(task, segment, batch, options if sample else None) for name, segment in segments.items()}
         for index, system in enumerate(vectors):
             scores = topk.score(torch.from_numpy(system.users[batch]), torch.from_numpy(system.items), masked)
             for name, part in parts.items():
                 full, among = found[name][index]
                 full[part.where] = topk.ranks(scores, segments[name].candidates, ties, part.row, part.item, deepest)
-                among[part.where] = sampled.ranks(scores.numpy(), ties, part.row, part.item, part.users, part.negatives)
+                if part.negatives is not None:
+                    among[part.where] = sampled.ranks(
+                        scores.numpy(), ties, part.row, part.item, part.users, part.negatives
+                    )
     return found
 
 
@@ -142,14 +154,14 @@ class _Part:
     """[p]"""
     users: NDArray[np.int32]
     """[u] the different ones of `row`."""
-    negatives: NDArray[np.int32]
+    negatives: NDArray[np.int32] | None
     """[u, n]"""
 
 
-def _part(task: Task, segment: Segment, batch: slice, options: Evaluate) -> _Part:
+def _part(task: Task, segment: Segment, batch: slice, options: Evaluate | None) -> _Part:
     where = slice(*np.searchsorted(segment.user, [batch.start, batch.stop]).tolist())
     users = np.unique(segment.user[where])
-    negatives = sampled.draw(
+    negatives = options and sampled.draw(
         task.users.take(users), task.liked.take(users), segment.candidates, options.negatives, options.seed
     )
     return _Part(where, segment.user[where] - batch.start, segment.item[where], users - batch.start, negatives)

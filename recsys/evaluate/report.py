@@ -96,7 +96,7 @@ def _show_protocol(results: dict[str, Any], console: Console) -> None:
     for name, counts in results.get("without_vector", {}).items():
         if any(counts.values()):
             text = ", ".join(f"{count:,} {of}" for of, count in counts.items())
-            console.print(f"{name}: scored by the unknown row's vector: {text}")
+            console.print(f"{name}: without a vector of their own: {text}")
 
 
 def _reliability(by_system: dict[str, dict[str, list[list[float]]]]) -> Table:

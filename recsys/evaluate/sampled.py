@@ -26,17 +26,9 @@ def draw(users: pa.Array, liked: Jagged, candidates: range, negatives: int, seed
     liked. Every eligible candidate is equally likely.
 
     Raises:
-        InputError: a user with fewer than n eligible candidates.
+        InputError: see `require`.
     """
-    inside = (liked.values >= candidates.start) & (liked.values < candidates.stop)
-    taken = np.diff(np.concatenate(([0], np.cumsum(inside)))[liked.offsets])
-    eligible = len(candidates) - taken
-    if (eligible < negatives).any():
-        poorest = int(np.argmin(eligible))
-        raise InputError(
-            f"user {users[poorest].as_py()!r} has {eligible[poorest]} of {len(candidates)} candidates without a "
-            f"positive row, evaluate.negatives asks for {negatives}"
-        )
+    require(users, liked, candidates, negatives)
     keys = user_keys(users)
     found = np.empty((len(users), negatives), np.int32)
     todo, attempts = np.arange(len(users)), 2 * negatives
@@ -48,6 +40,23 @@ def draw(users: pa.Array, liked: Jagged, candidates: range, negatives: int, seed
         found[todo[done]] = drawn[done][kept].reshape(-1, negatives)
         todo, attempts = todo[~done], 2 * attempts
     return found
+
+
+def require(users: pa.Array, liked: Jagged, candidates: range, negatives: int) -> None:
+    """Refuse users that n negatives cannot be drawn for; arguments as of `draw`.
+
+    Raises:
+        InputError: a user with fewer than n eligible candidates.
+    """
+    inside = (liked.values >= candidates.start) & (liked.values < candidates.stop)
+    taken = np.diff(np.concatenate(([0], np.cumsum(inside)))[liked.offsets])
+    eligible = len(candidates) - taken
+    if (eligible < negatives).any():
+        poorest = int(np.argmin(eligible))
+        raise InputError(
+            f"user {users[poorest].as_py()!r} has {eligible[poorest]} of {len(candidates)} candidates without a "
+            f"positive row, evaluate.negatives asks for {negatives}"
+        )
 
 
 def ranks(
@@ -85,7 +94,9 @@ def _first_time(drawn: NDArray[np.int32]) -> NDArray[np.bool_]:
 
 
 def _among(drawn: NDArray[np.int32], lists: Jagged) -> NDArray[np.bool_]:
-    """[u, m] whether the row's list holds the value."""
+    """[u, m] whether the row's list, which ascends, holds the value."""
     width = max(drawn.max(initial=0), lists.values.max(initial=0)) + 1
     row = np.arange(len(drawn), dtype=np.int64) * width
-    return np.isin(drawn + row[:, None], lists.values + np.repeat(row, lists.lengths))
+    held = np.append(lists.values + np.repeat(row, lists.lengths), np.iinfo(np.int64).max)
+    wanted = drawn + row[:, None]
+    return held[np.searchsorted(held, wanted)] == wanted

@@ -1,6 +1,9 @@
 """Full ranking: scores of every candidate for a batch of users, and where each user's positives rank among them.
 
 Notation: B users of a batch, I items, p positives of the batch.
+
+A batch's scores take 16 MiB (`SCORES`) up to 65,536 items; beyond, 256 bytes an item (`TILE` users): 256 MB for a
+million. Ranking some of the items, or items with equal scores, takes as much again at most.
 """
 
 from collections.abc import Iterator
@@ -15,9 +18,11 @@ from recsys.data.jagged import Jagged
 from recsys.evaluate.ties import Ties
 
 SCORES = 2**22
-"""Scores in memory at a time, 16 MiB: as many users a batch as that allows, in multiples of TILE."""
+"""Scores in a batch, 16 MiB: as many users as that allows, in multiples of TILE, but at least TILE."""
 TILE = 64
 """Users of a matrix product come in multiples of this."""
+TIED = 16
+"""Resolving ties takes up to 52 bytes a score, 13 times its own: of a batch, one user in this many at a time."""
 
 
 def batches(users: int, items: int) -> Iterator[slice]:
@@ -29,8 +34,9 @@ def batches(users: int, items: int) -> Iterator[slice]:
 def score(users: Tensor, items: Tensor, masked: Jagged) -> Tensor:
     """[B, I] dot products of users [B, D] and items [I, D], float32; minus infinity for each user's `masked` items.
 
-    A user's scores do not depend on who else is in the batch: a product of few rows takes another path through the
-    library and rounds differently, so the batch is filled up with zeros to a multiple of `TILE` rows.
+    A product of few rows takes another path through the library and rounds differently, so the batch is filled up with
+    zeros to a multiple of `TILE` rows. With one thread on a CPU a user's scores then came out the same in any batch;
+    the library promises it for none.
     """
     scores = (pad(users, (0, 0, 0, -len(users) % TILE)) @ items.T)[: len(users)]
     row = np.repeat(np.arange(len(users)), masked.lengths)
@@ -48,9 +54,10 @@ def top(scores: Tensor, candidates: range, ties: Ties, k: int) -> Tensor:
     best = torch.topk(scores, min(k + 1, scores.shape[1]))
     tied = (best.values[:, 1:] == best.values[:, :-1]).any(dim=1).nonzero()[:, 0]
     found = best.indices[:, :k]
-    if len(tied):
-        place = torch.from_numpy(ties.place(tied.numpy()[:, None], np.asarray(candidates)))
-        found[tied] = torch.topk(_without_ties(scores[tied], place), found.shape[1]).indices
+    codes = np.arange(candidates.start, candidates.stop)
+    for some in tied.split(max(len(scores) // TIED, 1)) if len(tied) else ():
+        place = torch.from_numpy(ties.place(some.numpy()[:, None], codes))
+        found[some] = torch.topk(_without_ties(scores[some], place), found.shape[1]).indices
     return found + candidates.start
 
 

@@ -190,9 +190,9 @@ def test_the_protocol_says_what_was_ranked(tmp_path: Path) -> None:
     assert set(found["systems"]["base"]["all"]) == {"positives", "ranked_users"}  # too few
 
 
-def test_too_few_items_to_sample_from_is_an_error(tmp_path: Path) -> None:
+def test_too_few_items_to_sample_from_is_an_error_before_vectors_are_read(tmp_path: Path) -> None:
     likes.write(tmp_path / "data", likes.random_rows(), likes.COLD)
-    folder = likes.vectors(tmp_path / "vectors", *likes.drawn(0))
+    folder = tmp_path / "no such vectors"
     config = likes.config(tmp_path / "data", tmp_path / "run", negatives=30)
     with pytest.raises(InputError, match=re.compile("user 'u.*candidates without a positive row.* asks for 30")):
         ranking.evaluate(config, {"base": folder})

@@ -60,7 +60,7 @@ def test_rankings_show_their_counts_and_protocol() -> None:
     assert "segment positives ranked users recall@20" in lines
     assert "all 4,000 900 0.2500" in lines and "cold 5 4 too few" in lines
     assert "candidates: all 3,706, cold 741" in lines and "masked: training positives" in lines
-    assert "base: scored by the unknown row's vector: 0 users, 741 cold items" in lines
+    assert "base: without a vector of their own: 0 users, 741 cold items" in lines
     assert not [line for line in lines if line.startswith("other:")]
 
 

@@ -25,6 +25,14 @@ def test_the_best_are_those_of_a_full_sort_by_score_then_place(levels: int, cand
         assert found[user].tolist() == best[:k]
 
 
+@pytest.mark.parametrize("users", [5, USERS])
+def test_ties_are_resolved_a_few_users_at_a_time(users: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    sizes = []
+    monkeypatch.setattr(topk, "_without_ties", lambda scores, place: sizes.append(len(scores)) or scores)
+    topk.top(torch.zeros(users, ITEMS), range(ITEMS), TIES.slice(0, users), 3)
+    assert sum(sizes) == users and max(sizes) <= max(users // topk.TIED, 1)
+
+
 def test_ranks_of_positives_and_k_for_those_beyond() -> None:
     scores = torch.tensor([[0.1, 0.9, 0.5, 0.7], [0.4, 0.3, 0.2, 0.1]])
     ties = Ties.of(pa.array(["a", "b"]), 4, seed=0)

@@ -39,8 +39,8 @@ class Ranking:
 
     def __init__(self, users: int, items: int, seed: int = 0) -> None:
         random = np.random.default_rng(seed)
-        sides = [random.normal(size=(n, DIM)).astype(np.float32) for n in (users, items)]
-        self.vectors = Vectors(*sides, unknown_users=np.zeros(users, bool), unknown_items=np.zeros(items, bool))
+        user, item = (random.normal(size=(n, DIM)).astype(np.float32) for n in (users, items))
+        self.vectors = Vectors(user, item, np.zeros(users, bool), np.zeros(items, bool))
         liked = np.unique(random.integers(0, users * items, users * (MASKED + POSITIVES)))
         positive = random.random(len(liked)) < POSITIVES / (MASKED + POSITIVES)
         ids = pa.array(range(users))
@@ -98,5 +98,5 @@ def compare(users: int, items: int) -> Measured:
     sampled = rates.pop(SAMPLED)
     row = median_ratio(rates, unit="users/s", required=REQUIRED, detail=detail)
     pairs = zip(sampled, rates[row.bound_is], strict=True)
-    detail["ratio with sampled negatives"] = median(ours / bound for ours, bound in pairs)
+    row.detail["ratio with sampled negatives"] = median(ours / bound for ours, bound in pairs)
     return row

@@ -77,7 +77,7 @@ class Frozen:
         items = batch.items
         place_T = self._place_on_device[items.values()]
         own_T = place_T >= 0
-        # An id beyond the table would silently read another item's row.
+        # Rows of the K items may lie beyond the table: what a lookup there gives is up to the sharding.
         values = items.values().masked_fill(own_T, UNKNOWN)
         known = KeyedJaggedTensor(items.keys(), values, lengths=items.lengths())
         with torch.no_grad():

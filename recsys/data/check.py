@@ -128,6 +128,7 @@ def _check_entities(path: Path, owner: str, features: list[Feature]) -> pa.DataT
         _id_type(path, kinds, key)
         if owner == "item":
             _need(path, kinds, "title", is_text, "string")
+            check_texts(path, kinds)
         for feature in wanted:
             _feature_type(path, kinds, feature)
         ids = []
@@ -146,14 +147,24 @@ def _check_entities(path: Path, owner: str, features: list[Feature]) -> pa.DataT
         return kinds.field(key).type
 
 
+def check_texts(path: Path, found: pa.Schema) -> None:
+    """Types of what an encoder reads of items, where it is there.
+
+    Raises:
+        InputError: `text` is not a string, or `categories` not a list of strings.
+    """
+    if "text" in found.names:
+        _need(path, found, "text", is_text, "string")
+    if "categories" in found.names:
+        _need(path, found, "categories", lambda kind: is_list(kind) and is_text(kind.value_type), "list<string>")
+
+
 def _held(path: Path, info: Info, kind: pa.DataType) -> Held:
     file = path / schema.HELD_OUT
     with _open(file) as opened:
         for name in ("item_id", "group", "scored"):
             _need(file, opened.schema_arrow, name, lambda kind: True, "")
-        _need(
-            file, opened.schema_arrow, "item_id", lambda found: _same_ids(found, kind), f"{kind} as in {schema.ITEMS}"
-        )
+        _need(file, opened.schema_arrow, "item_id", lambda found: same_ids(found, kind), f"{kind} as in {schema.ITEMS}")
         table = opened.read(columns=["item_id"])
     ids = decoded(table["item_id"]).combine_chunks()
     empty = ids.slice(0, 0)
@@ -202,14 +213,14 @@ def _check_split(
 def _columns(path: Path, found: pa.Schema, kinds: dict[str, pa.DataType], context: list[Feature]) -> None:
     for owner, key in KEYS.items():
         _id_type(path, found, key)
-        if not _same_ids(found.field(key).type, kinds[owner]):
+        if not same_ids(found.field(key).type, kinds[owner]):
             raise InputError(
                 f"{path}: column {key!r}: expected {kinds[owner]} as in {owner}s.parquet, found {found.field(key).type}"
             )
     _need(path, found, "timestamp", pat.is_int64, "int64 seconds")
     _need(path, found, "label", pat.is_integer, "int8")
     item = kinds["item"]
-    _need(path, found, "history", lambda kind: is_list(kind) and _same_ids(kind.value_type, item), f"list<{item}>")
+    _need(path, found, "history", lambda kind: is_list(kind) and same_ids(kind.value_type, item), f"list<{item}>")
     _need(path, found, "history_label", lambda kind: is_list(kind) and pat.is_integer(kind.value_type), "list<int8>")
     for feature in context:
         _feature_type(path, found, feature)
@@ -283,7 +294,8 @@ def _id_type(path: Path, found: pa.Schema, name: str) -> None:
     _need(path, found, name, lambda kind: is_text(kind) or pat.is_int64(kind), "string or int64")
 
 
-def _same_ids(one: pa.DataType, other: pa.DataType) -> bool:
+def same_ids(one: pa.DataType, other: pa.DataType) -> bool:
+    """Whether two columns' ids can be compared: both are strings, or both int64."""
     return is_text(one) if is_text(other) else pat.is_int64(one)
 
 

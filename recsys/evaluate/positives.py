@@ -3,9 +3,9 @@
 Warm items have a row in split=train. Cold items have none, and are held out or have a row in any other split: those of
 valid and of test alike, since who serves does not know which of them are tested.
 
-Interactions are read by row group. Kept are the distinct ids, 32 bytes a judged user, and of each judged user's positive
-4 bytes, in any split, and 4 more if it is of train or of the split judged. Until then a positive row has about 40 bytes
-(sorted keys and their copies), and the distinct ids a hash table.
+Interactions are read by row group. Kept are the distinct ids, 32 bytes a judged user, and 4 bytes for each
+positive of theirs in any split, 4 more if it is of train or of the split judged. Until then a positive takes about 40
+bytes (sorted keys and their copies), and the distinct ids a hash table.
 """
 
 from collections.abc import Iterable, Iterator
@@ -19,9 +19,10 @@ from numpy.typing import NDArray
 
 from recsys.data.ids import IdMap
 from recsys.data.jagged import Jagged
-from recsys.data.schema import HELD_OUT, SPLITS, split_files
+from recsys.data.schema import SPLITS, split_files
 from recsys.data.side import decoded
 from recsys.errors import InputError
+from recsys.evaluate.held_out import held_out
 from recsys.evaluate.scores import labelled_groups, read_groups
 from recsys.evaluate.ties import Ties
 
@@ -55,8 +56,8 @@ def read_task(dataset: Path, split: str, seed: int) -> Task:
     """Candidates and positives (rows with label 1) of the split.
 
     Raises:
-        InputError: an unknown split, a file that is not as it should be (see `labelled_groups`), or a split without a
-            positive that could be ranked.
+        InputError: an unknown split, a file that is not as it should be (see `labelled_groups`, `held_out`), or a split
+            without a positive that could be ranked.
     """
     if split not in SPLITS:
         raise InputError(f"split {split!r}: expected one of {', '.join(SPLITS)}")
@@ -82,11 +83,12 @@ def read_task(dataset: Path, split: str, seed: int) -> Task:
 def _candidates(dataset: Path) -> tuple[pa.Array, int]:
     """Raw ids [I] with the warm ones first, and how many those are."""
     train = split_files(dataset, "train")
-    others = [dataset / HELD_OUT, *(file for name in SPLITS if name != "train" for file in split_files(dataset, name))]
+    others = [file for name in SPLITS if name != "train" for file in split_files(dataset, name)]
     warm = _distinct(_items(train))
     if not len(warm):
         raise InputError(f"{dataset}: split 'train' has no rows: no item is warm")
-    items = _distinct([warm, *(part.cast(warm.type) for part in _items(others))])
+    held = (table["item_id"] for table in held_out(dataset, warm.type))
+    items = _distinct([warm, *held, *(part.cast(warm.type) for part in _items(others))])
     cold = items.filter(pc.invert(pc.is_in(items, value_set=warm)))
     return pa.concat_arrays([warm, cold]), len(warm)
 

@@ -1,8 +1,8 @@
 """Rank all items by dot products of vectors: Recall@K and NDCG@K in full, HitRate@K and NDCG@K among sampled negatives.
 
-Systems are pairs of vector sets (`recsys.evaluate.vectors`). In memory are those of every system (4 bytes a value), what
-`recsys.evaluate.positives` keeps, the scores of one batch of users (`recsys.evaluate.topk`), and of every positive in
-each segment two int32 a system; then, a segment at a time, 8 bytes a metric and system. Segments are what is ranked:
+Systems are pairs of vector sets (`recsys.evaluate.vectors`). In memory are those of every system (4 bytes a value),
+what `recsys.evaluate.positives` keeps, the scores of one batch of users (`recsys.evaluate.topk`), and of every positive
+in each segment two int32 a system; then, a segment at a time, 8 bytes a metric and system. Segments are what is ranked:
 
     warm    items with a row in split=train
     cold    items without one, those held out for valid and for test alike
@@ -161,9 +161,11 @@ class _Part:
 def _part(task: Task, segment: Segment, batch: slice, options: Evaluate | None) -> _Part:
     where = slice(*np.searchsorted(segment.user, [batch.start, batch.stop]).tolist())
     users = np.unique(segment.user[where])
-    negatives = options and sampled.draw(
-        task.users.take(users), task.liked.take(users), segment.candidates, options.negatives, options.seed
-    )
+    negatives = None
+    if options is not None:
+        negatives = sampled.draw(
+            task.users.take(users), task.liked.take(users), segment.candidates, options.negatives, options.seed
+        )
     return _Part(where, segment.user[where] - batch.start, segment.item[where], users - batch.start, negatives)
 
 

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from recsys.data.schema import split_files
 from recsys.errors import InputError
+from recsys.evaluate.held_out import held_out
 from recsys.evaluate.scores import Rows, read_groups
 
 BUCKETS: tuple[tuple[str, int, float], ...] = (
@@ -47,10 +48,14 @@ def training_counts(dataset: Path, items: pa.Array) -> NDArray[np.int64]:
 
 
 def scored_items(dataset: Path, items: pa.Array) -> NDArray[np.bool_]:
-    """[len(items)] whether held_out.parquet lists the item as one whose rows are scored."""
+    """[len(items)] whether held_out.parquet lists the item as one whose rows are scored.
+
+    Raises:
+        InputError: see `held_out`.
+    """
     scored = np.zeros(len(items), bool)
-    for _, table in read_groups(dataset / "held_out.parquet", ["item_id", "scored"]):
-        held = table.filter(table["scored"])["item_id"].cast(items.type)
+    for table in held_out(dataset, items.type, ("scored",)):
+        held = table.filter(table["scored"])["item_id"]
         scored |= pc.is_in(items, value_set=held.combine_chunks()).to_numpy(zero_copy_only=False)
     return scored
 

@@ -17,7 +17,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from recsys.data.ids import IdMap
-from recsys.data.schema import is_list
+from recsys.data.matrix import matrix
 from recsys.errors import InputError
 from recsys.evaluate.scores import read_groups
 
@@ -67,14 +67,12 @@ def _read(folder: Path, name: str, ids: pa.Array) -> tuple[NDArray[np.float32], 
     vectors, seen = np.zeros((len(ids) + 1, 0), np.float32), np.zeros(len(ids) + 1, bool)
     for file in _files(folder, name):
         for group, table in read_groups(file, ["id", "vector"]):
+            if not table.num_rows:
+                continue
             where = f"{file}: row group {group}"
-            found = _matrix(table["vector"], where)
-            if not seen.any() and not vectors.size:
+            found = matrix(table["vector"], table["id"], where, np.float32, vectors.shape[1])
+            if not vectors.size:
                 vectors = np.zeros((len(ids) + 1, found.shape[1]), np.float32)
-            if found.shape[1] != vectors.shape[1]:
-                raise InputError(
-                    f"{where}: column 'vector': expected {vectors.shape[1]} values as before, found {found.shape[1]}"
-                )
             rows = index.rows(table["id"])
             asked = (rows > 0) | pc.is_null(table["id"]).to_numpy()
             place = rows[asked]
@@ -96,26 +94,6 @@ def _files(folder: Path, name: str) -> list[Path]:
     if not parts:
         raise InputError(f"{folder}: expected vectors in {name}/*.parquet or {name}.parquet, found neither")
     return parts
-
-
-def _matrix(column: pa.ChunkedArray, where: str) -> NDArray[np.float32]:
-    """[n, D] of a column of lists, all values finite."""
-    kind = column.type
-    if not (is_list(kind) or pa.types.is_fixed_size_list(kind)) or not pa.types.is_floating(kind.value_type):
-        raise InputError(f"{where}: column 'vector': expected lists of float32, found {kind}")
-    if column.null_count:
-        raise InputError(f"{where}: column 'vector': expected no nulls, found {column.null_count}")
-    lengths = pc.list_value_length(column).to_numpy()
-    if len(lengths) and (lengths != lengths[0]).any():
-        raise InputError(
-            f"{where}: column 'vector': expected lists of one length, found {lengths.min()} and {lengths.max()}"
-        )
-    values = pc.list_flatten(column).to_numpy().astype(np.float32, copy=False)
-    matrix = values.reshape(len(lengths), -1) if len(lengths) else np.zeros((0, 0), np.float32)
-    finite = np.isfinite(matrix).all(axis=1)
-    if not finite.all():
-        raise InputError(f"{where}: row {np.argmin(finite)}: column 'vector': expected finite values")
-    return matrix
 
 
 def _once(place: NDArray[np.int64], seen: NDArray[np.bool_], ids: pa.Array, where: str) -> None:

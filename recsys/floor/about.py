@@ -41,7 +41,7 @@ class About:
 
     def save(self, folder: Path) -> None:
         """Write into a folder that is not in use yet."""
-        (folder / NAME).write_text(json.dumps(asdict(self), indent=1) + "\n")
+        (folder / NAME).write_text(json.dumps(asdict(self), indent=1, allow_nan=False) + "\n")
 
 
 def read(folder: Path) -> About:

@@ -41,12 +41,12 @@ def ridge_prior(frozen: Frozen, path: Path, grid: list[float]) -> tuple[Prior, R
     An item that has no vector starts at the warm items' mean.
 
     Raises:
-        InputError: the file is not as it should be, or no item with training rows has a vector.
+        InputError: the file is not as it should be, or too few items with training rows have a vector.
     """
     folds, width = _warm_moments(frozen, path)
     found = fit(folds, width, grid)
     start = np.tile(found.mean_y, (frozen.count, 1))
-    for ids, x in vectors.read(path):
+    for ids, x in vectors.read(path, frozen.encoder.maps[ITEM].ids.type):
         place = frozen.place(frozen.encoder.maps[ITEM].rows(ids))
         start[place[place >= 0]] = found(x[place >= 0])
     return Prior(torch.from_numpy(start).float().to(frozen.ranks.device), torch.from_numpy(found.residual)), found
@@ -58,7 +58,7 @@ def _warm_moments(frozen: Frozen, path: Path) -> tuple[list[Matrix], int]:
     counts = np.append(0, items.counts)
     folds: list[Matrix] = []
     width = 0
-    for ids, x in vectors.read(path):
+    for ids, x in vectors.read(path, items.ids.type):
         rows = items.rows(ids)
         warm = counts[rows] > 0
         if not warm.any():
@@ -70,4 +70,9 @@ def _warm_moments(frozen: Frozen, path: Path) -> tuple[list[Matrix], int]:
         folds = [before + part for before, part in zip(folds, parts, strict=True)] if folds else parts
     if not folds:
         raise InputError(f"{path}: no item with training rows has a content vector there")
+    if np.count_nonzero([fold[0, 0] for fold in folds]) < 2:
+        raise InputError(
+            f"{path}: all items with training rows and a content vector fall into one of {FOLDS} folds: expected more "
+            "such items, so that some can be left out to choose the penalty"
+        )
     return folds, width

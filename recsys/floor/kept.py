@@ -1,22 +1,30 @@
 """What the floor may see of the new items: their ids, and of each its `exposure` newest rows before the cut."""
 
+from collections.abc import Iterator
 from pathlib import Path
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
 from recsys.data.encode import Block, Encoder
-from recsys.data.reader import take
 from recsys.data.schema import HELD_OUT, read_info, split_files
+from recsys.data.side import decoded
 from recsys.errors import InputError
+from recsys.evaluate.held_out import held_out
 from recsys.evaluate.scores import read_groups
 
 
 def new_items(dataset: Path) -> pa.Array:
-    """[K] ids of the items that the split holds out."""
-    return pq.read_table(dataset / HELD_OUT, columns=["item_id"])["item_id"].combine_chunks()
+    """[K] ids of the items that the split holds out.
+
+    Raises:
+        InputError: there are none, or held_out.parquet is not as it should be.
+    """
+    found = [table["item_id"] for table in held_out(dataset, _kind(dataset))]
+    items = pa.concat_arrays([chunk for column in found for chunk in column.chunks]) if found else []
+    if not len(items):
+        raise InputError(f"{dataset / HELD_OUT}: expected the new items to be scored, found no held-out item")
+    return items
 
 
 def check(dataset: Path, exposure: int) -> None:
@@ -48,11 +56,25 @@ def kept_rows(encoder: Encoder, exposure: int, rank: int, world_size: int) -> Bl
     """
     if not exposure:
         return None
-    kept = [
-        table.filter(pc.less_equal(table["rank"], exposure))
-        for file in split_files(encoder.config.data.path, "feedback")
-        for _, table in read_groups(file, [*encoder.columns(), "rank"])
-    ]
-    block = encoder.encode(pa.concat_tables(kept), 0)
-    rows = np.arange(len(block))
-    return take(block, rows[len(rows) * rank // world_size : len(rows) * (rank + 1) // world_size])
+    kept = pa.concat_tables(_kept(Path(encoder.config.data.path), exposure, encoder.columns()))
+    begin, end = (kept.num_rows * k // world_size for k in (rank, rank + 1))
+    return encoder.encode(kept.slice(begin, end - begin), begin)
+
+
+def count(dataset: Path, exposure: int) -> int:
+    """How many rows of split=feedback have `rank` up to `exposure`."""
+    return sum(table.num_rows for table in _kept(dataset, exposure, [])) if exposure else 0
+
+
+def _kept(dataset: Path, exposure: int, columns: list[str]) -> Iterator[pa.Table]:
+    for file in split_files(dataset, "feedback"):
+        for _, table in read_groups(file, [*columns, "rank"]):
+            yield table.filter(pc.less_equal(table["rank"], exposure))
+
+
+def _kind(dataset: Path) -> pa.DataType:
+    """The type of item ids in split=train."""
+    for file in split_files(dataset, "train"):
+        for _, table in read_groups(file, ["item_id"]):
+            return decoded(table["item_id"]).type
+    raise InputError(f"{dataset}: split 'train' has no rows")

@@ -11,6 +11,7 @@ import torch.distributed.checkpoint as dcp
 from torch import Tensor
 
 from recsys.coldrows.frozen import Frozen
+from recsys.data.batch import Batch
 from recsys.data.reader import Reader
 from recsys.distributed import Ranks, process_group
 from recsys.model.ranker import DenseArch
@@ -49,6 +50,23 @@ def plain(frozen: Frozen, home: Path, rows: Tensor) -> tuple[Plain, np.ndarray]:
     longer[: len(tables["item_id"])] = tables["item_id"]
     longer[place] = rows
     return Plain(dense.eval(), {**tables, "item_id": longer}, made.train), place
+
+
+def test_nothing_beyond_the_table_is_looked_up(home: Path, ranks: Ranks, monkeypatch: pytest.MonkeyPatch) -> None:
+    frozen = Frozen(arrived.config(home), ITEMS, ranks)
+    asked = []
+    shipped = frozen._ranker.look_up
+
+    def spy(batch: Batch) -> tuple[Tensor, ...]:
+        asked.append(batch.items.values())
+        return shipped(batch)
+
+    monkeypatch.setattr(frozen._ranker, "look_up", spy)
+    batches = list(Reader(frozen.encoder, "test", 16).epoch())
+    for batch in batches:
+        frozen.logits(batch, torch.zeros(len(ITEMS), 8))
+    assert max(int(batch.items.values().max()) for batch in batches) >= 27, "the table has 27 rows"
+    assert 0 < torch.cat(asked).max() < 27
 
 
 def test_scores_and_gradient_are_those_of_a_longer_table(home: Path, ranks: Ranks) -> None:

@@ -301,3 +301,15 @@ def test_bad_manifest(change: dict[str, Any], message: str, made: Path) -> None:
     file.write_text("{")
     with pytest.raises(InputError, match="not YAML"):
         check(config(made))
+
+
+@pytest.mark.parametrize(("name", "expected"), [("text", "string"), ("categories", "list<string>")])
+def test_texts_of_items_have_the_types_that_an_encoder_reads(made: Path, name: str, expected: str) -> None:
+    def numbers(table: pa.Table) -> pa.Table:
+        values = pa.array([[k] for k in range(len(table))] if name == "text" else [1] * len(table))
+        rest = table.drop_columns([name]) if name in table.column_names else table
+        return rest.append_column(name, values)
+
+    edit(made / schema.ITEMS, numbers)
+    with pytest.raises(InputError, match=rf"items\.parquet: column '{name}': expected {expected}, found"):
+        check(config(made))

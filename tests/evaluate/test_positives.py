@@ -1,10 +1,15 @@
 from pathlib import Path
+from typing import Any
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from recsys.data.jagged import Jagged
 from recsys.errors import InputError
 from recsys.evaluate.positives import Task, read_task
+from recsys.evaluate.segments import scored_items
+from recsys.floor.kept import new_items
 from tests.evaluate import likes
 
 
@@ -43,6 +48,28 @@ def test_nothing_to_rank_is_said(tmp_path: Path) -> None:
             read_task(tmp_path, split, seed=0)
     with pytest.raises(InputError, match="split 'tset': expected one of train, valid, test"):
         read_task(tmp_path, "tset", seed=0)
+
+
+@pytest.mark.parametrize(
+    ("ids", "message"),
+    [
+        ([5], r"held_out\.parquet: row group 0: column 'item_id': expected string .* found int64"),
+        (["a", None], r"held_out\.parquet: row group 0: column 'item_id': expected no nulls, found 1"),
+        (None, r"held_out\.parquet: cannot be read"),
+    ],
+)
+def test_a_bad_list_of_held_out_items_is_named(tmp_path: Path, ids: list[Any] | None, message: str) -> None:
+    likes.write(tmp_path, {"train": [("a", "x", 1)], "test": [("a", "y", 1)]}, [])
+    (tmp_path / "held_out.parquet").unlink()
+    if ids is not None:
+        held = pa.table({"item_id": ids, "scored": [True] * len(ids)})
+        pq.write_table(held, tmp_path / "held_out.parquet")
+    with pytest.raises(InputError, match=message):
+        read_task(tmp_path, "test", seed=0)
+    with pytest.raises(InputError, match=message):
+        scored_items(tmp_path, pa.array(["x", "y"]))
+    with pytest.raises(InputError, match=message):
+        new_items(tmp_path)
 
 
 def test_a_bad_row_is_named(tmp_path: Path) -> None:

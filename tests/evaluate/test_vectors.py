@@ -35,6 +35,20 @@ def test_vectors_come_in_the_order_asked_and_unknown_ids_get_the_unknown_row(tmp
     assert found.users.dtype == found.items.dtype == np.float32
 
 
+def test_empty_row_groups_and_parts_are_passed_over(tmp_path: Path) -> None:
+    expected = read_vectors(both(tmp_path), USERS, ITEMS)
+    nothing = pq.read_table(tmp_path / "item_id" / "part-00000.parquet").slice(0, 0)
+    with pq.ParquetWriter(tmp_path / "item_id" / "part--first.parquet", nothing.schema) as writer:
+        writer.write_table(nothing)
+    users = pq.read_table(tmp_path / "user_id.parquet")
+    with pq.ParquetWriter(tmp_path / "user_id.parquet", users.schema) as writer:
+        for part in (users[:0], users[:2], users[:0], users[2:]):
+            writer.write_batch(part.combine_chunks().to_batches()[0]) if len(part) else writer.write_table(part)
+    assert pq.ParquetFile(tmp_path / "user_id.parquet").num_row_groups > 2
+    found = read_vectors(tmp_path, USERS, ITEMS)
+    assert found.users.tolist() == expected.users.tolist() and found.items.tolist() == expected.items.tolist()
+
+
 def test_without_an_unknown_row_unknown_ids_get_zeros(tmp_path: Path) -> None:
     found = read_vectors(both(tmp_path), pa.array(["b", "nobody"]), ITEMS)
     assert found.users.tolist() == [[3, 4], [0, 0]] and found.unknown_users.tolist() == [False, True]
@@ -44,14 +58,17 @@ def test_without_an_unknown_row_unknown_ids_get_zeros(tmp_path: Path) -> None:
     ("ids", "vectors", "kind", "message"),
     [
         ([1, 2, 3], [[1.0, 2.0], [3.0, 4.0], None], pa.list_(pa.float32()), "'vector': expected no nulls, found 1"),
-        ([1, 2, 3], [[1.0, 2.0], [3.0, 4.0], [np.nan, 0.0]], None, "group 1: row 0: column 'vector': expected finite"),
-        ([1, 2, 3], [[1.0, 2.0], [3.0, np.inf], [0.0, 0.0]], None, "group 0: row 1: column 'vector': expected finite"),
-        ([1, 2], [[1.0, 2.0], [3.0, None]], None, "group 0: row 1: column 'vector': expected finite values"),
-        ([1, 2], [[1.0, 2.0], [3.0]], pa.list_(pa.float32()), "lists of one length, found 1 and 2"),
-        ([1, 2, 3], [[1.0], [2.0], [3.0, 4.0]], pa.list_(pa.float32()), "group 1: .* expected 1 values as before"),
+        ([1, 2, 3], [[1.0, 2.0], [3.0, 4.0], [np.nan, 0.0]], None, "group 1: column 'vector': id 3: expected 2 finite"),
+        ([1, 2, 3], [[1.0, 2.0], [3.0, np.inf], [0.0, 0.0]], None, "group 0: column 'vector': id 2: expected 2 finite"),
+        ([1, 2], [[1.0, 2.0], [3.0, None]], None, "group 0: column 'vector': id 2: expected 2 finite values"),
+        ([1, 2], [[1.0, 2.0], [3.0]], pa.list_(pa.float32()), "id 2: expected 2 finite values"),
+        ([1, 2, 3], [[1.0], [2.0], [3.0, 4.0]], pa.list_(pa.float32()), "group 1: .* id 3: expected 1 finite values"),
         ([1, 2, 3], [[1.0], [2.0], [3.0]], None, "those in user_id have 2 values, those in item_id 1"),
         ([1, 2], [1.0, 2.0], pa.float32(), "expected lists of float32, found float"),
         ([1, 2], [["x"], ["y"]], pa.list_(pa.string()), "expected lists of float32, found list<element: string>"),
+        ([1, 2], [[1, 2], [3, 4]], pa.list_(pa.int8()), "expected lists of float32, found list<element: int8>"),
+        ([1, 2], [[], []], pa.list_(pa.float32()), "group 0: column 'vector': expected at least one value"),
+        ([1, 2], [[1e300], [1.0]], pa.list_(pa.float64()), "id 1: expected 1 finite values"),
         ([1, 1, 3], [[1.0, 2.0]] * 3, None, "group 0: id 1 has a vector more than once"),
         ([1, 2, 1], [[1.0, 2.0]] * 3, None, "group 1: id 1 has a vector more than once"),
         ([None, 2, None], [[1.0, 2.0]] * 3, None, "group 1: id None has a vector more than once"),

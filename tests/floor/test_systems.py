@@ -1,6 +1,7 @@
 """The commands: what each system scores, what can and cannot reach it, and what is refused."""
 
 import json
+import math
 import shutil
 from collections.abc import Callable
 from dataclasses import replace
@@ -20,7 +21,6 @@ from recsys.errors import InputError
 from recsys.evaluate.pointwise import evaluate
 from recsys.floor import about
 from recsys.floor.systems import SYSTEMS, System, floor
-from recsys.rivals import means
 from tests import arrived
 from tests.ranks import run_ranks
 from tools import floor as command
@@ -74,12 +74,29 @@ def test_ridge_moves_new_items_without_a_row_and_goes_on_from_there(home: Path) 
     assert told[0].found == told[1].found and len(told[0].found["left_out_error"]) == 9
 
 
-def test_means_are_the_rivals(home: Path) -> None:
+def test_means_are_those_counted_by_hand(home: Path) -> None:
     found = scores(floor_on(home, "means", 2, strength=3.0))
-    fitted = means.fit(home / "data", 2)
-    expected = [score for _, score in means.scores(fitted, home / "data", "test", 3.0, 3.0)]
-    np.testing.assert_allclose(found, np.concatenate(expected), rtol=1e-6)
-    assert about.read(home / "run" / "floor" / "means" / "n=2").gradient_steps == 0
+    train, kept, test = (rows(home, split) for split in ("train", "feedback", "test"))
+    kept = [row for row in kept if row["rank"] <= 2]
+    rate = sum(row["label"] for row in train) / len(train)
+
+    def log_odds(seen: list[dict[str, Any]]) -> float:
+        share = (sum(row["label"] for row in seen) + 3.0 * rate) / (len(seen) + 3.0)
+        return math.log(share / (1 - share))
+
+    for row, score in zip(test, found, strict=True):
+        user = [one for one in train if one["user_id"] == row["user_id"]]
+        item = [one for one in train + kept if one["item_id"] == row["item_id"]]
+        total = log_odds(user) + log_odds(item) - math.log(rate / (1 - rate))
+        assert score == pytest.approx(1 / (1 + math.exp(-total)), rel=1e-5)
+    told = about.read(home / "run" / "floor" / "means" / "n=2")
+    assert told.gradient_steps == 0 and told.examples == len(kept) == 8
+    floor_on(home, "means", 0)
+    assert about.read(home / "run" / "floor" / "means" / "n=0").examples == 0
+
+
+def rows(home: Path, split: str) -> list[dict[str, Any]]:
+    return [row for file in split_files(home / "data", split) for row in pq.read_table(file).to_pylist()]
 
 
 def test_evaluation_takes_them_and_knows_whose_rows_they_are(home: Path) -> None:
@@ -121,11 +138,12 @@ def test_two_ranks_write_what_one_does(home: Path) -> None:
     """Ridge goes through everything: content, lookups for the fit, fine-tuning, scoring."""
     alone = scores(floor_on(home, "ridge", 5, tolerance=1e-9))
     run_ranks(2, ridge_on_ranks, home)
-    np.testing.assert_allclose(scores(home / "run" / "floor" / "ridge" / "n=5"), alone, atol=2e-3)
+    np.testing.assert_allclose(scores(home / "run" / "floor" / "by two" / "n=5"), alone, atol=2e-3)
 
 
 def ridge_on_ranks(home: Path) -> None:
-    floor_on(home, "ridge", 5, tolerance=1e-9)
+    with process_group() as ranks:
+        floor(arrived.config(home, tolerance=1e-9), "ridge", 5, ranks, name="by two")
 
 
 @pytest.mark.parametrize(
@@ -176,6 +194,48 @@ def test_content_of_nobody_is_refused(home: Path, tmp_path: Path) -> None:
     pq.write_table(pa.table({"item_id": ["nobody"], "vector": [[1.0]]}), path)
     with pytest.raises(InputError, match=r"mine\.parquet: no item with training rows has a content vector"):
         floor_on(home, "ridge", 0, content=str(path))
+    pq.write_table(pa.table({"item_id": ["item 03"], "vector": [[1.0]]}), path)
+    with pytest.raises(InputError, match=r"mine\.parquet: all items .* fall into one of 5 folds"):
+        floor_on(home, "ridge", 0, content=str(path))
+    pq.write_table(pa.table({"item_id": [3], "vector": [[1.0]]}), path)
+    with pytest.raises(InputError, match=r"mine\.parquet: column 'item_id': expected string .* found int64"):
+        floor_on(home, "ridge", 0, content=str(path))
+
+
+def test_what_is_not_a_number_is_not_written(tmp_path: Path) -> None:
+    told = about.About(system="ridge", exposure=0, dataset="", settings={}, items=1, found={"penalty": math.nan})
+    with pytest.raises(ValueError, match="not JSON compliant"):
+        told.save(tmp_path)
+
+
+def test_a_dataset_that_holds_out_nothing_is_refused(tmp_path: Path) -> None:
+    home = arrived.write(tmp_path)
+    with process_group() as ranks:
+        arrived.run(arrived.config(home), ranks)
+    path = home / "data" / "held_out.parquet"
+    pq.write_table(pq.read_table(path).slice(0, 0), path)
+    for system in SYSTEMS:
+        with pytest.raises(InputError, match=r"held_out\.parquet: expected .* found no held-out item"):
+            floor_on(home, system, 0)
+
+
+def test_scores_in_bfloat16_may_differ_by_more(tmp_path: Path) -> None:
+    home = arrived.write(tmp_path)
+    made = arrived.config(home)
+    made = replace(made, train=replace(made.train, bf16=True))
+
+    def off_by(scale: float) -> None:
+        table = pq.read_table(part)
+        score = pc.multiply(table["score"], pa.scalar(scale, pa.float32()))
+        pq.write_table(table.set_column(1, "score", score), part)
+        floor(made, "finetune", 0, ranks)
+
+    with process_group() as ranks:
+        arrived.run(made, ranks)
+        (part,) = (home / "run" / "scores" / "test").iterdir()
+        off_by(0.99)
+        with pytest.raises(InputError, match="not the scores of the run's best checkpoint"):
+            off_by(0.9)
 
 
 def test_the_command(home: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -3,7 +3,8 @@
 Notation: B users of a batch, I items, p positives of the batch.
 
 A batch's scores take 16 MiB (`SCORES`) up to 65,536 items; beyond, 256 bytes an item (`TILE` users): 256 MB for a
-million. Ranking some of the items, or items with equal scores, takes as much again at most.
+million. Resolving ties takes as much again at most, and so does whoever makes the next batch's scores before letting go
+of these.
 """
 
 from collections.abc import Iterator
@@ -21,8 +22,8 @@ SCORES = 2**22
 """Scores in a batch, 16 MiB: as many users as that allows, in multiples of TILE, but at least TILE."""
 TILE = 64
 """Users of a matrix product come in multiples of this."""
-TIED = 16
-"""Resolving ties takes up to 52 bytes a score, 13 times its own: of a batch, one user in this many at a time."""
+TIED = 32
+"""Resolving ties takes more than ten times what a user's scores do: of a batch, one user in this many at a time."""
 
 
 def batches(users: int, items: int) -> Iterator[slice]:

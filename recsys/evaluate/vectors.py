@@ -33,7 +33,7 @@ class Vectors:
     items: NDArray[np.float32]
     """[I, D]"""
     unknown_users: NDArray[np.bool_]
-    """[U] users without a row, who have the unknown row's vector."""
+    """[U] users without a row, who have the unknown row's vector, or zeros."""
     unknown_items: NDArray[np.bool_]
     """[I] items without a row."""
 

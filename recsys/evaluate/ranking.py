@@ -139,6 +139,7 @@ def rank(
                     among[part.where] = sampled.ranks(
                         scores.numpy(), ties, part.row, part.item, part.users, part.negatives
                     )
+            del scores  # or the next ones would be made beside them, which takes more time too
     return found
 
 

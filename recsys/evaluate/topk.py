@@ -3,8 +3,7 @@
 Notation: B users of a batch, I items, p positives of the batch.
 
 A batch's scores take 16 MiB (`SCORES`) up to 65,536 items; beyond, 256 bytes an item (`TILE` users): 256 MB for a
-million. Resolving ties takes as much again at most, and so does whoever makes the next batch's scores before letting go
-of these.
+million. Resolving ties takes as much again at most.
 """
 
 from collections.abc import Iterator

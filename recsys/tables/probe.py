@@ -23,9 +23,9 @@ from recsys.config import Config
 from recsys.data.batch import Batch, Batcher
 from recsys.data.encode import ITEM, USER, Encoder, TableSpec
 from recsys.data.reader import row_groups
-from recsys.data.schema import HELD_OUT, split_files
+from recsys.data.schema import split_files
 from recsys.data.side import decoded, read_side
-from recsys.errors import InputError
+from recsys.evaluate.held_out import held_out
 from recsys.model.ranker import DenseArch, Ranker
 from recsys.tables import checkpoint
 from recsys.tables.parts import Table, table_of
@@ -74,10 +74,11 @@ def probe(config: Config, encoder: Encoder) -> pa.Table:
             varied.append(
                 _with(some, key, _stranger(encoder.maps[key].ids if key in encoder.maps else None, some[key]))
             )
-    new = _held_out(Path(config.data.path) / HELD_OUT)
+    root = Path(config.data.path)
+    new = pa.concat_tables(held_out(root, encoder.maps[ITEM].ids.type))["item_id"]
     if len(new):
         features = [f for f in config.features if f.of == "item" and f.name != ITEM]
-        items: pa.Table = read_side(Path(config.data.path) / "items.parquet", ITEM, features)
+        items: pa.Table = read_side(root / "items.parquet", ITEM, features)
         ids = new.take(pa.array(np.arange(len(some)) % len(new))).cast(some[ITEM].type)
         varied.append(_join(_with(some.drop_columns([f.name for f in features]), ITEM, ids), items, ITEM))
     if config.model.history:
@@ -85,13 +86,6 @@ def probe(config: Config, encoder: Encoder) -> pa.Table:
     alone = [name for name in plain.column_names if name not in ("label", "history", "history_label")]
     varied += [_with(some, name, pa.nulls(len(some))) for name in alone]
     return pa.concat_tables([table.select(plain.column_names) for table in varied]).combine_chunks()
-
-
-def _held_out(path: Path) -> pa.ChunkedArray:
-    try:
-        return pq.read_table(path, columns=["item_id"])["item_id"]
-    except (pa.ArrowException, OSError, KeyError) as error:
-        raise InputError(f"{path}: cannot be read: {error}") from None
 
 
 def _histories(config: Config, encoder: Encoder, some: pa.Table) -> Iterator[pa.Table]:

@@ -75,7 +75,8 @@ def probe(config: Config, encoder: Encoder) -> pa.Table:
                 _with(some, key, _stranger(encoder.maps[key].ids if key in encoder.maps else None, some[key]))
             )
     root = Path(config.data.path)
-    new = pa.concat_tables(held_out(root, encoder.maps[ITEM].ids.type))["item_id"]
+    kind = encoder.maps[ITEM].ids.type
+    new = pa.chunked_array([ids for table in held_out(root, kind) for ids in table["item_id"].chunks], kind)
     if len(new):
         features = [f for f in config.features if f.of == "item" and f.name != ITEM]
         items: pa.Table = read_side(root / "items.parquet", ITEM, features)

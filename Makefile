@@ -44,7 +44,7 @@ demo: venv ## MovieLens-1M end to end: prepare, train on 2 ranks, predict, evalu
 	@$(RANKS) -m tools.predict $(DEMO)
 	@echo "demo 4/5: evaluate by feedback bucket"
 	@$(ONE) tools.evaluate $(DEMO)
-	@echo "demo 5/5: export the tables"
+	@echo "demo 5/5: export a bundle, and prove that it scores as the model does"
 	@$(ONE) tools.export $(DEMO)
 
 test: venv ## run the tests (ARGS="tests/data -k splits" for some)

@@ -25,7 +25,12 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--vectors", action="append", default=[], metavar="[NAME=]DIR", help="a system's vectors")
     parser.add_argument("--against", metavar="NAME", help="print paired differences to this system (default: base)")
     parser.add_argument("--split", default="test", help="train, valid or test")
-    parser.add_argument("--exposure", type=int, default=0, help="kept rows of each new item that the systems consumed")
+    parser.add_argument(
+        "--exposure",
+        type=int,
+        default=0,
+        help="kept rows of each new item that the systems could consume (base scores never do)",
+    )
     parser.add_argument("--only", action="append", metavar="SEGMENT", help="judge this segment alone, such as n=8")
     parser.add_argument("--out", type=Path, help="default: <run>/results.json")
     arguments = parser.parse_intermixed_args(argv)

@@ -1,10 +1,10 @@
-"""Score the test rows by a simple system for new items, for `tools.evaluate` to compare with.
+r"""Score the test rows by a simple system for new items, for `tools.evaluate` to compare with.
 
     python -m tools.floor configs/movielens-1m.yaml --system means --exposure 8
     torchrun --nproc-per-node 2 -m tools.floor configs/movielens-1m.yaml --system finetune --exposure 8
     python -m tools.floor configs/movielens-1m.yaml --system ridge --exposure 0
 
-    python -m tools.evaluate configs/movielens-1m.yaml --exposure 8 \
+    python -m tools.evaluate configs/movielens-1m.yaml --exposure 8 --only n=8 \
         --scores base=runs/movielens-1m/scores/test --scores finetune=runs/movielens-1m/floor/finetune/n=8
 
 Systems: smoothed user and item means; the frozen base with ID rows of the new items fine-tuned on their kept rows to

@@ -51,7 +51,10 @@ def evaluate(
     paths = {"base": Path(config.run) / "scores" / split} if scores is None else scores
     baseline = systems.baseline_of(paths, baseline)
     rows = read_rows(dataset, split)
-    found = {name: read_scores(Path(path), len(rows.label), split, info.fingerprint) for name, path in paths.items()}
+    found = {
+        name: read_scores(Path(path), len(rows.label), split, info.fingerprint, exposure)
+        for name, path in paths.items()
+    }
     masks = _segments(dataset, info, rows, exposure)
     for segment in only or []:
         if segment not in masks:
@@ -70,6 +73,9 @@ def evaluate(
 
 
 def _segments(dataset: Path, info: Info, rows: Rows, exposure: int) -> dict[str, NDArray[np.bool_]]:
+    most = max(info.exposures, default=0)
+    if exposure > most > 0:
+        raise InputError(f"exposure={exposure}: {dataset} kept the newest {most} rows of each new item at most")
     scored = scored_items(dataset, rows.items) if info.split == "exposure" else None
     return segments(rows, training_counts(dataset, rows.items), scored, exposure)
 

@@ -73,22 +73,29 @@ def labelled_groups(dataset: Path, split: str) -> Iterator[pa.Table]:
             yield table
 
 
-def read_scores(path: Path, rows: int, split: str, fingerprint: str = "") -> NDArray[np.float32]:
+def read_scores(
+    path: Path, rows: int, split: str, fingerprint: str = "", exposure: int | None = None
+) -> NDArray[np.float32]:
     """Scores [rows] in row id order; `fingerprint` is of the dataset whose rows the row ids must number.
+
+    exposure: kept rows that the scores may have been made from; None does not ask.
 
     Raises:
         InputError: a missing file or column, a wrong type, a row id that is null, out of range or there twice, a score
             outside [0, 1] or NaN (each with file, row group and row id), rows of the split without a score, or a file
-            that says it was made on another dataset.
+            that says it was made on another dataset or from another number of kept rows.
     """
     scores = np.zeros(rows, np.float32)
     seen = np.zeros(rows, bool)
     for file in _prediction_files(path):
         for group, table in read_groups(file, ["row_id", "score"]):
             where = f"{file}: row group {group}"
-            made_on = (table.schema.metadata or {}).get(b"dataset", b"").decode()
+            told = {key.decode(): value.decode() for key, value in (table.schema.metadata or {}).items()}
+            made_on, consumed = told.get("dataset"), told.get("exposure")
             if made_on and fingerprint and made_on != fingerprint:
                 raise InputError(f"{file}: these scores were made on another dataset: run tools.predict again")
+            if consumed and exposure is not None and consumed != str(exposure):
+                raise InputError(f"{file}: made from {consumed} kept rows of each new item, not {exposure}: --exposure")
             ids, found = _columns(table, where)
             _check_ids(ids, seen, split, where)
             good = (found >= 0) & (found <= 1)
@@ -136,7 +143,9 @@ def _prediction_files(path: Path) -> list[Path]:
             raise InputError(f"{path}: expected .parquet files with row_id and score, found none")
         return files
     if not path.exists():
-        raise InputError(f"{path}: no such predictions; expected a Parquet file or directory with row_id and score")
+        raise InputError(
+            f"{path}: no such predictions (tools.predict makes a run's own): expected Parquet with row_id and score"
+        )
     return [path]
 
 

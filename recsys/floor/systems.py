@@ -76,7 +76,7 @@ def floor(config: Config, system: System, exposure: int, ranks: Ranks, name: str
     def write(scored: Iterator[Scored], **more: Any) -> None:
         with replacing(folder) as temporary:
             temporary.mkdir()
-            write_scores(temporary / "scores.parquet", scored, info.fingerprint)
+            write_scores(temporary / "scores.parquet", scored, dataset=info.fingerprint, exposure=str(exposure))
             About(**told, **more, seconds=round(time.perf_counter() - started, 1)).save(temporary)
 
     if system == "means":

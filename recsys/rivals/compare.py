@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from recsys.config import Config
+from recsys.errors import InputError
 from recsys.evaluate.pointwise import evaluate
 from recsys.files import replacing
 from recsys.rivals import base, summary
@@ -40,6 +41,8 @@ def compare(
         InputError: a dataset or a config that is not as it should be.
         RuntimeError: the base's training or scoring failed.
     """
+    if budget < 1:
+        raise InputError(f"budget {budget}: expected at least one configuration for each system")
     folder = Path(config.run) / "rivals"
     journal = Journal(folder / "trials.jsonl")
     draws = {seed: Bench(draw(config, seed, folder)) for seed in seeds}

@@ -36,12 +36,13 @@ def blocks(encoder: Encoder, split: str) -> Iterator[Block]:
         yield read(encoder, piece, texts)
 
 
-def write_scores(path: Path, scored: Iterable[Scored], fingerprint: str = "") -> Path:
+def write_scores(path: Path, scored: Iterable[Scored], **told: str) -> Path:
     """Write (row_id int64, score float32) as one Parquet file, under a temporary name until it is whole.
 
-    fingerprint: of the dataset whose rows the row ids number, for evaluation to compare.
+    told: for evaluation to compare: `dataset`, the fingerprint of that whose rows the row ids number, and `exposure`,
+    the kept rows of each new item that the scores were made from.
     """
-    schema = SCORES.with_metadata({"dataset": fingerprint})
+    schema = SCORES.with_metadata(told)
     with replacing(path) as temporary, pq.ParquetWriter(temporary, schema) as writer:
         for row_id, probability in scored:
             writer.write_batch(pa.record_batch([row_id, probability.astype(np.float32)], schema=schema))

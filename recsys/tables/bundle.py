@@ -47,6 +47,7 @@ class Bundle:
 
     Attributes:
         told: the manifest.
+        probe: rows as they must be, with the types of every column, and what they must score as `score`.
         ids, vectors: by table name.
     """
 
@@ -140,6 +141,8 @@ class Bundle:
         columns = [torch.zeros(table.num_rows, 0)]
         for column in self.inputs["dense"]:
             x = _numbers(table[column["name"]].combine_chunks(), column["name"], pa.float64(), float("nan"))
+            if x.isinf().any():
+                raise InputError(f"column {column['name']!r}: expected finite numbers, found infinity")
             x = x.sign() * x.abs().log1p() if column["log"] else x
             scaled = (x - column["mean"]) / column["std"]
             columns.append(scaled.nan_to_num(nan=0.0).float().unsqueeze(1))
@@ -162,7 +165,7 @@ class Bundle:
         lengths = offsets.diff().clamp(max=longest)
         place = (offsets[1:] - lengths).unsqueeze(1) + torch.arange(longest)
         real = torch.arange(longest) < lengths.unsqueeze(1)
-        rows_BL = _padded(self.ids[item].rows(values), place, real)
+        rows_BL = _padded(self.ids[item].rows(values, "history"), place, real)
         label_BL = torch.zeros_like(rows_BL)
         if self.inputs["history_labels"]:
             labels, bounds = _lists(table, "history_label")

@@ -30,8 +30,10 @@ class IdLookup:
         if pc.any(same).as_py():
             raise InputError(f"table {name}: id {self.ids[pc.index(same, True).as_py()]} has two rows")
 
-    def rows(self, ids: pa.Array | pa.ChunkedArray) -> Tensor:
+    def rows(self, ids: pa.Array | pa.ChunkedArray, column: str | None = None) -> Tensor:
         """[n] int64 rows of raw ids, `UNKNOWN` for null and for an id without a row.
+
+        column: whose ids they are, for messages, where it is not the table's.
 
         Raises:
             InputError: ids of another type than the table's.
@@ -42,7 +44,7 @@ class IdLookup:
         if pa.types.is_null(ids.type) or not len(ids) or not len(self.ids):
             return torch.full((len(ids),), UNKNOWN)
         if _searched(ids.type) != self.ids.type:
-            raise InputError(f"column {self.name!r}: expected ids of type {self.kind}, found {ids.type}")
+            raise InputError(f"column {(column or self.name)!r}: expected ids of type {self.kind}, found {ids.type}")
         # One user's history comes with each of a request's candidates: only distinct ids are searched for.
         named = ids.cast(self.ids.type, safe=False).dictionary_encode(null_encoding="encode")
         place = pc.search_sorted(self.ids, named.dictionary).fill_null(0).cast(pa.int64())

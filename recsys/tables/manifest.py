@@ -44,7 +44,7 @@ def read(folder: Path) -> dict[str, Any]:
         body = json.loads(path.read_bytes())
         told = body.pop("sha256")
     except FileNotFoundError:
-        raise InputError(f"{path}: missing: not a whole export") from None
+        raise InputError(f"{path}: missing: not a whole export; tools.export makes one") from None
     except (ValueError, KeyError, AttributeError, TypeError):
         raise InputError(f"{path}: damaged: not a manifest") from None
     if (body.get("format"), body.get("version")) != (FORMAT, VERSION):

@@ -1,3 +1,4 @@
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -6,6 +7,7 @@ import pytest
 from numpy.typing import NDArray
 from sklearn.metrics import log_loss, roc_auc_score
 
+from recsys.data.schema import read_info, write_info
 from recsys.errors import InputError
 from recsys.evaluate import pointwise
 from recsys.evaluate.bootstrap import METRICS
@@ -101,3 +103,15 @@ def test_an_unknown_baseline_is_named(tmp_path: Path) -> None:
     scores = {"mine": tiny.predictions(tmp_path / "base.parquet", noisy(label, 0.5))}
     with pytest.raises(InputError, match="baseline 'base': expected one of the systems judged: mine"):
         pointwise.evaluate(tiny.config(tmp_path / "data", tmp_path / "run"), scores, baseline="base")
+
+
+def test_what_there_is_not_is_refused(tmp_path: Path) -> None:
+    test = tiny.dataset(tmp_path / "data")
+    scores = {"base": tiny.predictions(tmp_path / "base.parquet", noisy(test["label"], 0.3))}
+    config = tiny.config(tmp_path / "data", tmp_path / "run")
+    write_info(replace(read_info(tmp_path / "data"), exposures=[0, 2, 8]), tmp_path / "data")
+    with pytest.raises(InputError, match=r"exposure=9: .* kept the newest 8 rows"):
+        pointwise.evaluate(config, scores, exposure=9)
+    with pytest.raises(InputError, match="segment 'hot': expected one of all, warm"):
+        pointwise.evaluate(config, scores, only=["hot"])
+    assert list(pointwise.evaluate(config, scores, only=["warm"])["systems"]["base"]) == ["warm"]

@@ -7,6 +7,7 @@ import pytest
 
 from recsys.errors import InputError
 from recsys.evaluate import scores
+from recsys.rivals.rows import write_scores
 from tests.evaluate import tiny
 
 
@@ -144,3 +145,12 @@ def test_an_empty_split_is_said(tmp_path: Path) -> None:
     tiny.dataset(tmp_path)
     with pytest.raises(InputError, match="split 'valid' has no rows to evaluate"):
         scores.read_rows(tmp_path, "valid")
+
+
+def test_scores_that_say_where_they_are_from_are_held_to_it(tmp_path: Path) -> None:
+    path = write_scores(tmp_path / "scores.parquet", [(np.arange(9), np.full(9, 0.5))], dataset="abc", exposure="8")
+    assert len(scores.read_scores(path, 9, "test", "abc", 8)) == len(scores.read_scores(path, 9, "test", "abc")) == 9
+    with pytest.raises(InputError, match="made on another dataset"):
+        scores.read_scores(path, 9, "test", "abd", 8)
+    with pytest.raises(InputError, match="made from 8 kept rows of each new item, not 2"):
+        scores.read_scores(path, 9, "test", "abc", 2)

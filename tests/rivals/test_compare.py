@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from recsys.config import Config
+from recsys.errors import InputError
 from recsys.rivals import base, bench, compare, summary
 from recsys.rivals.bench import TRAIN, Bench
 from recsys.rivals.grids import Params
@@ -81,3 +82,8 @@ def test_another_seed_is_another_dataset(config: tuple[Config, list[str]], tmp_p
 
 def test_a_difference_is_turned_with_its_interval() -> None:
     assert summary._negated({"auc": [-0.01, -0.03, 0.02], "rows": 5}) == {"auc": [0.01, -0.02, 0.03], "rows": 5}
+
+
+def test_a_budget_of_nothing_is_refused(config: tuple[Config, list[str]]) -> None:
+    with pytest.raises(InputError, match="budget 0: expected at least one"):
+        compare.compare(config[0], 0, [0])

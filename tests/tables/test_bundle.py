@@ -251,6 +251,8 @@ def test_bad_rows_are_one_clear_error(home: Path) -> None:
         (changed("age", ["a", "b", "c"]), "column 'age': expected numbers"),
         (changed("age", [1, 2, 3]).append_column("age", pa.array([1, 2, 3])), "column 'age' is there twice"),
         (changed("history_label", [[0.5] * len(row) for row in rows["history"].to_pylist()]), "expected numbers"),
+        (changed("age", [1.0, float("inf"), 3.0]), "column 'age': expected finite numbers"),
+        (changed("history", [[1.5]] * 3), "column 'history': expected ids of type"),
         (changed("history", [1, 2, 3]), "column 'history': expected lists"),
         (changed("history_label", [[1], [], [0] * 99]), "one label for each item"),
     ):
@@ -306,7 +308,7 @@ def test_an_export_that_would_score_otherwise_is_not_there(
     rows = IdLookup.rows
     with monkeypatch.context() as patch, process_group() as ranks:
         # Seen by the probe alone: valid rows name no unknown item.
-        patch.setattr(IdLookup, "rows", lambda self, ids: rows(self, ids).clamp(min=self.name == "item_id"))
+        patch.setattr(IdLookup, "rows", lambda self, *ids: rows(self, *ids).clamp(min=self.name == "item_id"))
         for int8 in (False, True):
             with pytest.raises(InputError, match="a probe row scores"):
                 export(made, ranks, int8=int8)

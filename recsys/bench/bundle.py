@@ -31,7 +31,7 @@ from recsys.train import build
 
 ITEMS = 1_000_000
 ROUNDS = 5
-EXPORT_REQUIRED, LOAD_REQUIRED = 0.3, 0.2
+EXPORT_REQUIRED, LOAD_REQUIRED = 0.3, 0.15
 
 
 def measure_export(config: Config, ranks: Ranks) -> Measured:

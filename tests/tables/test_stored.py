@@ -52,7 +52,7 @@ def test_a_flipped_byte_is_found_and_a_cut_file_is_named(home: Path) -> None:
         StoredTensor(source, "nothing")
 
 
-ROWS, WIDTH = 1_000_000, 64
+ROWS, WIDTH, PART_ROWS = 1_000_000, 64, 8192
 
 
 def write_parts(source: Path, folder: Path) -> tuple[int, int]:
@@ -61,7 +61,7 @@ def write_parts(source: Path, folder: Path) -> tuple[int, int]:
         "item_id", "items.embeddings.item_id.weight", IdMap("", pa.array(range(ROWS - 1)), np.zeros(0), ROWS), WIDTH
     )
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    for path in parts.write(table, source, folder, 0, 1, 65536, int8=False):
+    for path in parts.write(table, source, folder, 0, 1, PART_ROWS, int8=False):
         path.unlink()
     return (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * 1024, ROWS * WIDTH * 4
 

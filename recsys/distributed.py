@@ -4,6 +4,7 @@ import ctypes
 import gc
 import logging
 import os
+import sys
 import tempfile
 import warnings
 from collections.abc import Callable, Iterator
@@ -16,6 +17,9 @@ import torch
 import torch.distributed as dist
 
 from recsys.errors import InputError, RelayedError
+
+TORCHRUN = (sys.executable, "-m", "torch.distributed.run", "--standalone", "--local-addr", "127.0.0.1")
+"""`torchrun` on this machine alone, by this interpreter."""
 
 
 @dataclass(frozen=True)
@@ -81,6 +85,25 @@ def on_first(ranks: Ranks, work: Callable[[], object]) -> None:
     if said[0] is not None:
         dist.barrier()
         raise (InputError if ranks.is_first else RelayedError)(said[0])
+
+
+def agree(ranks: Ranks, wrong: str | None) -> None:
+    """End every rank where anything is `wrong` on any; None is nothing. Collective.
+
+    Raises:
+        InputError: the lowest rank's, on every rank.
+    """
+    said: list[str | None] = [None] * ranks.world_size
+    dist.all_gather_object(said, wrong)
+    for message in said:
+        if message:
+            raise (InputError if ranks.is_first else RelayedError)(message)
+
+
+def one_thread() -> dict[str, str]:
+    """The environment of a command that starts ranks, with one thread each unless the caller has said otherwise."""
+    # Ranks that each take every core slow one another down.
+    return {"OMP_NUM_THREADS": "1", **os.environ}
 
 
 def _quiet() -> None:

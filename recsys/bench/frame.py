@@ -21,7 +21,7 @@ import torch
 
 from recsys import settings
 from recsys.config import Config
-from recsys.distributed import Ranks, process_group
+from recsys.distributed import TORCHRUN, Ranks, one_thread, process_group
 from recsys.errors import InputError
 from recsys.files import replacing
 
@@ -80,11 +80,8 @@ def run_row(row: Row, config: str, overrides: list[str]) -> dict[str, Any]:
     """
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder) / "row.json"
-        launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--local-addr", "127.0.0.1"]
         worker = [f"--nproc-per-node={row.ranks}", "-m", "recsys.bench.frame", row.measure, str(out), config]
-        # One thread a rank unless the caller says otherwise: ranks that take every core slow one another down.
-        environment = {"OMP_NUM_THREADS": "1", **os.environ}
-        if subprocess.run([*launch, *worker, *overrides], env=environment).returncode:
+        if subprocess.run([*TORCHRUN, *worker, *overrides], env=one_thread()).returncode:
             raise InputError(f"bench row {row.measure} failed")
         return json.loads(out.read_text())
 

@@ -20,13 +20,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from recsys import settings
+from recsys.distributed import TORCHRUN, one_thread
 from recsys.errors import InputError
 from recsys.files import remove
 
-_LAUNCHERS = {
-    "python": [sys.executable],
-    "torchrun": [sys.executable, "-m", "torch.distributed.run", "--standalone", "--local-addr", "127.0.0.1"],
-}
+_LAUNCHERS = {"python": (sys.executable,), "torchrun": TORCHRUN}
 
 
 class Steps:
@@ -64,11 +62,8 @@ class Steps:
         with log.open("a") as out:
             out.write(f"\n$ {command}\n")
             out.flush()
-            # One thread a process: ranks that each take every core slow one another down.
-            environment = {"OMP_NUM_THREADS": "1", **os.environ}
-            code = subprocess.run(
-                [*_LAUNCHERS[launcher], *rest], stdout=out, stderr=subprocess.STDOUT, env=environment, check=False
-            ).returncode
+            argv = [*_LAUNCHERS[launcher], *rest]
+            code = subprocess.run(argv, stdout=out, stderr=subprocess.STDOUT, env=one_thread(), check=False).returncode
         if code:
             raise InputError(f"{command}: ended with status {code}; see {log}")
         return time.perf_counter() - start

@@ -1,9 +1,7 @@
 """The base as one more system of the search: trained and scored by the real commands, in processes of their own."""
 
 import json
-import os
 import subprocess
-import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -13,6 +11,7 @@ import pyarrow.parquet as pq
 
 from recsys import settings
 from recsys.config import Config
+from recsys.distributed import TORCHRUN, one_thread
 from recsys.rivals.grids import Params
 from recsys.rivals.rows import Scored
 from recsys.tables import checkpoint
@@ -53,11 +52,9 @@ def train(config: Config, params: Params, folder: Path, ranks: int) -> Base:
 
 
 def _launch(tool: str, arguments: list[str], folder: Path, ranks: int) -> None:
-    launcher = ["-m", "torch.distributed.run", "--standalone", "--local-addr", "127.0.0.1"]
-    command = [sys.executable, *launcher, "--nproc-per-node", str(ranks), "-m", f"tools.{tool}", *arguments]
+    command = [*TORCHRUN, "--nproc-per-node", str(ranks), "-m", f"tools.{tool}", *arguments]
     log = folder / f"{tool}.log"
     with log.open("w") as out:
-        env = {"OMP_NUM_THREADS": "1", **os.environ}
-        code = subprocess.run(command, stdout=out, stderr=subprocess.STDOUT, env=env, check=False).returncode
+        code = subprocess.run(command, stdout=out, stderr=subprocess.STDOUT, env=one_thread(), check=False).returncode
     if code:
         raise RuntimeError(f"tools.{tool} ended with status {code}; see {log}")

@@ -28,8 +28,8 @@ from sklearn.metrics import roc_auc_score
 from recsys.config import Config
 from recsys.data.encode import Encoder
 from recsys.data.schema import read_info
-from recsys.distributed import Ranks, on_first
-from recsys.errors import InputError, RelayedError
+from recsys.distributed import Ranks, agree, on_first
+from recsys.errors import InputError
 from recsys.files import replacing
 from recsys.model.ranker import Served
 from recsys.tables import checkpoint, manifest, parts
@@ -118,12 +118,10 @@ def _write_share(
                 files[str(path.relative_to(folder))] = manifest.stamp(path)
     except InputError as error:
         said = str(error)
-    shares: list[tuple[manifest.Files, str | None]] = [({}, None)] * ranks.world_size
-    dist.all_gather_object(shares, (files, said))
-    for _, message in shares:
-        if message:
-            raise (InputError if ranks.is_first else RelayedError)(message)
-    return {path: stamp for share, _ in shares for path, stamp in sorted(share.items())}
+    agree(ranks, said)
+    shares: list[manifest.Files] = [{}] * ranks.world_size
+    dist.all_gather_object(shares, files)
+    return {path: stamp for share in shares for path, stamp in sorted(share.items())}
 
 
 def _write_program(trained: Trained, path: Path) -> None:

@@ -129,5 +129,5 @@ def _parquet(path: Path, table: Table, rows: range, tensors: dict[str, Tensor]) 
 
 
 def _safetensors(path: Path, table: Table, rows: range, tensors: dict[str, Tensor]) -> None:
-    # One key: safetensors writes several in random order, and the bytes must not depend on that.
+    # One key of metadata: safetensors writes several in random order, and the bytes must not depend on that.
     save_file(tensors, path, metadata={"rows": f"{table.name}[{rows.start}:{rows.stop}]"})

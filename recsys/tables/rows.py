@@ -24,8 +24,8 @@ from torch import Tensor
 from torch.distributed._shard.sharded_tensor import ShardedTensor
 from torch.distributed.remote_device import _remote_device
 
-from recsys.distributed import Ranks
-from recsys.errors import InputError, RelayedError
+from recsys.distributed import Ranks, agree
+from recsys.errors import InputError
 from recsys.tables.parts import table_of
 from recsys.tables.sharding import Sharded
 
@@ -80,7 +80,7 @@ class Rows:
         Raises:
             InputError: no such table, or a row out of its range on any rank; on every rank.
         """
-        self._agree(self._wrong(table, rows))
+        agree(self.ranks, self._wrong(table, rows))
         found = self.tables[table]
         asked = self._send(table, rows)
         answers = [
@@ -100,16 +100,16 @@ class Rows:
         """Put vectors [n, D] into rows [n] int64, all of them on all ranks or none. Collective.
 
         Args:
-            optimizer_state: `reset` to that of a row never trained, `keep`, or [n] of its own.
+            optimizer_state: of one kind on all ranks; `reset` to that of an untrained row, `keep`, or [n] of its own.
 
         Raises:
             InputError: no such table; on any rank a row out of range, a row named twice (also by two ranks), a vector
                 or state that is not finite in the table's type or of another shape; on every rank, nothing written.
         """
-        self._agree(self._wrong(table, rows) or _wrong_values(self.tables[table], rows, values, optimizer_state))
+        agree(self.ranks, self._wrong(table, rows) or _wrong_values(self.tables[table], rows, values, optimizer_state))
         found = self.tables[table]
         asked = self._send(table, rows)
-        self._agree(_named_twice(table, found, torch.cat(asked)))
+        agree(self.ranks, _named_twice(table, found, torch.cat(asked)))
         own = optimizer_state if isinstance(optimizer_state, Tensor) else torch.zeros(len(rows))
         sent = [
             torch.cat(
@@ -133,14 +133,6 @@ class Rows:
         if outside.any():
             return f"table {table}: row {int(rows[outside][0])}: it has rows 0 to {self.tables[table].rows - 1}"
         return None
-
-    def _agree(self, wrong: str | None) -> None:
-        """Raise on every rank what is wrong on any."""
-        said: list[str | None] = [None] * self.ranks.world_size
-        dist.all_gather_object(said, wrong)
-        for message in said:
-            if message:
-                raise (InputError if self.ranks.is_first else RelayedError)(message)
 
     def _of(self, table: _Table, rows: Tensor, rank: int) -> Iterator[tuple[_Shard, Tensor]]:
         """The shards that a rank holds any of `rows` in, in order, with the places [m] of those rows."""

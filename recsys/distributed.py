@@ -18,10 +18,6 @@ import torch.distributed as dist
 
 from recsys.errors import InputError, RelayedError
 
-TORCHRUN = (sys.executable, "-m", "torch.distributed.run", "--standalone", "--local-addr", "127.0.0.1")
-"""`torchrun` on this machine alone, by this interpreter."""
-
-
 @dataclass(frozen=True)
 class Ranks:
     """This process's place among the ranks, and its device."""
@@ -98,6 +94,11 @@ def agree(ranks: Ranks, wrong: str | None) -> None:
     for message in said:
         if message:
             raise (InputError if ranks.is_first else RelayedError)(message)
+
+
+def torchrun() -> list[str]:
+    """The command `torchrun`, by this interpreter and on this machine alone."""
+    return [sys.executable, "-m", "torch.distributed.run", "--standalone", "--local-addr", "127.0.0.1"]
 
 
 def one_thread() -> dict[str, str]:

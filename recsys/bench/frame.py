@@ -21,7 +21,7 @@ import torch
 
 from recsys import settings
 from recsys.config import Config
-from recsys.distributed import TORCHRUN, Ranks, one_thread, process_group
+from recsys.distributed import Ranks, one_thread, process_group, torchrun
 from recsys.errors import InputError
 from recsys.files import replacing
 
@@ -81,7 +81,7 @@ def run_row(row: Row, config: str, overrides: list[str]) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder) / "row.json"
         worker = [f"--nproc-per-node={row.ranks}", "-m", "recsys.bench.frame", row.measure, str(out), config]
-        if subprocess.run([*TORCHRUN, *worker, *overrides], env=one_thread()).returncode:
+        if subprocess.run([*torchrun(), *worker, *overrides], env=one_thread()).returncode:
             raise InputError(f"bench row {row.measure} failed")
         return json.loads(out.read_text())
 

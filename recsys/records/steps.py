@@ -20,11 +20,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from recsys import settings
-from recsys.distributed import TORCHRUN, one_thread
+from recsys.distributed import one_thread, torchrun
 from recsys.errors import InputError
 from recsys.files import remove
 
-_LAUNCHERS = {"python": (sys.executable,), "torchrun": TORCHRUN}
+_LAUNCHERS = {"python": lambda: [sys.executable], "torchrun": torchrun}
 
 
 class Steps:
@@ -62,7 +62,7 @@ class Steps:
         with log.open("a") as out:
             out.write(f"\n$ {command}\n")
             out.flush()
-            argv = [*_LAUNCHERS[launcher], *rest]
+            argv = [*_LAUNCHERS[launcher](), *rest]
             code = subprocess.run(argv, stdout=out, stderr=subprocess.STDOUT, env=one_thread(), check=False).returncode
         if code:
             raise InputError(f"{command}: ended with status {code}; see {log}")

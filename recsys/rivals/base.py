@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 
 from recsys import settings
 from recsys.config import Config
-from recsys.distributed import TORCHRUN, one_thread
+from recsys.distributed import one_thread, torchrun
 from recsys.rivals.grids import Params
 from recsys.rivals.rows import Scored
 from recsys.tables import checkpoint
@@ -52,7 +52,7 @@ def train(config: Config, params: Params, folder: Path, ranks: int) -> Base:
 
 
 def _launch(tool: str, arguments: list[str], folder: Path, ranks: int) -> None:
-    command = [*TORCHRUN, "--nproc-per-node", str(ranks), "-m", f"tools.{tool}", *arguments]
+    command = [*torchrun(), "--nproc-per-node", str(ranks), "-m", f"tools.{tool}", *arguments]
     log = folder / f"{tool}.log"
     with log.open("w") as out:
         code = subprocess.run(command, stdout=out, stderr=subprocess.STDOUT, env=one_thread(), check=False).returncode

@@ -18,6 +18,7 @@ import torch.distributed as dist
 
 from recsys.errors import InputError, RelayedError
 
+
 @dataclass(frozen=True)
 class Ranks:
     """This process's place among the ranks, and its device."""

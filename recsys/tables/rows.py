@@ -65,14 +65,13 @@ class Rows:
 
     def __init__(self, sharded: Sharded, ranks: Ranks) -> None:
         self.ranks = ranks
-        states = sharded.model.fused_optimizer.state_dict()["state"]
+        states = sharded.states()
         self.tables: dict[str, _Table] = {}
         for name, weight in sharded.model.state_dict().items():
             if table := table_of(name):
                 if not isinstance(weight, ShardedTensor):
                     raise InputError(f"table {table}: rows of a table that every rank holds whole are not served")
-                momentum = states.get(name, {}).get(f"{table}.momentum1")
-                self.tables[table] = _table(weight, momentum, ranks.rank)
+                self.tables[table] = _table(weight, states.get(table), ranks.rank)
 
     def read(self, table: str, rows: Tensor) -> tuple[Tensor, Tensor]:
         """Vectors [n, D] float32 and optimizer state [n] float32 of rows [n] int64. Collective.

@@ -5,6 +5,8 @@ from dataclasses import dataclass
 import torch
 import torch.distributed as dist
 from fbgemm_gpu.split_table_batched_embeddings_ops_training import WeightDecayMode
+from torch import Tensor
+from torch.distributed._shard.sharded_tensor import ShardedTensor
 from torch.distributed.optim import _apply_optimizer_in_backward as apply_optimizer_in_backward
 from torchrec.distributed import DistributedModelParallel
 from torchrec.distributed.embedding import EmbeddingCollectionSharder
@@ -26,6 +28,9 @@ from recsys.model.ranker import Ranker, RankerLoss
 # Data-parallel tables are left out: the fused optimizer does not update them, and torchrec's sequence tables compute
 # wrong results with them on CPU.
 _AUTO = [ShardingType.TABLE_WISE.value, ShardingType.ROW_WISE.value, ShardingType.COLUMN_WISE.value]
+
+_SUM = ".momentum1"
+"""What fbgemm's kernels call row-wise Adagrad's sums, behind a table's name."""
 
 
 class _BagSharder(EmbeddingBagCollectionSharder):
@@ -53,6 +58,19 @@ class Sharded:
         for optimizer, rate in ((self.dense_optimizer, dense), (self.model.fused_optimizer, tables)):
             for group in optimizer.param_groups:
                 group["lr"] = rate
+
+    def states(self) -> dict[str, ShardedTensor | Tensor]:
+        """By table, the row-wise Adagrad sums float32 of its N rows, sharing memory with what trains them.
+
+        A `ShardedTensor` [N * c] of a table cut into c column pieces: piece k's sums of row r lie at k * N + r. A rank
+        that holds no piece of a table has no such entry. A data-parallel table has a plain tensor [N].
+        """
+        found: dict[str, ShardedTensor | Tensor] = {}
+        for state in self.model.fused_optimizer.state_dict()["state"].values():
+            for name, value in state.items():
+                if name.endswith(_SUM) and isinstance(value, ShardedTensor):
+                    found[name.removesuffix(_SUM)] = value
+        return found
 
 
 def shard(ranker: Ranker, spec: InputSpec, config: Train, ranks: Ranks) -> Sharded:

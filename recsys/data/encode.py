@@ -5,6 +5,7 @@ encoder.save(run / "encoder")
 block = encoder.encode(table, first_row=0)
 """
 
+import hashlib
 import json
 from copy import copy
 from dataclasses import asdict, dataclass
@@ -73,11 +74,16 @@ class Block:
 class Encoder:
     """Id maps, scalers and encoded side tables of one training run.
 
+    Attributes:
+        lineage: digest of what was fitted: features, ids by row, table widths. Ids admitted later do not change it.
+
     Raises:
         InputError: no feature of the config has a table; torchrec cannot pool nothing.
     """
 
-    def __init__(self, config: Config, maps: dict[str, IdMap], scalers: dict[str, Scaler]) -> None:
+    def __init__(
+        self, config: Config, maps: dict[str, IdMap], scalers: dict[str, Scaler], lineage: str | None = None
+    ) -> None:
         self.config = config
         self.maps = maps
         self.scalers = scalers
@@ -89,6 +95,15 @@ class Encoder:
         root = Path(config.data.path)
         self.users = self._side(root / "users.parquet", USER, self._users)
         self.items = self._side(root / "items.parquet", ITEM, self._items)
+        self.lineage = lineage or self._fitted()
+
+    def _fitted(self) -> str:
+        """A digest of what the maps and the config say now."""
+        tables = {name: [ids.capacity, ids.digest()] for name, ids in sorted(self.maps.items())}
+        features = [[f.name, f.of, f.kind] for f in self.ordered]
+        model = self.config.model
+        told = [features, tables, model.dim, self.spec.history, model.history_labels]
+        return hashlib.sha256(json.dumps(told).encode()).hexdigest()[:16]
 
     def _side(self, path: Path, key: str, features: list[Feature]) -> SideTable:
         return encode_side(read_side(path, key, features), key, features, self.maps, self.scalers)
@@ -168,6 +183,7 @@ class Encoder:
         for name, id_map in self.maps.items():
             id_map.save(folder / f"{name}.parquet")
         manifest = {"maps": list(self.maps), "scalers": {name: asdict(s) for name, s in self.scalers.items()}}
+        manifest["lineage"] = self.lineage
         with replacing(folder / "encoder.json") as partial:
             partial.write_text(json.dumps(manifest, indent=1))
 
@@ -188,7 +204,7 @@ class Encoder:
         for feature in config.features:
             if feature.name not in (scalers if feature.kind == "dense" else maps):
                 raise InputError(f"{folder}: feature {feature.name!r} of the config was not in the training run")
-        return cls(config, maps, scalers)
+        return cls(config, maps, scalers, manifest.get("lineage"))
 
 
 def context_features(config: Config) -> list[Feature]:

@@ -1,9 +1,11 @@
 """Raw ids to table rows: the persisted id map.
 
-Row 0 of every table is the unknown row. A map never moves an id; `admit` gives a new id the next free row. Lookups hash
-once per map and touch only the distinct values of a dictionary-encoded column, so they cost O(ids named).
+Row 0 of every table is the unknown row. A map never moves an id; `admit` gives a new id the next free row, and a row
+that an evicted id has left only once all others are taken. Lookups hash once per map and touch only the distinct values
+of a dictionary-encoded column, so they cost O(ids named).
 """
 
+import hashlib
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -27,7 +29,7 @@ class IdMap:
 
     Attributes:
         name: the column, for messages.
-        ids: [n] distinct raw ids, string or int64; `ids[k]` owns row `k + 1`.
+        ids: [n] distinct raw ids, string or int64; `ids[k]` owns row `k + 1`, null leaves it to nobody.
         counts: [n] int64, training rows that named the id (0 for an admitted one).
         capacity: table rows, the unknown row and the free rows included.
     """
@@ -60,12 +62,23 @@ class IdMap:
 
     @property
     def free(self) -> int:
-        """Rows not yet given to an id."""
-        return self.capacity - 1 - len(self.ids)
+        """Rows that no id owns."""
+        return self.capacity - 1 - len(self.ids) + self.ids.null_count
 
     @cached_property
     def _index(self) -> pd.Index:
-        return pd.Index(self.ids.to_pandas())
+        return pd.Index(self.ids.drop_null().to_pandas())
+
+    @cached_property
+    def _rows(self) -> np.ndarray:
+        """Rows of `_index`, and behind them the unknown one."""
+        owned = self.ids.is_valid().to_numpy(zero_copy_only=False).nonzero()[0] + 1
+        return np.append(owned, UNKNOWN)
+
+    def digest(self) -> str:
+        """SHA-256 over the ids' own 64-bit hashes, in the order of their rows."""
+        hashes = pd.util.hash_pandas_object(self.ids.to_pandas(), index=False, categorize=False)
+        return hashlib.sha256(hashes.to_numpy().tobytes()).hexdigest()
 
     def rows(self, ids: pa.Array | pa.ChunkedArray) -> np.ndarray:
         """[n] int64 rows of raw ids; `UNKNOWN` for null and for ids without a row.
@@ -87,23 +100,56 @@ class IdMap:
             present = ids.is_valid().to_numpy(zero_copy_only=False)
             rows[present] = self.rows(ids.drop_null())
             return rows
-        return self._index.get_indexer(ids.to_pandas()).astype(np.int64) + 1
+        return self._rows[self._index.get_indexer(ids.to_pandas())]
+
+    def owners(self, rows: np.ndarray) -> pa.Array:
+        """The id that owns each of `rows` [n] int64; null for the unknown row and those that nobody owns."""
+        owned = (rows > UNKNOWN) & (rows <= len(self.ids))
+        return self.ids.take(pa.array(rows - 1, mask=~owned))
 
     def admit(self, ids: pa.Array) -> tuple["IdMap", np.ndarray]:
-        """Give every new id the next free row, in the order given. Idempotent; existing ids keep their rows.
+        """Give every new id a row that nobody owns, in the order given. Idempotent; existing ids keep their rows.
 
         Returns:
             The grown map, and [n] int64 rows of `ids`: `UNKNOWN` where the capacity ran out.
         """
         unknown = pa.array(self.rows(ids) == UNKNOWN)
         fresh = ids.filter(unknown).drop_null().unique()[: self.free].cast(self.ids.type)
-        grown = IdMap(
-            self.name,
-            pa.concat_arrays([self.ids, fresh]),
-            np.concatenate([self.counts, np.zeros(len(fresh), dtype=np.int64)]),
-            self.capacity,
-        )
+        left = self.ids.is_null().to_numpy(zero_copy_only=False).nonzero()[0] + 1
+        rows = np.append(np.arange(len(self.ids) + 1, self.capacity), left)[: len(fresh)]
+        grown = self.assign(rows, fresh)
         return grown, grown.rows(ids)
+
+    def assign(self, rows: np.ndarray, ids: pa.Array) -> "IdMap":
+        """The map in which `ids` [n] own `rows` [n] int64 and whoever had those rows has none; null leaves a row free.
+
+        Counts of rows that change hands start from 0.
+
+        Raises:
+            InputError: a row out of range or there twice, an id there twice or owning another row as well.
+        """
+        wrong = (rows <= UNKNOWN) | (rows >= self.capacity)
+        if wrong.any():
+            raise InputError(f"{self.name}: row {rows[wrong][0]}: ids own rows 1 to {self.capacity - 1}")
+        if len(np.unique(rows)) != len(rows):
+            raise InputError(f"{self.name}: a row is given away twice")
+        size = max(len(self.ids), int(rows.max(initial=0)))
+        new = np.full(size, -1)
+        new[rows - 1] = np.arange(len(rows))
+        old = np.where(np.arange(size) < len(self.ids), np.arange(size), -1)
+        ids = ids.cast(self.ids.type)
+        given = new >= 0
+        choice = np.where(given, new + len(self.ids), old)
+        every = pa.concat_arrays([self.ids, ids])
+        owned = every.take(pa.array(choice, mask=choice < 0))
+        counts = np.append(self.counts, np.zeros(size - len(self.counts), dtype=np.int64))
+        same = pc.fill_null(pc.equal(owned.take(pa.array(rows - 1)), self.owners(rows)), False)
+        counts[rows[~same.to_numpy(zero_copy_only=False)] - 1] = 0
+        made = IdMap(self.name, owned, counts, self.capacity)
+        if not made._index.is_unique:
+            twice = made._index[made._index.duplicated()][0]
+            raise InputError(f"{self.name}: id {twice!r} would own two rows")
+        return made
 
     def save(self, path: Path) -> None:
         """Write (id, row, count) as Parquet, whole or not at all."""

@@ -19,11 +19,11 @@ class IdLookup:
     """
 
     def __init__(self, name: str, ids: pa.Array) -> None:
-        """`ids`: [n] string or int64, `ids[k]` owns row k + 1."""
+        """`ids`: [n] string or int64, `ids[k]` owns row k + 1; null leaves it to nobody."""
         self.name = name
         self.kind = ids.type
         ids = ids.cast(_searched(ids.type), safe=False)
-        order = pc.sort_indices(ids)
+        order = pc.sort_indices(ids)[: len(ids) - ids.null_count]  # nulls come last
         self.ids = ids.take(order)
         self._row = pc.add(order.cast(pa.int64()), 1)
         same = pc.equal(self.ids[1:], self.ids[:-1])

@@ -116,3 +116,43 @@ def test_damaged_maps_are_refused(tmp_path: Path) -> None:
         IdMap.load(path)
     with pytest.raises(InputError, match="not a readable id map"):
         IdMap.load(tmp_path / "none.parquet")
+
+
+@pytest.mark.parametrize("ids", [["a", "b", "c"], [2**60 + 1, 2**60 + 2, 2**60 + 3]])
+def test_an_evicted_id_is_unknown_and_its_row_is_given_away_last(ids: list[str] | list[int]) -> None:
+    old = made(ids, capacity=5)
+    freed = old.assign(np.array([2]), pa.nulls(1, old.ids.type))
+    assert freed.rows(pa.array(ids)).tolist() == [1, 0, 3] and freed.free == 2
+    assert freed.counts[1] == 0 and old.counts[1] != 0
+    assert freed.owners(np.array([0, 1, 2, 3, 4])).to_pylist() == [None, ids[0], None, ids[2], None]
+    new = ["x", "y"] if isinstance(ids[0], str) else [7, 8]
+    full, rows = freed.admit(pa.array(new))
+    assert rows.tolist() == [4, 2] and full.free == 0
+    assert full.rows(pa.array([*ids, *new])).tolist() == [1, 0, 3, 4, 2]
+
+
+def test_rows_change_hands_and_counts_start_anew() -> None:
+    old = IdMap("item_id", pa.array(["a", "b", "c"]), np.array([5, 6, 7]), 8)
+    new = old.assign(np.array([1, 3, 6]), pa.array(["c", "a", "z"]))
+    assert new.ids.to_pylist() == ["c", "b", "a", None, None, "z"]
+    assert new.counts.tolist() == [0, 6, 0, 0, 0, 0]
+    same = old.assign(np.array([2]), pa.array(["b"]))
+    assert same.ids.equals(old.ids) and same.counts.tolist() == [5, 6, 7]
+    for rows, ids, said in [
+        ([0], ["z"], "row 0: ids own rows 1 to 7"),
+        ([8], ["z"], "row 8"),
+        ([4, 4], ["y", "z"], "given away twice"),
+        ([4], ["a"], "id 'a' would own two rows"),
+        ([4, 5], ["z", "z"], "id 'z' would own two rows"),
+    ]:
+        with pytest.raises(InputError, match=said):
+            old.assign(np.array(rows), pa.array(ids))
+
+
+def test_the_digest_is_of_the_ids_alone() -> None:
+    whole = pa.array(["a", "b", "c", "d"])
+    counts = np.zeros(2, dtype=np.int64)
+    part = IdMap("item_id", whole[1:3], counts, 9)
+    assert part.digest() == IdMap("other", pa.array(["b", "c"]), counts + 1, 5).digest()
+    assert part.digest() != IdMap("item_id", pa.array(["c", "b"]), counts, 9).digest()
+    assert part.digest() != IdMap("item_id", pa.array(["bc", ""]), counts, 9).digest()

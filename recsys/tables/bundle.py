@@ -28,6 +28,7 @@ from recsys.tables.lookup import IdLookup
 from recsys.tables.program import PROGRAM, load_program
 from recsys.tables.vectors import TableVectors
 
+EXPORT = manifest.Format("thawrec-export", 2, "not a whole export; tools.export makes one")
 PROBE = "probe.parquet"
 BATCH = 4096
 """Rows scored at a time."""
@@ -67,7 +68,7 @@ class Bundle:
             self.vectors[name] = TableVectors.load(folder, name, table, mapped)
         self.program = load_program(folder / PROGRAM)
         self.probe = _read(folder / PROBE)
-        if manifest.read(folder) != told:
+        if manifest.read(folder, EXPORT) != told:
             raise InputError(f"{folder}: another export took its place while it was read: load it again")
 
     @classmethod
@@ -82,7 +83,7 @@ class Bundle:
             InputError: the first file that is missing, damaged or not what it should be.
         """
         folder = Path(folder)
-        told = manifest.verify(folder) if verify else manifest.read(folder)
+        told = (manifest.verify if verify else manifest.read)(folder, EXPORT)
         return cls(folder, told, mapped)
 
     @property

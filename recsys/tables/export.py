@@ -33,7 +33,7 @@ from recsys.errors import InputError
 from recsys.files import replacing
 from recsys.model.ranker import Served
 from recsys.tables import checkpoint, manifest, parts
-from recsys.tables.bundle import PROBE, Bundle
+from recsys.tables.bundle import EXPORT, PROBE, Bundle
 from recsys.tables.parts import Table, tables_of
 from recsys.tables.probe import Trained, probe, raw_rows
 from recsys.tables.program import PROGRAM
@@ -152,7 +152,7 @@ def _write_probe(rows: pa.Table, expected: torch.Tensor, path: Path) -> None:
 
 def _seal(folder: Path, files: manifest.Files, told: dict[str, object]) -> None:
     own = {name: manifest.stamp(folder / name) for name in (PROGRAM, PROBE)}
-    manifest.write(folder, files | own, **told)
+    manifest.write(folder, EXPORT, files | own, **told)
 
 
 def _require_auc(config: Config, trained: Trained, bundle: Bundle) -> None:

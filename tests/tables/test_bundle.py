@@ -22,7 +22,7 @@ from recsys.distributed import process_group
 from recsys.errors import InputError
 from recsys.predict import predict
 from recsys.tables import checkpoint, manifest, parts
-from recsys.tables.bundle import Bundle
+from recsys.tables.bundle import EXPORT, Bundle
 from recsys.tables.checkpoint import Progress
 from recsys.tables.export import export
 from recsys.tables.lookup import IdLookup
@@ -132,11 +132,11 @@ def test_any_damaged_file_is_named(copy: Path) -> None:
 
 def resealed(folder: Path) -> None:
     """A manifest whose checksums are right again: damage that a forger hides."""
-    told = manifest.read(folder)
+    told = manifest.read(folder, EXPORT)
     files = {name: manifest.stamp(folder / name) for name in told.pop("files")}
     for key in ("format", "version"):
         del told[key]
-    manifest.write(folder, files, **told)
+    manifest.write(folder, EXPORT, files, **told)
 
 
 def rewrite(path: Path, part: str, change: Callable[[bytes], bytes]) -> None:
@@ -202,17 +202,17 @@ def refused(copy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_a_path_out_of_the_folder_is_refused(copy: Path) -> None:
     shutil.copytree(copy / "safetensors", copy.parent / "outside")
-    told = manifest.read(copy)
+    told = manifest.read(copy, EXPORT)
     part = told["tables"]["gender"]["parts"][0]
     name, outside = part["safetensors"], "../outside/gender/part-00000.safetensors"
     part["safetensors"] = outside
     for key in ("format", "version"):
         del told[key]
     files = told.pop("files")
-    manifest.write(copy, files, **told)
+    manifest.write(copy, EXPORT, files, **told)
     with pytest.raises(InputError, match=r"part-00000\.safetensors is not among its files"):
         Bundle.load(copy)
-    manifest.write(copy, files | {outside: files[name]}, **told)
+    manifest.write(copy, EXPORT, files | {outside: files[name]}, **told)
     with pytest.raises(InputError, match="expected a path within the folder"):
         Bundle.load(copy)
 
@@ -221,9 +221,9 @@ def test_an_export_that_takes_its_place_while_it_is_read_is_noticed(
     copy: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def exchanged(path: Path) -> torch.nn.Module:
-        told = manifest.read(copy)
+        told = manifest.read(copy, EXPORT)
         rest = {key: value for key, value in told.items() if key not in ("format", "version", "files", "source")}
-        manifest.write(copy, told["files"], source="another run", **rest)
+        manifest.write(copy, EXPORT, told["files"], source="another run", **rest)
         return load_program(path)
 
     monkeypatch.setattr("recsys.tables.bundle.load_program", exchanged)

@@ -16,6 +16,7 @@ from torch.distributed.checkpoint.metadata import TensorStorageMetadata
 from recsys.data.ids import IdMap
 from recsys.distributed import process_group
 from recsys.errors import InputError
+from recsys.tables.bundle import EXPORT
 from recsys.tables.export import export
 from recsys.tables.manifest import verify
 from tests import tiny
@@ -64,7 +65,7 @@ def test_the_bytes_do_not_depend_on_the_sharding_nor_on_the_ranks(home: Path) ->
 
 
 def test_the_manifest_names_the_checkpoint_and_the_config(home: Path) -> None:
-    told = verify(home / "table_wise" / "export")
+    told = verify(home / "table_wise" / "export", EXPORT)
     assert (told["source"]["checkpoint"], told["source"]["step"]) == ("step-00000007", 7)
     assert told["source"]["config"]["item_sharding"] == "table_wise"
     assert told["tables"]["item_id"]["dim"] == DIM
@@ -94,15 +95,15 @@ def test_verify_names_the_damaged_file(home: Path, name: str, tmp_path: Path) ->
     for damaged in (bytes(flipped), whole[:-3], b""):
         path.write_bytes(damaged)
         with pytest.raises(InputError, match=name):
-            verify(copy)
+            verify(copy, EXPORT)
     path.unlink()
     with pytest.raises(InputError, match=f"{name}: missing"):
-        verify(copy)
+        verify(copy, EXPORT)
     path.write_bytes(whole)
-    verify(copy)
+    verify(copy, EXPORT)
     (copy / "parquet" / "item_id" / "part-00099.parquet").write_bytes(whole)
     with pytest.raises(InputError, match=r"part-00099\.parquet: not in the manifest"):
-        verify(copy)
+        verify(copy, EXPORT)
 
 
 def test_without_a_checkpoint_it_says_so(tmp_path: Path) -> None:

@@ -7,8 +7,6 @@ the ids in the same rows. They were made for one trained dense part; what they m
 import uuid
 from dataclasses import dataclass, replace
 
-from recsys.data.encode import Encoder
-
 
 @dataclass(frozen=True)
 class Version:
@@ -27,9 +25,24 @@ class Version:
     delta: int = 0
 
     @classmethod
-    def new(cls, encoder: Encoder) -> "Version":
+    def new(cls, lineage: str) -> "Version":
         """Of tables that begin to train."""
-        return cls(encoder.lineage, uuid.uuid4().hex[:16])
+        return cls(lineage, uuid.uuid4().hex[:16])
+
+    @classmethod
+    def parse(cls, base: str) -> "Version":
+        """The version that `base` names.
+
+        Raises:
+            ValueError: not such a name.
+        """
+        lineage, dense, step = base.split("/")
+        return cls(lineage, dense, int(step))
+
+    @property
+    def base(self) -> str:
+        """What rows made for these tables are marked with: lineage/dense/step."""
+        return f"{self.lineage}/{self.dense}/{self.step}"
 
     def at(self, step: int) -> "Version":
         """The same tables, trained for `step` steps."""

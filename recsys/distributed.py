@@ -11,12 +11,14 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 import torch.distributed as dist
 
 from recsys.errors import InputError, RelayedError
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -90,11 +92,30 @@ def agree(ranks: Ranks, wrong: str | None) -> None:
     Raises:
         InputError: the lowest rank's, on every rank.
     """
-    said: list[str | None] = [None] * ranks.world_size
-    dist.all_gather_object(said, wrong)
+    _agree(wrong, None)
+
+
+def together(work: Callable[[], T], group: dist.ProcessGroup | None = None) -> T:
+    """What `work` returns on this rank, once it has returned on every rank of the group. Collective.
+
+    Raises:
+        InputError: the lowest rank's, on every rank.
+    """
+    try:
+        found = work()
+    except InputError as error:
+        _agree(str(error), group)
+        raise
+    _agree(None, group)
+    return found
+
+
+def _agree(wrong: str | None, group: dist.ProcessGroup | None) -> None:
+    said: list[str | None] = [None] * dist.get_world_size(group)
+    dist.all_gather_object(said, wrong, group=group)
     for message in said:
         if message:
-            raise (InputError if ranks.is_first else RelayedError)(message)
+            raise (RelayedError if dist.get_rank(group) else InputError)(message)
 
 
 def torchrun() -> list[str]:
@@ -113,7 +134,14 @@ def _quiet() -> None:
     warnings.filterwarnings("ignore", category=FutureWarning, module="torch")
     warnings.filterwarnings("ignore", category=FutureWarning, message="Please use DTensor instead")
     warnings.filterwarnings("ignore", message="Using a non-tuple sequence", module="torchmetrics")
-    for name in ("torch.fx._symbolic_trace", "torchrec.distributed.planner"):
+    warnings.filterwarnings(
+        "ignore", message="fbgemm::dense_embedding_codegen_lookup_function", module="torch.autograd"
+    )
+    logging.getLogger().addFilter(lambda record: not str(record.msg).startswith("Sharding spec not found"))
+    for name in (
+        "torch.fx._symbolic_trace",
+        *(f"torchrec.distributed.{each}" for each in ("planner", "comm", "utils")),
+    ):
         logging.getLogger(name).setLevel(logging.ERROR)
 
 

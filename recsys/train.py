@@ -25,8 +25,9 @@ from recsys.model.ranker import Ranker
 from recsys.runs import begin
 from recsys.score import score
 from recsys.tables import checkpoint
-from recsys.tables.checkpoint import Progress
+from recsys.tables.checkpoint import Progress, Saver
 from recsys.tables.sharding import Sharded, shard
+from recsys.tables.version import Version
 
 _LOG_EVERY = 50
 """Steps between two points of the curves of loss and learning rates."""
@@ -75,7 +76,15 @@ def train(config: Config, ranks: Ranks) -> Progress:
     progress = checkpoint.load(newest, sharded) if newest else Progress()
     if progress.done:
         return progress
-    return Loop(config, encoder, sharded, ranks).run(progress)
+    version = checkpoint.version_of(newest) if newest else _new_version(encoder)
+    return Loop(config, encoder, sharded, ranks).run(progress, version)
+
+
+def _new_version(encoder: Encoder) -> Version:
+    """The same one on every rank. Collective."""
+    box = [Version.new(encoder.lineage)]
+    dist.broadcast_object_list(box)
+    return box[0]
 
 
 class Loop:
@@ -100,14 +109,16 @@ class Loop:
         self._open_at: tuple[int, int] | None = None
         self.log = SummaryWriter(str(Path(config.run) / "logs")) if ranks.is_first else None
 
-    def run(self, progress: Progress) -> Progress:
-        """Train on from `progress` to the end."""
+    def run(self, progress: Progress, version: Version) -> Progress:
+        """Train on from `progress` to the end; checkpoints are written while the next steps train."""
         progress = self._placed(progress)
         every = -(-self.reader.steps // self.config.train.evals_per_epoch)
-        while not progress.done:
-            until = min(progress.epoch_step + every, self.reader.steps)
-            progress = self.stretch(progress, until)
-            progress = self._validate(progress)
+        with Saver(Path(self.config.run) / "checkpoints", self.config.train.keep) as saver:
+            while not progress.done:
+                until = min(progress.epoch_step + every, self.reader.steps)
+                progress = self.stretch(progress, until)
+                progress = self._validate(progress)
+                saver.save(self.sharded, progress, version.at(progress.step))
         if self.log:
             self.log.close()
         return progress
@@ -186,14 +197,10 @@ class Loop:
         limit = self.config.train.max_steps
         ended = epoch >= self.config.train.epochs or bool(limit and progress.step >= limit)
         done = ended or worse >= self.config.train.patience
-        progress = Progress(
-            progress.step, epoch, epoch_step, self.reader.steps, max(auc, progress.best_auc), worse, done
-        )
-        checkpoint.save(Path(self.config.run) / "checkpoints", self.sharded, progress, self.config.train.keep)
         if self.ranks.is_first:
             note = "best so far" if better else f"{worse} without improvement"
             tqdm.write(f"step {progress.step}: valid AUC {auc:.4f}, NE {ne:.4f} ({note})")
-        return progress
+        return Progress(progress.step, epoch, epoch_step, self.reader.steps, max(auc, progress.best_auc), worse, done)
 
     def _scalar(self, name: str, value: float, step: int) -> None:
         if self.log:

@@ -16,6 +16,7 @@ from recsys.distributed import Ranks
 from recsys.predict import predict
 from recsys.tables import checkpoint
 from recsys.tables.checkpoint import Progress
+from recsys.tables.version import Version
 from recsys.train import build, fitted
 from tests import tiny
 
@@ -56,5 +57,5 @@ def run(made: Config, ranks: Ranks) -> None:
     with torch.no_grad():
         for parameter in sharded.model.module.ranker.dense_arch.parameters():
             parameter += 0.2 * torch.randn_like(parameter)
-    checkpoint.save(Path(made.run) / "checkpoints", sharded, Progress(step=1), keep=1)
+    checkpoint.save(Path(made.run) / "checkpoints", sharded, Progress(step=1), 1, Version("tables", "run", 1))
     predict(made, "test", ranks)

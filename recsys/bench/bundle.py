@@ -27,6 +27,7 @@ from recsys.tables import checkpoint, manifest, parts
 from recsys.tables.bundle import Bundle
 from recsys.tables.checkpoint import Progress
 from recsys.tables.export import PART_ROWS, export
+from recsys.tables.version import Version
 from recsys.train import build
 
 ITEMS = 1_000_000
@@ -85,7 +86,8 @@ def _saved(config: Config, ranks: Ranks) -> Config:
     encoder = Encoder(config, encoder.maps | {ITEM: grown}, encoder.scalers)
     encoder.save(run / "encoder")
     settings.dump(config, run / "config.yaml")
-    checkpoint.save(run / "checkpoints", build(config, encoder, ranks), Progress(best_auc=0.5), keep=1)
+    sharded, version = build(config, encoder, ranks), Version.new(encoder.lineage)
+    checkpoint.save(run / "checkpoints", sharded, Progress(best_auc=0.5), 1, version)
     return config
 
 

@@ -12,6 +12,9 @@ from recsys.errors import InputError
 from recsys.floor.about import About
 from recsys.records import floor
 from recsys.records.tables import RECORDS, Paths
+from recsys.tables import checkpoint
+from recsys.tables.checkpoint import Progress
+from recsys.tables.version import Version
 from tests.records.parsing import parse
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -59,8 +62,8 @@ def test_the_floor_stands_with_its_steps(tmp_path: Path, monkeypatch: pytest.Mon
         found = {"dataset": "d", "split": "exposure/user/test", "seeds": [seed], "systems": systems}
         found["differences"] = {f"{name} - base": systems[name] for name in ("means", "finetune", "ridge")}
         saved = tmp_path / floor._run(seed) / "checkpoints" / "step-00000007"
-        saved.mkdir(parents=True)
-        (saved / "progress.json").write_text(json.dumps({"step": 6 + seed, "best_auc": 0.7}))
+        (partial := saved.with_suffix(".partial")).mkdir(parents=True)
+        checkpoint.seal(partial, saved, Progress(6 + seed, best_auc=0.7), Version("tables", "run"), {})
         (floor.FOLDER / f"seed-{seed}.json").write_text(json.dumps(found))
     lines = floor.table(None).splitlines()
     assert "| base, as it is | 0.7100 [0.6000, 0.8000] |" in lines[2]

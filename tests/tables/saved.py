@@ -12,10 +12,12 @@ from recsys.distributed import process_group
 from recsys.tables import checkpoint
 from recsys.tables.checkpoint import Progress
 from recsys.tables.export import export
+from recsys.tables.version import Version
 from recsys.train import build, fitted
 from tests import tiny
 
 PART_ROWS = 7
+VERSION = Version("tables", "run", 7)
 DIM = 256  # wide enough for torchrec to cut a table by columns
 SHARDINGS = ["row_wise", "table_wise", "column_wise"]
 ITEM = "ranker.items.embeddings.item_id.weight"
@@ -35,7 +37,7 @@ def save_and_export(home: Path) -> None:
             sharded = build(made, fitted(made, ranks), ranks)
             if sharding != SHARDINGS[0]:
                 checkpoint.load(best(home, SHARDINGS[0]), sharded, optimizer=False)
-            checkpoint.save(run / "checkpoints", sharded, Progress(step=7, best_auc=0.5), keep=1)
+            checkpoint.save(run / "checkpoints", sharded, Progress(step=7, best_auc=0.5), 1, VERSION)
             if ranks.is_first:
                 settings.dump(made, run / "config.yaml")
             export(made, ranks, part_rows=PART_ROWS)

@@ -11,11 +11,13 @@ import torch.distributed.checkpoint as dcp
 
 from recsys.data.ids import IdMap
 from recsys.errors import InputError
-from recsys.tables import parts
+from recsys.tables import checkpoint, parts
+from recsys.tables.checkpoint import Progress
 from recsys.tables.parts import Table
+from recsys.tables.places import of_metadata
 from recsys.tables.stored import StoredTensor
 from tests.ranks import run_ranks
-from tests.tables.saved import DIM, ITEM, SHARDINGS, best, plain
+from tests.tables.saved import DIM, ITEM, SHARDINGS, VERSION, best, plain
 
 pytestmark = pytest.mark.filterwarnings("ignore:torch.distributed is disabled")
 
@@ -35,7 +37,7 @@ def test_any_rows_of_any_sharding(home: Path, sharding: str) -> None:
 def test_a_flipped_byte_is_found_and_a_cut_file_is_named(home: Path) -> None:
     source = best(home, "table_wise")
     stored = StoredTensor(source, ITEM)
-    file = source / stored._places[0][0].relative_path
+    file = stored.shards[0].path
     whole = file.read_bytes()
     value = plain(home / "table_wise")["item_id"][:4].tobytes()
     place = whole.index(value)
@@ -68,7 +70,8 @@ def write_parts(source: Path, folder: Path) -> tuple[int, int]:
 
 def test_memory_does_not_grow_with_the_table(tmp_path: Path) -> None:
     table = torch.arange(ROWS, dtype=torch.float32).unsqueeze(1).expand(-1, WIDTH).contiguous()
-    dcp.save({"model.items.embeddings.item_id.weight": table}, checkpoint_id=tmp_path / "saved")
+    metadata = dcp.save({"model.items.embeddings.item_id.weight": table}, checkpoint_id=tmp_path / "partial")
+    checkpoint.seal(tmp_path / "partial", tmp_path / "saved", Progress(), VERSION, of_metadata(metadata))
     del table
     [(grown, size)] = run_ranks(1, write_parts, tmp_path / "saved", tmp_path / "parts")
     assert grown < size / 2, f"{grown:,} bytes more for a table of {size:,}"

@@ -1,0 +1,155 @@
+"""A run's checkpoints as folders: sealed so that each is whole or none, found again after a crash, pruned.
+
+    <run>/checkpoints/step-00000400/                what training saved after 400 steps
+    <run>/checkpoints/step-00000400.d00000007/      the same, patched with deltas up to 7: it stands for the first
+    <run>/checkpoints/step-00000400.old/            the one whose place another is about to take
+
+A folder is a checkpoint if its manifest can be read and its files have the sizes told there. Anything else is what a
+crash has left; the next save removes it. So no pointer is kept anywhere, not even to the best one: the manifests tell.
+"""
+
+import re
+import shutil
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+from pydantic import TypeAdapter, ValidationError
+
+from recsys.errors import InputError
+from recsys.files import sync
+from recsys.tables import manifest
+from recsys.tables.places import FORMAT
+from recsys.tables.version import Version
+
+PARTIAL = ".partial"
+_OLD = ".old"
+_NAME = re.compile(r"step-(?P<step>\d{8,})(\.d(?P<delta>\d{8,}))?(?P<old>\.old)?")
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Progress:
+    """Where a run stands: `step` steps in all, `epoch_step` of `epoch_steps` in `epoch`; `worse` since the best."""
+
+    step: int = 0
+    epoch: int = 0
+    epoch_step: int = 0
+    epoch_steps: int = 0
+    best_auc: float = -1.0
+    worse: int = 0
+    done: bool = False
+
+
+def place(folder: Path, step: int, delta: int = 0) -> Path:
+    """Where the checkpoint of a step belongs, with the newest delta that it is patched with; 0 is none."""
+    return folder / (f"step-{step:08d}" + (f".d{delta:08d}" if delta else ""))
+
+
+def seal(
+    partial: Path,
+    path: Path,
+    progress: Progress,
+    version: Version,
+    tensors: dict[str, Any],
+    files: manifest.Files | None = None,
+) -> None:
+    """Make the folder `partial` the checkpoint `path`: write its manifest, then rename it. One there gives way.
+
+    Args:
+        partial: in the same folder as `path`; its files are on the disk (fsynced).
+        tensors: as `recsys.tables.places.of_metadata` gives them, or as another checkpoint's manifest tells them.
+        files: the stamps of its files; None: they are read for them.
+    """
+    if files is None:
+        found = (file for file in sorted(partial.rglob("*")) if file.is_file())
+        files = {file.relative_to(partial).as_posix(): manifest.stamp(file) for file in found}
+    manifest.write(partial, FORMAT, files, progress=asdict(progress), origin=asdict(version), tensors=tensors)
+    if path.exists():
+        old = path.with_name(path.name + _OLD)
+        shutil.rmtree(old, ignore_errors=True)
+        path.rename(old)
+    partial.rename(path)
+    sync(path.parent)
+
+
+def latest(folder: Path) -> Path | None:
+    """The newest whole checkpoint, or None."""
+    found = whole(folder)
+    return found[-1] if found else None
+
+
+def best(folder: Path) -> Path:
+    """The checkpoint with the best validation AUC: the newest that no validation before it had beaten.
+
+    Raises:
+        InputError: there is none.
+    """
+    for path in reversed(whole(folder)):
+        if progress_of(path).worse == 0:
+            return path
+    raise InputError(f"{folder}: no trained checkpoint: run tools.train first")
+
+
+def progress_of(path: Path) -> Progress:
+    """Where the run stood when the checkpoint was saved.
+
+    Raises:
+        InputError: not a whole checkpoint.
+    """
+    return _told(path, "progress", Progress)
+
+
+def version_of(path: Path) -> Version:
+    """The lineage, dense part, step and newest delta of a checkpoint.
+
+    Raises:
+        InputError: not a whole checkpoint.
+    """
+    return _told(path, "origin", Version)
+
+
+def whole(folder: Path) -> list[Path]:
+    """The whole checkpoints in a folder, oldest first; of those of one step only the one with the newest delta."""
+    newest: dict[int, tuple[int, bool, Path]] = {}
+    for path in folder.glob("step-*"):
+        match = _NAME.fullmatch(path.name)
+        if match and is_whole(path):
+            found = int(match["delta"] or 0), not match["old"], path
+            newest[int(match["step"])] = max(found, newest.get(int(match["step"]), found))
+    return [newest[step][-1] for step in sorted(newest)]
+
+
+def is_whole(path: Path) -> bool:
+    """Whether a folder has a readable manifest and files of the sizes told there; their bytes are not read."""
+    try:
+        manifest.check_sizes(path, manifest.read(path, FORMAT)["files"])
+    except InputError:
+        return False
+    return True
+
+
+def sweep(folder: Path) -> None:
+    """Remove what crashes have left. Nothing else may be writing a checkpoint there."""
+    for path in folder.glob("step-*"):
+        if not (_NAME.fullmatch(path.name) and is_whole(path)):
+            shutil.rmtree(path)
+
+
+def prune(folder: Path, keep: int) -> None:
+    """Remove all but the last `keep` checkpoints and the best, and of one step all but that with the newest delta."""
+    found = whole(folder)
+    kept = {best(folder), *(found[-keep:] if keep else [])}
+    for path in folder.glob("step-*"):
+        if _NAME.fullmatch(path.name) and path not in kept:
+            shutil.rmtree(path)
+
+
+def _told(path: Path, key: str, kind: type[T]) -> T:
+    told = manifest.read(path, FORMAT).get(key)
+    try:
+        return TypeAdapter(kind).validate_python(told)
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise InputError(f"{path / manifest.NAME}: {key} {'.'.join(map(str, first['loc']))}: {first['msg']}") from None

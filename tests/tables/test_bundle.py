@@ -32,6 +32,7 @@ from recsys.tables.vectors import TableVectors, quantise
 from recsys.train import build, fitted, train
 from tests import wide
 from tests.ranks import run_ranks
+from tests.tables.saved import VERSION
 from tests.tables.test_sharding import config as sharded_config
 
 
@@ -332,7 +333,7 @@ def test_models_of_any_inputs_are_exported(
     made = wide.config(home / "data", tmp_path / "run", features=features, model=model)
     with process_group() as ranks:
         sharded = build(made, fitted(made, ranks), ranks)
-        checkpoint.save(tmp_path / "run" / "checkpoints", sharded, Progress(best_auc=0.5), keep=1)
+        checkpoint.save(tmp_path / "run" / "checkpoints", sharded, Progress(best_auc=0.5), 1, VERSION)
         settings.dump(made, tmp_path / "run" / "config.yaml")
         assert Bundle.load(export(made, ranks)).check() <= 1e-6
 

@@ -1,5 +1,6 @@
 """Writing so that a reader sees all of it or none: under a temporary sibling name, fsynced, then renamed."""
 
+import fcntl
 import glob
 import os
 import shutil
@@ -32,6 +33,53 @@ def replacing(path: Path) -> Iterator[Path]:
         sync(path.parent)
     finally:
         remove(temporary)
+
+
+@contextmanager
+def creating(path: Path) -> Iterator[Path]:
+    """A temporary, empty folder beside `path`, which takes its name when the block ends without an error.
+
+    Raises:
+        FileExistsError: something has the name by then.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    _sweep(path)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    temporary.mkdir()
+    try:
+        yield temporary
+        _sync_all(temporary)
+        try:
+            temporary.rename(path)  # onto a folder that holds anything it fails
+        except OSError as error:
+            raise FileExistsError(path) if path.exists() else error from None
+        sync(path.parent)
+    finally:
+        remove(temporary)
+
+
+@contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Hold a folder for one process at a time; others wait. The lock goes with the process, however that ends."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / ".lock").open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+def discard(path: Path) -> None:
+    """Remove a folder so that it is never seen with a part of its files gone."""
+    _sweep(path)
+    gone = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    path.rename(gone)
+    remove(gone)
+
+
+def sweep(folder: Path) -> None:
+    """Remove or put back whatever killed processes left in a folder by the functions above."""
+    for left in folder.glob(".*.*.*"):
+        name = left.name[1:].rsplit(".", 2)[0]
+        _sweep(folder / name)
 
 
 def _sweep(path: Path) -> None:

@@ -6,7 +6,7 @@ of a dictionary-encoded column, so they cost O(ids named).
 """
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -21,6 +21,7 @@ from recsys.files import replacing
 
 UNKNOWN = 0
 """The row that stands for an unknown, missing or not admitted id."""
+_NONE = np.zeros(0, dtype=np.int64)
 
 
 @dataclass(frozen=True)
@@ -32,12 +33,14 @@ class IdMap:
         ids: [n] distinct raw ids, string or int64; `ids[k]` owns row `k + 1`, null leaves it to nobody.
         counts: [n] int64, training rows that named the id (0 for an admitted one).
         capacity: table rows, the unknown row and the free rows included.
+        delta: the newest delta of the run's log whose ids are in the map; 0 is none.
     """
 
     name: str
     ids: pa.Array
     counts: np.ndarray
     capacity: int
+    delta: int = 0
 
     def __post_init__(self) -> None:
         if len(self.ids) + 1 > self.capacity:
@@ -64,6 +67,11 @@ class IdMap:
     def free(self) -> int:
         """Rows that no id owns."""
         return self.capacity - 1 - len(self.ids) + self.ids.null_count
+
+    def unowned(self) -> np.ndarray:
+        """[free] int64 rows that no id owns, in the order in which they are given away."""
+        left = self.ids.is_null().to_numpy(zero_copy_only=False).nonzero()[0] + 1
+        return np.append(np.arange(len(self.ids) + 1, self.capacity), left)
 
     @cached_property
     def _index(self) -> pd.Index:
@@ -107,17 +115,20 @@ class IdMap:
         owned = (rows > UNKNOWN) & (rows <= len(self.ids))
         return self.ids.take(pa.array(rows - 1, mask=~owned))
 
-    def admit(self, ids: pa.Array) -> tuple["IdMap", np.ndarray]:
+    def admit(self, ids: pa.Array, held: np.ndarray = _NONE) -> tuple["IdMap", np.ndarray]:
         """Give every new id a row that nobody owns, in the order given. Idempotent; existing ids keep their rows.
+
+        Args:
+            held: rows [m] int64 that are not to be given away, though nobody owns them.
 
         Returns:
             The grown map, and [n] int64 rows of `ids`: `UNKNOWN` where the capacity ran out.
         """
         unknown = pa.array(self.rows(ids) == UNKNOWN)
-        fresh = ids.filter(unknown).drop_null().unique()[: self.free].cast(self.ids.type)
-        left = self.ids.is_null().to_numpy(zero_copy_only=False).nonzero()[0] + 1
-        rows = np.append(np.arange(len(self.ids) + 1, self.capacity), left)[: len(fresh)]
-        grown = self.assign(rows, fresh)
+        free = self.unowned()
+        free = free[~np.isin(free, held)]
+        fresh = ids.filter(unknown).drop_null().unique()[: len(free)].cast(self.ids.type)
+        grown = self.assign(free[: len(fresh)], fresh)
         return grown, grown.rows(ids)
 
     def assign(self, rows: np.ndarray, ids: pa.Array) -> "IdMap":
@@ -145,7 +156,7 @@ class IdMap:
         counts = np.append(self.counts, np.zeros(size - len(self.counts), dtype=np.int64))
         same = pc.fill_null(pc.equal(owned.take(pa.array(rows - 1)), self.owners(rows)), False)
         counts[rows[~same.to_numpy(zero_copy_only=False)] - 1] = 0
-        made = IdMap(self.name, owned, counts, self.capacity)
+        made = replace(self, ids=owned, counts=counts)
         if not made._index.is_unique:
             twice = made._index[made._index.duplicated()][0]
             raise InputError(f"{self.name}: id {twice!r} would own two rows")
@@ -155,7 +166,8 @@ class IdMap:
         """Write (id, row, count) as Parquet, whole or not at all."""
         rows = pa.array(np.arange(1, len(self.ids) + 1))
         table = pa.table({"id": self.ids, "row": rows, "count": self.counts})
-        table = table.replace_schema_metadata({"name": self.name, "capacity": str(self.capacity)})
+        told = {"name": self.name, "capacity": str(self.capacity), "delta": str(self.delta)}
+        table = table.replace_schema_metadata(told)
         with replacing(path) as partial:
             pq.write_table(table, partial)
 
@@ -176,4 +188,5 @@ class IdMap:
         if not np.array_equal(table["row"].to_numpy(), np.arange(1, table.num_rows + 1)):
             raise InputError(f"{path}: column row: expected 1 to {table.num_rows} in order")
         ids = table["id"].combine_chunks()
-        return cls(metadata[b"name"].decode(), ids, table["count"].to_numpy(), int(metadata[b"capacity"]))
+        numbers = int(metadata[b"capacity"]), int(metadata.get(b"delta", 0))
+        return cls(metadata[b"name"].decode(), ids, table["count"].to_numpy(), *numbers)

@@ -23,12 +23,12 @@ import torch
 from torch import Tensor, nn
 
 from recsys.errors import InputError
-from recsys.tables import manifest
+from recsys.tables import manifest, overlay
 from recsys.tables.lookup import IdLookup
 from recsys.tables.program import PROGRAM, load_program
 from recsys.tables.vectors import TableVectors
 
-EXPORT = manifest.Format("thawrec-export", 2, "not a whole export; tools.export makes one")
+EXPORT = manifest.Format("thawrec-export", 3, "not a whole export; tools.export makes one")
 PROBE = "probe.parquet"
 BATCH = 4096
 """Rows scored at a time."""
@@ -56,6 +56,9 @@ class Bundle:
         self.folder, self.told, self.inputs = folder, told, told["inputs"]
         self.ids: dict[str, IdLookup] = {}
         self.vectors: dict[str, Vectors] = {}
+        if told["probe"] not in told["files"]:
+            raise InputError(f"{folder / manifest.NAME}: the probe {told['probe']} is not among its files")
+        deltas = overlay.held(folder, told)
         for name, table in told["tables"].items():
             for path in (part[kind] for part in table["parts"] for kind in ("parquet", "safetensors")):
                 if path not in told["files"]:
@@ -64,12 +67,12 @@ class Bundle:
             ids = pa.chunked_array([chunk for column in columns for chunk in column.chunks]).combine_chunks()
             if len(ids) != table["rows"]:
                 raise InputError(f"{folder}: table {name}: expected {table['rows']} ids, found {len(ids)}")
+            vectors = TableVectors.load(folder, name, table, mapped)
+            ids = overlay.put(deltas, name, table, ids, vectors)
             self.ids[name] = IdLookup(name, ids[1:])  # the first is the unknown row's
-            self.vectors[name] = TableVectors.load(folder, name, table, mapped)
+            self.vectors[name] = vectors
         self.program = load_program(folder / PROGRAM)
-        self.probe = _read(folder / PROBE)
-        if manifest.read(folder, EXPORT) != told:
-            raise InputError(f"{folder}: another export took its place while it was read: load it again")
+        self.probe = _read(folder / told["probe"])
 
     @classmethod
     def load(cls, folder: str | Path, verify: bool = True, mapped: bool = False) -> "Bundle":
@@ -84,7 +87,10 @@ class Bundle:
         """
         folder = Path(folder)
         told = (manifest.verify if verify else manifest.read)(folder, EXPORT)
-        return cls(folder, told, mapped)
+        bundle = cls(folder, told, mapped)
+        if manifest.read(folder, EXPORT) != told:
+            raise InputError(f"{folder}: another export took its place, or a delta was added, while it was read: load it again")
+        return bundle
 
     @property
     def columns(self) -> list[str]:

@@ -15,6 +15,7 @@ memory at a time. Ids are in memory, some 250 bytes each while the probe is scor
 
 from collections.abc import Callable
 from contextlib import nullcontext
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -72,6 +73,9 @@ def export(config: Config, ranks: Ranks, int8: bool = False, part_rows: int = PA
                 "source": _origin(run, source),
                 "inputs": _inputs(encoder),
                 "tables": {table.name: table.describe(part_rows) for table in tables},
+                "origin": asdict(checkpoint.version_of(source)),
+                "probe": PROBE,
+                "deltas": [],
             }
             _write_program(trained, target / PROGRAM)
             _prove(config, trained, target, lambda: _seal(target, files, told), int8)

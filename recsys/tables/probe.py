@@ -28,7 +28,8 @@ from recsys.data.side import decoded, read_side
 from recsys.evaluate.held_out import held_out
 from recsys.model.ranker import DenseArch, Ranker
 from recsys.tables import checkpoint
-from recsys.tables.parts import Table, table_of
+from recsys.tables.parts import Table
+from recsys.tables.sharding import table_of
 from recsys.tables.stored import StoredTensor
 
 BATCH = 4096

@@ -5,7 +5,6 @@ keeps the values as one uncompressed record. Its own reader unpacks a shard whol
 trained on one rank is one shard. Here only the bytes of the wanted rows are read, and no pickle is opened.
 """
 
-import io
 import math
 import struct
 import zipfile
@@ -14,7 +13,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import BinaryIO
 
 import numpy as np
 import torch
@@ -22,6 +20,7 @@ from torch import Tensor
 
 from recsys.errors import InputError
 from recsys.tables import manifest
+from recsys.tables.archive import record
 from recsys.tables.places import DTYPES, FORMAT, Chunk, Place, Places, places
 
 MODEL, ROWS, DENSE = "model.", "rows.", "dense."
@@ -109,7 +108,7 @@ class StoredTensor:
         expected = math.prod(chunk.size) * self.dtype.itemsize
         try:
             with path.open("rb") as file:
-                start, length, crc = _record(file, chunk.offset, chunk.length)
+                start, length, crc = record(file, chunk.offset, chunk.length)
         except (
             OSError,
             ValueError,
@@ -204,46 +203,3 @@ def _shared(a: range, b: range) -> range:
 
 def _within(part: range, whole: range) -> slice:
     return slice(part.start - whole.start, part.stop - whole.start)
-
-
-def _record(file: BinaryIO, offset: int, length: int) -> tuple[int, int, int]:
-    """Start in the file, bytes and CRC-32 of the one tensor of the archive at `offset`."""
-    with zipfile.ZipFile(Window(file, offset, length)) as archive:
-        found = [entry for entry in archive.infolist() if entry.filename.endswith("data/0")]
-    if len(found) != 1 or found[0].compress_type != zipfile.ZIP_STORED:
-        raise ValueError("expected one uncompressed tensor")
-    header = offset + found[0].header_offset
-    file.seek(header + 26)
-    # The sizes of name and padding in the local header differ from those in the archive's directory.
-    name, extra = (int.from_bytes(file.read(2), "little") for _ in range(2))
-    start = header + 30 + name + extra
-    if not offset <= start <= start + found[0].file_size <= offset + length:
-        raise ValueError("its tensor reaches out of the archive")
-    return start, found[0].file_size, found[0].CRC
-
-
-class Window(io.RawIOBase):
-    """Bytes [offset, offset + length) of a file as a seekable file."""
-
-    def __init__(self, file: BinaryIO, offset: int, length: int) -> None:
-        super().__init__()
-        self.file, self.offset, self.length, self.place = file, offset, length, 0
-
-    def readable(self) -> bool:
-        return True
-
-    def seekable(self) -> bool:
-        return True
-
-    def seek(self, place: int, whence: int = io.SEEK_SET) -> int:
-        self.place = place + {io.SEEK_SET: 0, io.SEEK_CUR: self.place, io.SEEK_END: self.length}[whence]
-        if self.place < 0:
-            raise ValueError("a place before the archive")
-        return self.place
-
-    def read(self, size: int = -1) -> bytes:
-        left = max(self.length - self.place, 0)
-        self.file.seek(self.offset + self.place)
-        data = self.file.read(left if size < 0 else min(size, left))
-        self.place += len(data)
-        return data

@@ -66,6 +66,32 @@ class TableVectors:
             found[here] = _decoded(self.parts[k], rows[here] - k * self.part_rows)
         return found
 
+    def put(self, rows: Tensor, vectors: Tensor) -> None:
+        """Put vectors [n, D] float32 into rows [n] int64, in the table's own form; rows beyond the last are added.
+
+        What is mapped stays as it is on disk: the pages written to become this process's own.
+        """
+        self._grow(int(rows.max()) + 1 if len(rows) else 0)
+        coded = self.parts[0]["vector"].dtype == torch.uint8
+        values = quantise(vectors) if coded else {"vector": vectors}
+        part_of = rows // self.part_rows
+        for k in part_of.unique().tolist():
+            here = part_of == k
+            for key, value in values.items():
+                self.parts[k][key][rows[here] - k * self.part_rows] = value[here]
+
+    def _grow(self, rows: int) -> None:
+        if rows <= self.rows:
+            return
+        if len(self.parts) == 1:
+            self.part_rows = max(self.part_rows, rows)  # one piece stays one piece
+        for k in range(len(self.parts) - 1, -(-rows // self.part_rows)):
+            size = min(rows - k * self.part_rows, self.part_rows)
+            old = self.parts[k] if k < len(self.parts) else {key: value[:0] for key, value in self.parts[0].items()}
+            free = {key: value.new_zeros(size - len(value), *value.shape[1:]) for key, value in old.items()}
+            self.parts[k : k + 1] = [{key: torch.cat([value, free[key]]) for key, value in old.items()}]
+        self.rows = rows
+
 
 def _decoded(part: dict[str, Tensor], rows: Tensor) -> Tensor:
     vector = part["vector"][rows]

@@ -1,0 +1,166 @@
+"""New items get rows and a vector to start from; items that are gone give theirs back: by deltas, so everywhere.
+
+A new item's vector is the mean of the warm rows of its categories (of each category the mean, of these the mean), or of
+all warm rows where it has no category that is warm; its optimizer state is that of an untrained row. Its row is the
+next that nobody owns; rows of evicted items come last, and never while a delta of the log names them.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+import torch
+from torch import Tensor
+
+from recsys.config import Config
+from recsys.data.encode import ITEM
+from recsys.data.ids import UNKNOWN, IdMap
+from recsys.data.side import decoded
+from recsys.errors import InputError
+from recsys.tables import checkpoint, log, service
+from recsys.tables.delta import ROWS, Delta, Piece
+from recsys.tables.sharding import table_of
+from recsys.tables.starts import Starts
+from recsys.tables.stored import StoredTensor
+
+
+@dataclass(frozen=True)
+class Admitted:
+    """`delta` is None where there was nothing to do; `known` ids had a row before."""
+
+    delta: Delta | None
+    known: int
+
+    @property
+    def new(self) -> int:
+        """Ids that have been given a row."""
+        return self.delta.rows if self.delta else 0
+
+
+def admit(config: Config, path: Path) -> Admitted:
+    """Give the items of a Parquet file or folder (item_id, and optionally categories) rows, and register them.
+
+    Idempotent: items that have a row keep it, and its vector.
+
+    Raises:
+        InputError: the file, a null id, ids of another type, or more new items than free rows; nothing has changed.
+    """
+    run = Path(config.run)
+    items = _read(path)
+    known = 0
+
+    def pieces() -> Iterator[Piece]:
+        nonlocal known
+        ids = _map(run)
+        _require_type(path, items["item_id"], ids)
+        strange = ids.rows(items["item_id"]) == UNKNOWN
+        known = int((~strange).sum())
+        new = items.filter(pa.array(strange))
+        if not new.num_rows:
+            return
+        held = _named(run, ids.unowned())
+        _, rows = ids.admit(new["item_id"].combine_chunks(), held)
+        if (rows == UNKNOWN).any():
+            raise InputError(
+                f"{path}: {new.num_rows} new items, but table {ITEM} has {ids.free - len(held)} free rows of "
+                f"{ids.capacity}: evict items, or train anew with a greater item_capacity"
+            )
+        source = checkpoint.best(run / "checkpoints")
+        vectors = _starts(config, source, ids, new)
+        order = np.argsort(rows)
+        for start in range(0, len(order), ROWS):
+            some = order[start : start + ROWS]
+            owners = new["item_id"].combine_chunks().take(pa.array(some)).cast(ids.ids.type)
+            yield Piece.of(
+                ITEM, torch.from_numpy(rows[some]), owners, vectors[some], "admit", checkpoint.version_of(source)
+            )
+
+    return Admitted(service.publish(run, pieces, config.tables.max_staleness), known)
+
+
+def evict(config: Config, path: Path) -> Delta | None:
+    """Take their rows from the items of a Parquet file or folder (item_id), everywhere; they score as unknown ones.
+
+    Raises:
+        InputError: the file, an item without a row, or one that a delta of the log names; nothing has changed then.
+    """
+    run = Path(config.run)
+    items = _read(path)["item_id"].combine_chunks()
+
+    def pieces() -> Iterator[Piece]:
+        ids = _map(run)
+        _require_type(path, items, ids)
+        rows = ids.rows(items)
+        if (rows == UNKNOWN).any():
+            raise InputError(f"{path}: item {items[int((rows == UNKNOWN).argmax())]} has no row to give back")
+        if len(live := _named(run, rows)):
+            raise InputError(
+                f"{path}: item {ids.owners(live[:1])[0]} is named by a delta of {log.folder_of(run)}, which others may "
+                "still have to take: retire the log first"
+            )
+        source = checkpoint.best(run / "checkpoints")
+        weight = _weight(source)
+        unknown = weight.take(torch.tensor([UNKNOWN])).float()
+        for some in np.array_split(np.sort(rows), max(1, -(-len(rows) // ROWS))):
+            if len(some):
+                vectors, nobody = unknown.expand(len(some), -1), pa.nulls(len(some), ids.ids.type)
+                base = checkpoint.version_of(source)
+                yield Piece.of(ITEM, torch.from_numpy(some), nobody, vectors, "evict", base)
+
+    return service.publish(run, pieces, config.tables.max_staleness)
+
+
+def _starts(config: Config, source: Path, ids: IdMap, new: pa.Table) -> Tensor:
+    """[n, D] float32 vectors for new items to start from."""
+    path = Path(config.data.path) / "items.parquet"
+    old = pq.read_table(path, columns=["item_id", "categories"])
+    rows = ids.rows(decoded(old["item_id"]))
+    warm = (rows != UNKNOWN) & (np.append(0, ids.counts)[rows] >= config.tables.warm_rows)
+    if not warm.any():
+        raise InputError(f"{path}: no item has {config.tables.warm_rows} training rows: lower tables.warm_rows")
+    found = Starts.of(_weight(source), torch.from_numpy(rows[warm]), decoded(old["categories"]).filter(pa.array(warm)))
+    return found.of_new(new["categories"])
+
+
+def _weight(source: Path) -> StoredTensor:
+    return StoredTensor(source, next(name for name in checkpoint.stored_tensors(source) if table_of(name) == ITEM))
+
+
+def _map(run: Path) -> IdMap:
+    return IdMap.load(run / "encoder" / f"{ITEM}.parquet")
+
+
+def _named(run: Path, rows: np.ndarray) -> np.ndarray:
+    """Those of the item table's `rows` that a delta of the log names."""
+    found = [named.numpy() for _, named in log.naming(run, ITEM, torch.from_numpy(rows))]
+    return np.unique(np.concatenate([np.zeros(0, dtype=np.int64), *found]))
+
+
+def _read(path: Path) -> pa.Table:
+    """item_id and categories of a file or folder of Parquet, each item once."""
+    try:
+        table = pq.read_table(path)
+    except (pa.ArrowException, OSError) as error:
+        raise InputError(f"{path}: cannot be read as Parquet: {error}") from None
+    if "item_id" not in table.column_names:
+        raise InputError(f"{path}: expected a column item_id, found {', '.join(table.column_names)}")
+    ids = decoded(table["item_id"])
+    if ids.null_count:
+        raise InputError(f"{path}: column item_id: row {pc.index(pc.is_null(ids), True).as_py()}: expected no null")
+    categories = decoded(table["categories"]) if "categories" in table.column_names else None
+    kind = pa.list_(pa.string())
+    try:
+        categories = pa.nulls(len(ids), kind) if categories is None else categories.cast(kind)
+    except pa.ArrowException as error:
+        raise InputError(f"{path}: column categories: expected lists of strings: {error}") from None
+    first = np.unique(ids.combine_chunks().dictionary_encode().indices.to_numpy(), return_index=True)[1]
+    return pa.table({"item_id": ids, "categories": categories}).take(pa.array(np.sort(first)))
+
+
+def _require_type(path: Path, items: pa.ChunkedArray, ids: IdMap) -> None:
+    if pa.types.is_integer(items.type) != pa.types.is_integer(ids.ids.type):
+        raise InputError(f"{path}: column item_id: expected {ids.ids.type}, as in training, found {items.type}")

@@ -1,0 +1,71 @@
+"""What training changed between two checkpoints of a run, as a delta for bundles that hold the first.
+
+The tables are compared where they lie, a block at a time. torchrec's delta tracker is not used: it sees the rows that
+steps looked up, not those that `rows.write` or a delta put there, and none of a data-parallel table.
+"""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import torch
+
+from recsys.data.ids import IdMap
+from recsys.errors import InputError
+from recsys.files import creating
+from recsys.tables import checkpoint, delta, manifest
+from recsys.tables.delta import Delta, Piece
+from recsys.tables.places import FORMAT
+from recsys.tables.sharding import table_of
+from recsys.tables.stored import ROWS, StoredTensor
+from recsys.tables.version import Version
+
+
+def diff(base: Path, now: Path, maps: dict[str, IdMap], folder: Path) -> Delta:
+    """Write the rows whose vector or optimizer state differs between two checkpoints as the delta `folder`.
+
+    Args:
+        maps: the id maps of the run, which tell who owns a row.
+
+    Raises:
+        InputError: a checkpoint is damaged, they are not of one run, or `now` is not the later one.
+    """
+    old, new = checkpoint.version_of(base), checkpoint.version_of(now)
+    if (old.lineage, old.dense) != (new.lineage, new.dense):
+        raise InputError(f"{now}: not of the run that {base} is of")
+    if new.step < old.step or new.delta < old.delta:
+        raise InputError(f"{now}: expected a later checkpoint than {base}")
+    for path in (base, now):
+        manifest.verify(path, FORMAT)
+    try:
+        with creating(folder) as partial:
+            names = [name for name in checkpoint.stored_tensors(now) if table_of(name)]
+            pieces = (piece for name in names for piece in _changed(base, now, name, maps, new))
+            delta.write(partial, pieces, old.delta + 1, new.delta, (old.step, new.step))
+    except FileExistsError:
+        raise InputError(f"{folder}: there is something already: name a folder that is not there") from None
+    return delta.read(folder)
+
+
+def _changed(base: Path, now: Path, name: str, maps: dict[str, IdMap], version: Version) -> Iterator[Piece]:
+    table = table_of(name) or ""
+    weight, before = StoredTensor(now, name), StoredTensor(base, name)
+    sums, sums_before = _Sums(now, weight, table), _Sums(base, before, table)
+    for rows, vectors in weight.blocks(range(weight.rows)):
+        state = sums.read(rows)
+        moved = (vectors != before.read(rows)).any(1) | (state != sums_before.read(rows))
+        here = moved.nonzero().squeeze(1) + rows.start
+        if len(here):
+            owners = maps[table].owners(here.numpy())
+            yield Piece.of(table, here, owners, vectors[moved].float(), "trained", version, state[moved])
+
+
+class _Sums:
+    """A table's optimizer state [n]: of its column pieces' sums the mean by width."""
+
+    def __init__(self, path: Path, weight: StoredTensor, table: str) -> None:
+        self._stored = StoredTensor(path, table, ROWS)
+        widths = torch.tensor([float(len(cut)) for cut in weight.columns])
+        self._share = widths / widths.sum()
+
+    def read(self, rows: range) -> torch.Tensor:
+        return self._stored.read(rows) @ self._share

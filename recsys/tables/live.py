@@ -1,0 +1,50 @@
+"""A delta into the tables of a live, sharded model, between two training steps."""
+
+from collections.abc import Iterator
+
+import pyarrow as pa
+import torch
+
+from recsys.distributed import Ranks, agree
+from recsys.errors import InputError
+from recsys.tables.delta import Delta, Piece
+from recsys.tables.order import MAX_STALENESS, accepts, after
+from recsys.tables.rows import Rows
+from recsys.tables.version import Version
+
+
+def apply(
+    delta: Delta, rows: Rows, version: Version, ranks: Ranks, force: bool = False, stale: int = MAX_STALENESS
+) -> Version:
+    """Write a delta's rows and their optimizer state, all of them or none; the version of the tables then. Collective.
+
+    Each rank reads a share of the pieces twice: once to look at all of it, once to write it.
+
+    Raises:
+        InputError: the delta is damaged, is not for these tables, or names a row or a vector that a table cannot hold;
+            on every rank, nothing written.
+    """
+    said, taken = None, False
+    try:
+        taken = accepts(version, delta, "the model", force, stale)
+        if taken:
+            delta.check(ranks.rank, ranks.world_size)
+    except InputError as error:
+        said = str(error)
+    agree(ranks, said)
+    if not taken:
+        return version
+    for piece in _shares(delta, ranks, version):
+        rows.validate(piece.table, piece.rows, piece.vectors, piece.state)
+    for piece in _shares(delta, ranks, version):
+        rows.write(piece.table, piece.rows, piece.vectors, piece.state)
+    return after(version, delta)
+
+
+def _shares(delta: Delta, ranks: Ranks, version: Version) -> Iterator[Piece]:
+    """This rank's pieces; as many on every rank, the missing ones empty."""
+    for table, stored in delta.tables.items():
+        mine = delta.pieces(table, ranks.rank, ranks.world_size)
+        none = Piece.of(table, torch.zeros(0).long(), pa.nulls(0), torch.zeros(0, stored.dim), "", version)
+        for _ in range(-(-delta.groups(table) // ranks.world_size)):
+            yield next(mine, none)

@@ -1,0 +1,89 @@
+"""Deltas into an exported bundle, on disk: rows on top of its parts, see `recsys.tables.overlay`."""
+
+import shutil
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from recsys.files import remove, replacing
+from recsys.tables import manifest, overlay
+from recsys.tables.bundle import EXPORT, PROBE, Bundle
+from recsys.tables.delta import Delta
+from recsys.tables.order import MAX_STALENESS, accepts, after
+from recsys.tables.version import Version
+
+
+def version_of(folder: Path) -> Version:
+    """What the tables of a bundle are of.
+
+    Raises:
+        InputError: not a bundle.
+    """
+    return Version(**manifest.read(folder, EXPORT)["version"])
+
+
+def refresh(folder: Path, deltas: list[Delta], force: bool = False, stale: int = MAX_STALENESS) -> Version:
+    """Add those of `deltas`, in order, that a bundle does not hold yet, all or none; its version then.
+
+    Costs the deltas' bytes and a look at the bundle's ids; vectors stay in their files. The probe rows are scored anew
+    by the bundle itself, which must have scored them as told before.
+
+    Raises:
+        InputError: a delta is damaged or not for these tables, or the bundle is damaged; the bundle is as it was.
+    """
+    told = manifest.read(folder, EXPORT)
+    version, taken = Version(**told["origin"]), []
+    for each in deltas:
+        if accepts(version, each, str(folder), force, stale):
+            overlay.require_fit(folder, told, each)
+            each.check()
+            version = after(version, each)
+            taken.append(each)
+    if not taken:
+        return version
+    Bundle.load(folder, verify=False, mapped=True).check()
+    _sweep(folder, told)
+    for each in taken:
+        told = _copied(folder, told, each)
+    _commit(folder, told | {"origin": asdict(version)}, f"{overlay.FOLDER}/probe-{_name(version)}.parquet")
+    return version
+
+
+def _sweep(folder: Path, told: dict[str, Any]) -> None:
+    """Clear away what the manifest does not name."""
+    kept = {folder / overlay.FOLDER / name for name in told["deltas"]} | {folder / told["probe"]}
+    for path in (folder / overlay.FOLDER).glob("*"):
+        if path not in kept:
+            remove(path)
+
+
+def _copied(folder: Path, told: dict[str, Any], each: Delta) -> dict[str, Any]:
+    """Copy a delta into the bundle; the manifest with it, and without those that it stands for."""
+    version = after(Version(**told["origin"]), each)
+    place = folder / overlay.FOLDER / _name(version)
+    with replacing(place) as partial:
+        shutil.copytree(each.folder, partial)
+    gone = {old.folder for old in overlay.held(folder, told) if not old.steps and each.first <= old.first}
+    files = {name: stamp for name, stamp in told["files"].items() if (folder / name).parent not in gone}
+    files |= {f"{overlay.FOLDER}/{place.name}/{path.name}": manifest.stamp(path) for path in sorted(place.iterdir())}
+    names = [name for name in told["deltas"] if folder / overlay.FOLDER / name not in gone]
+    return told | {"deltas": [*names, place.name], "files": files, "origin": asdict(version)}
+
+
+def _commit(folder: Path, told: dict[str, Any], probe: str) -> None:
+    """Score the probe rows as the bundle now does, and put the manifest in its place."""
+    bundle = Bundle(folder, told, mapped=True)
+    rows = bundle.probe.drop_columns("score")
+    with replacing(folder / probe) as partial:
+        pq.write_table(rows.append_column("score", pa.array(bundle.score(rows).tolist(), pa.float32())), partial)
+    files = {name: stamp for name, stamp in told["files"].items() if name == PROBE or name != told["probe"]}
+    files[probe] = manifest.stamp(folder / probe)
+    body = {key: value for key, value in told.items() if key not in ("format", "version", "files")}
+    manifest.write(folder, EXPORT, files, **body | {"probe": probe})
+
+
+def _name(version: Version) -> str:
+    return f"{version.step:08d}-{version.delta:08d}"

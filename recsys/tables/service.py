@@ -1,0 +1,133 @@
+"""A run's rows everywhere: its checkpoints, id maps and bundle brought up to the run's log of deltas.
+
+The log leads. A command that changes rows appends a delta to it and then calls `catch_up`; one that reads a run calls
+`catch_up` first, so that what a dead command has left undone is done then. Of the checkpoints the newest and the best
+are kept up; a training process takes deltas into its live model between two validations (`recsys.train`).
+"""
+
+from collections.abc import Callable, Iterable
+from dataclasses import replace
+from itertools import chain
+from pathlib import Path
+
+import pyarrow as pa
+import torch
+
+from recsys.data.ids import UNKNOWN, IdMap
+from recsys.errors import InputError
+from recsys.tables import checkpoint, log
+from recsys.tables.delta import Delta, Piece
+from recsys.tables.order import MAX_STALENESS, require_kind
+from recsys.tables.patch import patch, require_fit
+from recsys.tables.refresh import refresh, version_of
+
+
+def publish(run: Path, make: Callable[[], Iterable[Piece]], stale: int = MAX_STALENESS) -> Delta | None:
+    """Append a delta to the run's log and bring everything up to it.
+
+    Args:
+        make: gives the rows, each table's in order, once everything else is up to the log and nobody else changes it;
+            no pieces at all make no delta.
+
+    Raises:
+        InputError: `make`'s, or a piece that is not as a delta must be; nothing has changed then.
+    """
+    with log.lock(run):
+        _catch_up(run, stale)
+        pieces = iter(make())
+        first = next(pieces, None)
+        if first is None:
+            return None
+        delta = log.append(run, chain([first], pieces), held(run)[1])
+        _catch_up(run, stale)
+    return delta
+
+
+def take(run: Path, delta: Delta, force: bool = False, stale: int = MAX_STALENESS) -> Delta | None:
+    """Make a delta from elsewhere the next of the run's log, and bring everything up to it.
+
+    Args:
+        force: although its rows were made for another trained dense part.
+
+    Raises:
+        InputError: it is damaged or not for this run's tables; nothing has changed then.
+    """
+    newest = checkpoint.latest(run / "checkpoints")
+    if newest is None:
+        raise InputError(f"{run}: no checkpoint: train first")
+    if delta.steps:
+        raise InputError(f"{delta.folder}: what training changed goes to a bundle, not into the log of a run")
+    require_kind(checkpoint.version_of(newest), delta, str(newest), force)
+    require_fit(newest, delta)
+    return publish(run, lambda: (piece for table in delta.tables for piece in delta.pieces(table)), stale)
+
+
+def catch_up(run: Path, stale: int = MAX_STALENESS) -> int:
+    """Bring the newest and the best checkpoint, the id maps and the bundle up to the log; its newest delta.
+
+    What is in the log has been let in once, forced or not, and is not asked again which dense part it was made for.
+
+    Raises:
+        InputError: a delta is damaged, missing or not for these tables.
+    """
+    if not log.folder_of(run).exists():
+        return 0
+    with log.lock(run):
+        _catch_up(run, stale)
+    return log.newest(run)
+
+
+def compact(run: Path) -> Delta | None:
+    """Make one delta of all in the run's log (`recsys.tables.log.compact`)."""
+    with log.lock(run):
+        return log.compact(run)
+
+
+def held(run: Path) -> tuple[int, int]:
+    """The oldest and the newest delta that what `catch_up` keeps up has come to."""
+    found = [checkpoint.version_of(path).delta for path in _checkpoints(run)]
+    found += [IdMap.load(path).delta for path in _maps(run)]
+    if (bundle := run / "export").exists():
+        found.append(version_of(bundle).delta)
+    return min(found, default=0), max([*found, log.newest(run)])
+
+
+def retire(run: Path) -> int:
+    """Remove the log's deltas that everything here holds; how many. Whoever else has not taken them cannot any more."""
+    with log.lock(run):
+        return log.retire(run, held(run)[0])
+
+
+def _catch_up(run: Path, stale: int) -> None:
+    for path in _checkpoints(run):
+        patch(path, log.pending(run, checkpoint.version_of(path).delta), True, stale)
+    for path in _maps(run):
+        _catch_up_map(run, path)
+    if (bundle := run / "export").exists():
+        refresh(bundle, log.pending(run, version_of(bundle).delta), True, stale)
+
+
+def _checkpoints(run: Path) -> list[Path]:
+    newest = checkpoint.latest(run / "checkpoints")
+    return sorted({newest, checkpoint.best(run / "checkpoints")}) if newest else []
+
+
+def _maps(run: Path) -> list[Path]:
+    return sorted((run / "encoder").glob("*.parquet"))
+
+
+def _catch_up_map(run: Path, path: Path) -> None:
+    """Give rows of an id map the owners that the deltas name."""
+    ids = IdMap.load(path)
+    pending = log.pending(run, ids.delta)
+    for each in pending:
+        if ids.name in each.tables:
+            # All at once: an id may leave one row in one piece and have another row in the next.
+            pieces = list(each.pieces(ids.name))
+            rows = torch.cat([piece.rows for piece in pieces])
+            owned = rows != UNKNOWN
+            owners = pa.concat_arrays([piece.ids for piece in pieces]).filter(pa.array(owned.numpy()))
+            ids = ids.assign(rows[owned].numpy(), owners)
+        ids = replace(ids, delta=each.last)
+    if pending:
+        ids.save(path)

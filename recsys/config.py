@@ -12,7 +12,16 @@ from pydantic.dataclasses import dataclass
 
 STRICT = ConfigDict(extra="forbid", use_attribute_docstrings=True)
 
-Sharding = Literal["auto", "row_wise", "table_wise", "column_wise"]
+Sharding = Literal[
+    "auto",
+    "row_wise",
+    "table_wise",
+    "column_wise",
+    "table_row_wise",
+    "grid_shard",
+    "table_column_wise",
+    "data_parallel",
+]
 Natural = Annotated[int, Field(ge=0)]
 Positive = Annotated[int, Field(ge=1)]
 Amount = Annotated[float, Field(ge=0, allow_inf_nan=False)]
@@ -134,7 +143,8 @@ class Feature:
     capacity: Natural = 0
     """Table rows, row 0 (unknown) included; 0 sizes the table by the training data plus `model.spare`."""
     sharding: Sharding = "auto"
-    """How the table is laid over ranks; auto asks torchrec's planner."""
+    """How the table is laid over ranks (see `recsys.tables.plan`); auto: torchrec's planner chooses of the first three.
+    data_parallel: every rank has a copy, whose optimizer reads all of it at each step: for small tables."""
     log: bool = False
     """dense: take sign(x) log(1 + |x|) before standardising, for counts with a long tail."""
 
@@ -145,6 +155,10 @@ class Model:
 
     dim: Annotated[int, Field(ge=4, multiple_of=4)] = 32
     """D: width of every embedding, a multiple of 4."""
+    table_dtype: Literal["fp32", "fp16"] = "fp32"
+    """What the tables hold; looked-up vectors are float32 either way. fp16 halves their memory; a step's change is
+    rounded to the nearest fp16 on CPU, so that changes below 1/4096 of a weight are lost (on GPU fbgemm rounds them up
+    or down by chance, which keeps them in the mean)."""
     history: bool = True
     """Read the history with target attention (DIN)."""
     history_labels: bool = True
@@ -253,6 +267,16 @@ class Floor:
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
+class Tables:
+    """Rows that are changed from outside of training (`tools.admit`, `tools.delta`)."""
+
+    warm_rows: Positive = 20
+    """Training rows from which an item's vector counts in the mean that a new item starts from."""
+    max_staleness: Natural = 100_000
+    """Training steps between the tables that rows were made for and those that take them, past which you are warned."""
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
 class Config:
     """Everything a run needs."""
 
@@ -265,11 +289,13 @@ class Config:
     item_capacity: Natural = 0
     """Rows of the item table, row 0 (unknown) included; 0 sizes it by the training data plus `model.spare`."""
     item_sharding: Sharding = "auto"
-    """How the item table, shared by target and history, is laid over ranks."""
+    """How the item table, shared by target and history, is laid over ranks: auto, row_wise, table_wise, column_wise."""
     model: Model = field(default_factory=Model)
     """The ranker."""
     train: Train = field(default_factory=Train)
     """How it is trained."""
+    tables: Tables = field(default_factory=Tables)
+    """How rows are changed from outside of training."""
     evaluate: Evaluate = field(default_factory=Evaluate)
     """How it is measured."""
     floor: Floor = field(default_factory=Floor)

@@ -40,7 +40,7 @@ def build(config: Config, encoder: Encoder, ranks: Ranks) -> Sharded:
     ranker = Ranker(spec, config.model, device=torch.device("meta"), bf16=config.train.bf16)
     # The dense part starts alike everywhere; from one seed, the first row of every rank's shard would start alike too.
     torch.manual_seed(config.train.seed + 1_000_003 * (ranks.rank + 1))
-    return shard(ranker, spec, config.train, ranks)
+    return shard(ranker, spec, config, ranks)
 
 
 def fitted(config: Config, ranks: Ranks) -> Encoder:

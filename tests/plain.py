@@ -19,17 +19,19 @@ EPS = 1e-8
 
 @dataclass
 class Plain:
-    """Tables by name, [N, D] each, with their row-wise Adagrad sums [N]."""
+    """Tables by name, [N, D] each, with their row-wise Adagrad sums [c * N]: of each of the c `pieces` that their
+    columns are cut into (one where none are named), one piece behind the other."""
 
     dense: DenseArch
     tables: dict[str, Tensor]
     config: Train
+    pieces: dict[str, int] = field(default_factory=dict)
     sums: dict[str, Tensor] = field(init=False)
 
     def __post_init__(self) -> None:
         self.dense = copy.deepcopy(self.dense)
         self.tables = {name: nn.Parameter(table.clone()) for name, table in self.tables.items()}
-        self.sums = {name: torch.zeros(len(table)) for name, table in self.tables.items()}
+        self.sums = {name: torch.zeros(len(t) * self.pieces.get(name, 1)) for name, t in self.tables.items()}
         self.adam = torch.optim.Adam(self.dense.parameters(), lr=self.config.lr, weight_decay=self.config.weight_decay)
 
     def logits(self, batch: Batch) -> Tensor:
@@ -68,5 +70,8 @@ class Plain:
             for name, table in self.tables.items():
                 gradient = table.grad
                 assert gradient is not None
-                self.sums[name] += gradient.square().mean(1)
-                table -= table_rate * gradient / (self.sums[name].sqrt() + EPS).unsqueeze(1)
+                pieces = self.pieces.get(name, 1)
+                sums = self.sums[name].view(pieces, -1)
+                for k, (part, moved) in enumerate(zip(gradient.chunk(pieces, 1), table.chunk(pieces, 1), strict=True)):
+                    sums[k] += part.square().mean(1)
+                    moved -= table_rate * part / (sums[k].sqrt() + EPS).unsqueeze(1)

@@ -60,9 +60,12 @@ class _Rank:
             self.failure = f"{self.failure or 'returned'}\n(exit code {self.process.exitcode})"
 
 
-def run_ranks(world_size: int, fn: Callable[..., T], *args: Any, timeout: float = 120.0) -> list[T]:
+def run_ranks(
+    world_size: int, fn: Callable[..., T], *args: Any, timeout: float = 120.0, local_world_size: int | None = None
+) -> list[T]:
     """Call `fn(*args)` on `world_size` ranks under torchrun's environment variables; the results by rank.
 
+    The ranks believe to be on hosts of `local_world_size` ranks each; on one host by default.
     `fn` is a module-level function of an importable module (a test module is one). It joins the process group itself,
     and its arguments and result travel pickled, tensors by value. Ranks see this process's environment as it is now.
 
@@ -74,7 +77,15 @@ def run_ranks(world_size: int, fn: Callable[..., T], *args: Any, timeout: float 
     store = TCPStore(HOST, 0, is_master=True, wait_for_workers=False)
     with tempfile.TemporaryDirectory() as folder:
         ranks = [
-            _start(number, world_size, store.port, payload, timeout, Path(folder) / f"{number}.txt")
+            _start(
+                number,
+                world_size,
+                local_world_size or world_size,
+                store.port,
+                payload,
+                timeout,
+                Path(folder) / f"{number}.txt",
+            )
             for number in range(world_size)
         ]
         deadline = time.monotonic() + timeout
@@ -87,13 +98,15 @@ def run_ranks(world_size: int, fn: Callable[..., T], *args: Any, timeout: float 
     return [pickle.loads(rank.result or b"") for rank in ranks]
 
 
-def _start(number: int, world_size: int, port: int, payload: bytes, timeout: float, stacks: Path) -> _Rank:
+def _start(
+    number: int, world_size: int, local_world_size: int, port: int, payload: bytes, timeout: float, stacks: Path
+) -> _Rank:
     environment = dict(
         os.environ,
         RANK=str(number),
-        LOCAL_RANK=str(number),
+        LOCAL_RANK=str(number % local_world_size),
         WORLD_SIZE=str(world_size),
-        LOCAL_WORLD_SIZE=str(world_size),
+        LOCAL_WORLD_SIZE=str(local_world_size),
         MASTER_ADDR=HOST,
         MASTER_PORT=str(port),
         TORCHELASTIC_USE_AGENT_STORE="True",

@@ -6,7 +6,7 @@ Legend: B batch, F vectors that are crossed, D embedding width, L history length
 import torch
 from torch import Tensor, nn
 from torchrec.modules.crossnet import LowRankCrossNet
-from torchrec.modules.embedding_configs import EmbeddingBagConfig, EmbeddingConfig, PoolingType
+from torchrec.modules.embedding_configs import DataType, EmbeddingBagConfig, EmbeddingConfig, PoolingType
 from torchrec.modules.embedding_modules import EmbeddingBagCollection, EmbeddingCollection
 from torchrec.modules.mlp import MLP
 
@@ -147,6 +147,7 @@ class Ranker(nn.Module):
         def init(weight: Tensor) -> None:
             nn.init.normal_(weight, std=config.init_std)
 
+        dtype = DataType[config.table_dtype.upper()]
         self.bags = EmbeddingBagCollection(
             [
                 EmbeddingBagConfig(
@@ -155,6 +156,7 @@ class Ranker(nn.Module):
                     embedding_dim=config.dim,
                     feature_names=[table.name],
                     pooling=PoolingType.SUM,
+                    data_type=dtype,
                     init_fn=init,
                 )
                 for table in [*spec.single, *spec.multi]
@@ -168,6 +170,7 @@ class Ranker(nn.Module):
                     num_embeddings=spec.item.capacity,
                     embedding_dim=config.dim,
                     feature_names=[spec.item.name, HISTORY],
+                    data_type=dtype,
                     init_fn=init,
                 )
             ],

@@ -8,7 +8,6 @@ its `id` is null. Row r of a table lies at position r - start of the part that s
 values alone, not on their sharding nor on the ranks that write them.
 """
 
-import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,10 +21,9 @@ from recsys.data.ids import IdMap
 from recsys.errors import InputError
 from recsys.files import sync
 from recsys.tables import checkpoint
+from recsys.tables.sharding import table_of
 from recsys.tables.stored import StoredTensor
 from recsys.tables.vectors import quantise
-
-_TABLE = re.compile(r"(?:^|\.)(?:embedding_bags|embeddings)\.(?P<name>.+)\.weight$")
 
 
 @dataclass(frozen=True)
@@ -59,12 +57,6 @@ class Table:
                 for k, rows in enumerate(self.parts(part_rows))
             ],
         }
-
-
-def table_of(tensor: str) -> str | None:
-    """The table that a model's tensor is the weight of, by the tensor's name; None: it is no table."""
-    match = _TABLE.search(tensor)
-    return match["name"] if match else None
 
 
 def tables_of(run: Path, source: Path) -> list[Table]:

@@ -26,8 +26,7 @@ from torch.distributed.remote_device import _remote_device
 
 from recsys.distributed import Ranks, agree
 from recsys.errors import InputError
-from recsys.tables.parts import table_of
-from recsys.tables.sharding import Sharded
+from recsys.tables.sharding import Sharded, table_of
 
 
 @dataclass(frozen=True, eq=False)

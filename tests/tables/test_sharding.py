@@ -1,6 +1,8 @@
 """Training on two ranks under every sharding against plain PyTorch on one process."""
 
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -12,13 +14,14 @@ from recsys.data.encode import Encoder
 from recsys.data.fit import fit
 from recsys.data.reader import Reader
 from recsys.distributed import process_group
+from recsys.errors import InputError
 from recsys.model.ranker import DenseArch
 from recsys.train import build
 from tests import live, wide
 from tests.plain import Plain
 from tests.ranks import run_ranks
 
-EPOCHS, STEPS = 3, 7  # 21 steps of 203 rows on 2 ranks: each epoch ends in padding
+STEPS = 20  # of 203 rows an epoch, each of which ends in padding
 
 
 MIXED = {
@@ -28,11 +31,24 @@ MIXED = {
     "tags": "row_wise",
     "gender": "table_wise",
 }
-"""A plan with every sharding, lists of values in two of them; tables not named are column-wise."""
+"""A plan with several shardings, lists of values in two of them; tables not named are data-parallel."""
+
+HOSTS = {"table_row_wise": 2, "grid_shard": 2, "table_column_wise": 2}
+"""Shardings that tell hosts apart, tested on two hosts of so many ranks; the others on one host of two ranks."""
+SHARDINGS = ["row_wise", "table_wise", "column_wise", "data_parallel", *HOSTS, "mixed"]
+PIECES = {"column_wise": 2, "grid_shard": 2, "table_column_wise": 2}
+"""Into how many pieces they cut the columns of the tests' tables, which are 8 wide."""
 
 
 def sharding_of(table: str, sharding: str) -> str:
-    return MIXED.get(table, "column_wise") if sharding == "mixed" else sharding
+    if table == "item_id" and sharding in (*HOSTS, "data_parallel"):
+        return "row_wise"
+    return MIXED.get(table, "data_parallel") if sharding == "mixed" else sharding
+
+
+def ranks_of(sharding: str) -> tuple[int, int]:
+    """Ranks, and ranks a host."""
+    return 2 * HOSTS.get(sharding, 1), 2
 
 
 def config(path: Path, sharding: str) -> Config:
@@ -54,40 +70,45 @@ def readers(config: Config, encoder: Encoder, world_size: int) -> list[Reader]:
     ]
 
 
-def rates(config: Config, epoch: int, step: int) -> tuple[float, float]:
+def epochs(steps: int) -> int:
+    """Whole epochs of so many steps that make STEPS."""
+    return -(-STEPS // steps)
+
+
+def rates(config: Config, epoch: int, step: int, steps: int) -> tuple[float, float]:
     """Learning rates that change with every step, the last of them zero."""
-    left = 1.0 - (epoch * STEPS + step) / (EPOCHS * STEPS - 1)
+    left = 1.0 - (epoch * steps + step) / (epochs(steps) * steps - 1)
     return config.train.lr * left, config.train.table_lr * left
 
 
-def train_on_ranks(
-    config: Config, tables: dict[str, Tensor], dense: dict[str, Tensor]
-) -> tuple[live.Shards, dict[str, Tensor], dict[str, str], dict[str, Tensor]]:
-    """Shards, dense state, the plan's sharding by table, and the momentum of the tables that this rank owns."""
+@dataclass
+class Trained:
+    """One rank's shards, dense state, plan (sharding by table), and its pieces of the Adagrad sums."""
+
+    shards: live.Shards
+    dense: dict[str, Tensor]
+    plan: dict[str, str]
+    sums: live.Sums
+
+
+def train_on_ranks(config: Config, tables: dict[str, Tensor], dense: dict[str, Tensor]) -> Trained:
     with process_group() as ranks:
         encoder = fit(config)
         sharded = build(config, encoder, ranks)
         live.fill(sharded, tables, dense)
         reader = readers(config, encoder, ranks.world_size)[ranks.rank]
-        for epoch in range(EPOCHS):
+        for epoch in range(epochs(reader.steps)):
             pipeline = TrainPipelineSparseDist(sharded.model, sharded.optimizer, ranks.device)
             batches = reader.epoch(epoch)
             for step in range(reader.steps):
-                sharded.set_rates(*rates(config, epoch, step))
+                sharded.set_rates(*rates(config, epoch, step, reader.steps))
                 pipeline.progress(batches)
         plan = {
             name: parameter.sharding_type
             for module in sharded.model.plan.plan.values()
             for name, parameter in module.items()
         }
-        momentum = {
-            key: value.local_shards()[0].tensor.clone()
-            for state in sharded.model.fused_optimizer.state_dict()["state"].values()
-            for key, value in state.items()
-            if value.local_shards()
-        }
-        shards, trained = live.shards(sharded)
-        return shards, trained, plan, momentum
+        return Trained(*live.shards(sharded), plan, live.sums(sharded))
 
 
 def start(config: Config, encoder: Encoder) -> tuple[dict[str, Tensor], DenseArch]:
@@ -97,21 +118,24 @@ def start(config: Config, encoder: Encoder) -> tuple[dict[str, Tensor], DenseArc
     return tables, DenseArch(spec, config.model)
 
 
-@pytest.mark.parametrize("sharding", ["row_wise", "table_wise", "column_wise", "mixed"])
-def test_two_ranks_train_as_plain_pytorch_does(tmp_path: Path, sharding: str) -> None:
+@pytest.mark.parametrize("sharding", SHARDINGS)
+def test_ranks_train_as_plain_pytorch_does(tmp_path: Path, sharding: str) -> None:
     made = config(wide.write(tmp_path / "data"), sharding)
     encoder = fit(made)
     tables, dense = start(made, encoder)
 
-    results = run_ranks(2, train_on_ranks, made, tables, dense.state_dict())
-    assert results[0][2] == {name: sharding_of(name, sharding) for name in tables}
+    world_size, local = ranks_of(sharding)
+    results = run_ranks(world_size, train_on_ranks, made, tables, dense.state_dict(), local_world_size=local)
+    expected = {name: sharding_of(name, sharding) for name in tables}
+    assert results[0].plan == expected
 
-    plain = Plain(dense, tables, made.train)
-    for epoch in range(EPOCHS):
-        for step, batches in enumerate(zip(*(each.epoch(epoch) for each in readers(made, encoder, 2)), strict=True)):
-            plain.step(batches, rates(made, epoch, step))
+    plain = Plain(dense, tables, made.train, {name: PIECES.get(each, 1) for name, each in expected.items()})
+    together = readers(made, encoder, world_size)
+    for epoch in range(epochs(together[0].steps)):
+        for step, batches in enumerate(zip(*(each.epoch(epoch) for each in together), strict=True)):
+            plain.step(batches, rates(made, epoch, step, together[0].steps))
 
-    trained = live.whole([result[0] for result in results])
+    trained = live.whole([result.shards for result in results])
     for name, table in plain.tables.items():
         moved = (table - tables[name]).abs()
         # Against the reference's own steps: a wrong factor of the gradient shows, however small the weights.
@@ -123,17 +147,14 @@ def test_two_ranks_train_as_plain_pytorch_does(tmp_path: Path, sharding: str) ->
         for key, value in plain.dense.state_dict().items():
             if key == "attention.score.bias":
                 continue  # a softmax is blind to it: its gradient is rounding alone, which Adam blows up
-            torch.testing.assert_close(result[1][key], value, atol=2e-5, rtol=1e-3)
+            torch.testing.assert_close(result.dense[key], value, atol=2e-5, rtol=1e-3)
     for key, value in dense.state_dict().items():
         if value.is_floating_point() and value.numel() > 100:
-            assert not torch.allclose(results[0][1][key], value, atol=1e-3), f"{key} has been trained"
-    sums: dict[str, list[Tensor]] = {}
-    for result in results:
-        for key, value in result[3].items():
-            sums.setdefault(key.split(".")[0], []).append(value)
-    for name, parts in sums.items():
-        torch.testing.assert_close(torch.cat(parts), plain.sums[name], atol=1e-9, rtol=1e-3)
+            assert not torch.allclose(results[0].dense[key], value, atol=1e-3), f"{key} has been trained"
+    sums = live.whole_sums([result.sums for result in results])
     assert sums.keys() == tables.keys()
+    for name, found in sums.items():
+        torch.testing.assert_close(found, plain.sums[name], atol=1e-9, rtol=1e-3)
 
 
 def plans(config: Config) -> tuple[dict[str, str], int, float, float]:
@@ -161,3 +182,72 @@ def test_each_table_follows_its_own_constraint_and_starts_random(tmp_path: Path)
         assert cells == 500 * 8, "a rank never holds more than its share of a row-wise table"
         assert abs(mean) < 0.001 and std == pytest.approx(made.model.init_std, rel=0.1)
     assert results[0][2] != results[1][2], "the ranks do not draw the same values"
+
+
+@pytest.mark.parametrize("sharding", ["row_wise", "column_wise"])
+def test_fp16_tables_train_to_within_their_rounding(tmp_path: Path, sharding: str) -> None:
+    made = config(wide.write(tmp_path / "data"), sharding)
+    made = replace(made, model=replace(made.model, table_dtype="fp16"))
+    encoder = fit(made)
+    tables, dense = start(made, encoder)
+    tables = {name: table.half().float() for name, table in tables.items()}
+    results = run_ranks(2, train_on_ranks, made, tables, dense.state_dict())
+    plain = Plain(dense, tables, made.train, {name: PIECES.get(sharding, 1) for name in tables})
+    together = readers(made, encoder, 2)
+    steps = epochs(together[0].steps) * together[0].steps
+    for epoch in range(epochs(together[0].steps)):
+        for step, batches in enumerate(zip(*(each.epoch(epoch) for each in together), strict=True)):
+            plain.step(batches, rates(made, epoch, step, together[0].steps))
+    for name, found in live.whole([result.shards for result in results]).items():
+        assert found.dtype == torch.float16
+        # Each step rounds to the nearest of numbers that lie 2^-10 of their power of two apart.
+        rounding = 2.0**-11 * torch.maximum(found.float().abs(), plain.tables[name].detach().abs()).max()
+        error = (found.float() - plain.tables[name].detach()).abs().max()
+        assert error <= steps * rounding and error > 0, name
+    for name, found in live.whole_sums([result.sums for result in results]).items():
+        assert found.dtype == torch.float32
+        torch.testing.assert_close(found, plain.sums[name], atol=1e-7, rtol=2e-2)
+
+
+REFUSED: list[tuple[dict[str, Any], int, str]] = [
+    ({"item_sharding": "data_parallel"}, 2, "table item_id: sharding data_parallel: torchrec computes wrong results"),
+    ({"item_sharding": "grid_shard"}, 2, "table item_id: sharding grid_shard: torchrec has it for pooled tables alone"),
+    ({"item_sharding": "table_row_wise"}, 2, "the item table takes table_wise, row_wise, column_wise"),
+    ({"gender": "table_row_wise"}, 3, "table gender: sharding table_row_wise: 3 ranks do not divide into hosts of 2"),
+    ({"gender": "grid_shard"}, 3, "3 ranks do not divide into hosts of 2"),
+    ({"gender": "column_wise", "dim": 4}, 2, "table gender: sharding column_wise: 4 columns do not divide into 2 to 2"),
+    ({"item_sharding": "column_wise", "dim": 20}, 3, "20 columns do not divide into 2 to 3 pieces"),
+    ({"gender": "data_parallel", "decay": 0.1}, 2, "train.table_weight_decay would shrink rows that no step has named"),
+    ({"gender": "data_parallel", "dtype": "fp16"}, 2, "expected model.table_dtype=fp32"),
+]
+
+
+def told(configs: list[Config]) -> list[str]:
+    """What building each says on this rank."""
+    said = []
+    with process_group() as ranks:
+        for made in configs:
+            with pytest.raises(InputError) as error:
+                build(made, fit(made), ranks)
+            said.append(str(error.value))
+    return said
+
+
+@pytest.mark.parametrize("world_size", [2, 3])
+def test_shardings_that_would_be_wrong_are_refused_with_the_reason(tmp_path: Path, world_size: int) -> None:
+    path = wide.write(tmp_path / "data")
+    cases = [(change, expected) for change, ranks, expected in REFUSED if ranks == world_size]
+    configs = []
+    for change, _ in cases:
+        features = [
+            {**each, **({"sharding": change[each["name"]]} if each["name"] in change else {})} for each in wide.FEATURES
+        ]
+        made = wide.config(path, tmp_path / "run", features=features, item_sharding=change.get("item_sharding", "auto"))
+        model = replace(made.model, dim=change.get("dim", 8), table_dtype=change.get("dtype", "fp32"))
+        configs.append(
+            replace(made, model=model, train=replace(made.train, table_weight_decay=change.get("decay", 0.0)))
+        )
+    results = run_ranks(world_size, told, configs, local_world_size=2)
+    for said in results:
+        for message, (_, expected) in zip(said, cases, strict=True):
+            assert expected in message

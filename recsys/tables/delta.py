@@ -134,7 +134,7 @@ class Delta:
             last = -1
             with _opened(path) as file:
                 for k in range(file.num_row_groups):
-                    rows = torch.from_dlpack(_group(path, file, k, ["row"])["row"].combine_chunks())
+                    rows = _tensor(f"{path}: row group {k}", _group(path, file, k, ["row"]), "row")
                     if len(rows) and int(rows[0]) <= last:
                         raise InputError(f"{path}: row group {k}: column row: expected more than {last}, the last one")
                     last = int(rows[-1]) if len(rows) else last
@@ -286,9 +286,8 @@ def _id_type(path: Path, name: str) -> pa.DataType:
 def _piece(where: str, name: str, table: pa.Table, known: Set[str]) -> Piece:
     """The rows of one row group, looked at."""
     for field in table.schema:
-        column = table[field.name]
-        if field.name != "item_id" and column.null_count:
-            raise InputError(f"{where}: column {field.name}: expected no null")
+        if field.name != "item_id":
+            _require_full(where, table, field.name)
     named = {key: set(pc.unique(table[key].combine_chunks()).to_pylist()) for key in ("table", "base_version")}
     if named["table"] - {name}:
         raise InputError(f"{where}: column table: expected {name}")
@@ -298,7 +297,7 @@ def _piece(where: str, name: str, table: pa.Table, known: Set[str]) -> Piece:
     if flat.null_count:
         raise InputError(f"{where}: column vector: expected no null")
     vectors = torch.from_dlpack(flat).view(table.num_rows, -1) if table.num_rows else torch.zeros(0, 0)
-    rows, state = (torch.from_dlpack(table[key].combine_chunks()) for key in ("row", "state"))
+    rows, state = (_tensor(where, table, key) for key in ("row", "state"))
     ids, sources, bases = (table[key].combine_chunks() for key in ("item_id", "source", "base_version"))
     if (rows[1:] <= rows[:-1]).any() or (rows[:1] < 0).any():
         raise InputError(f"{where}: column row: expected rising rows from 0, each once")
@@ -311,6 +310,16 @@ def _piece(where: str, name: str, table: pa.Table, known: Set[str]) -> Piece:
     if len(rows) and rows[0] == 0 and ids[0].is_valid:
         raise InputError(f"{where}: column item_id: {ids[0]} owns row 0, which is nobody's")
     return Piece(name, rows, ids, vectors, state, sources, bases)
+
+
+def _require_full(where: str, table: pa.Table, key: str) -> None:
+    if table[key].null_count:
+        raise InputError(f"{where}: column {key}: expected no null")
+
+
+def _tensor(where: str, table: pa.Table, key: str) -> Tensor:
+    _require_full(where, table, key)
+    return torch.from_dlpack(table[key].combine_chunks())
 
 
 def _group(path: Path, file: pq.ParquetFile, k: int, columns: list[str] | None = None) -> pa.Table:

@@ -79,7 +79,7 @@ def admit(config: Config, path: Path) -> Admitted:
                 ITEM, torch.from_numpy(rows[some]), owners, vectors[some], "admit", checkpoint.version_of(source)
             )
 
-    return Admitted(service.publish(run, pieces, config.tables.max_staleness), known)
+    return Admitted(service.publish(run, pieces, stale=config.tables.max_staleness), known)
 
 
 def evict(config: Config, path: Path) -> Delta | None:
@@ -111,7 +111,7 @@ def evict(config: Config, path: Path) -> Delta | None:
                 base = checkpoint.version_of(source)
                 yield Piece.of(ITEM, torch.from_numpy(some), nobody, vectors, "evict", base)
 
-    return service.publish(run, pieces, config.tables.max_staleness)
+    return service.publish(run, pieces, stale=config.tables.max_staleness)
 
 
 def _starts(config: Config, source: Path, ids: IdMap, new: pa.Table) -> Tensor:

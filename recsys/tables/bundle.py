@@ -89,7 +89,9 @@ class Bundle:
         told = (manifest.verify if verify else manifest.read)(folder, EXPORT)
         bundle = cls(folder, told, mapped)
         if manifest.read(folder, EXPORT) != told:
-            raise InputError(f"{folder}: another export took its place, or a delta was added, while it was read: load it again")
+            raise InputError(
+                f"{folder}: another export took its place, or a delta was added, while it was read: load it again"
+            )
         return bundle
 
     @property

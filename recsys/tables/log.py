@@ -5,7 +5,7 @@ rows appends a delta, and is done with it once that has its name; what then dies
 delta leaves the log by `compact` and `retire` alone. Whoever changes the log holds its lock; readers need none.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager
 from pathlib import Path
 
@@ -28,20 +28,23 @@ def folder_of(run: Path) -> Path:
     return run / "deltas"
 
 
-def append(run: Path, pieces: Iterable[Piece], after: int = 0) -> Delta:
+def append(
+    run: Path, pieces: Iterable[Piece], after: int = 0, check: Callable[[Delta], object] = lambda each: None
+) -> Delta:
     """Write the next delta of the log; the caller holds the lock.
 
     Args:
         pieces: the rows, each table's in order.
         after: the newest delta that is known elsewhere, should the log have been emptied.
+        check: looks at the delta before it is in the log, and raises where it must not be.
 
     Raises:
-        InputError: a piece that is not as a delta must be; nothing is written.
+        InputError: a piece that is not as a delta must be, or `check`'s; nothing is written.
     """
     number = max(newest(run), after) + 1
     path = folder_of(run) / _name(number, number)
     with creating(path) as partial:
-        delta.write(partial, pieces, number, number)
+        check(delta.write(partial, pieces, number, number))
     return delta.read(path)
 
 

@@ -16,7 +16,7 @@ import torch
 
 from recsys.errors import InputError
 from recsys.tables import delta, manifest
-from recsys.tables.delta import Delta
+from recsys.tables.delta import Delta, Piece
 from recsys.tables.vectors import TableVectors
 
 FOLDER = "deltas"
@@ -56,6 +56,25 @@ def require_fit(folder: Path, told: dict[str, Any], each: Delta) -> None:
             )
 
 
+def require_rows(told: dict[str, Any], each: Delta) -> None:
+    """Look at every row of a delta before anything is done with it.
+
+    Raises:
+        InputError: damaged, or a row beyond its table's capacity.
+    """
+    each.check()
+    for name in each.tables:
+        for piece in each.pieces(name):
+            _require_rows(told["tables"][name], each, piece)
+
+
+def _require_rows(table: dict[str, Any], each: Delta, piece: Piece) -> None:
+    if len(piece.rows) and int(piece.rows[-1]) >= table["capacity"]:
+        raise InputError(
+            f"{each.folder}: table {piece.table}: row {int(piece.rows[-1])}: it has rows 0 to {table['capacity'] - 1}"
+        )
+
+
 def put(
     deltas: list[Delta], name: str, table: dict[str, Any], ids: pa.Array, vectors: TableVectors | None = None
 ) -> pa.Array:
@@ -67,10 +86,7 @@ def put(
     rows, owners = [torch.zeros(0, dtype=torch.int64)], [ids[:0]]
     for each in deltas:
         for piece in each.pieces(name) if name in each.tables else ():
-            if len(piece.rows) and int(piece.rows[-1]) >= table["capacity"]:
-                raise InputError(
-                    f"{each.folder}: table {name}: row {int(piece.rows[-1])}: it has rows 0 to {table['capacity'] - 1}"
-                )
+            _require_rows(table, each, piece)
             rows.append(piece.rows)
             owners.append(piece.ids.cast(ids.type))
             if vectors is not None:

@@ -8,6 +8,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from recsys.errors import InputError
 from recsys.files import remove, replacing
 from recsys.tables import manifest, overlay
 from recsys.tables.bundle import EXPORT, PROBE, Bundle
@@ -22,7 +23,14 @@ def version_of(folder: Path) -> Version:
     Raises:
         InputError: not a bundle.
     """
-    return Version(**manifest.read(folder, EXPORT)["version"])
+    return _origin(folder, manifest.read(folder, EXPORT))
+
+
+def _origin(folder: Path, told: dict[str, Any]) -> Version:
+    try:
+        return Version(**told["origin"])
+    except (KeyError, TypeError):
+        raise InputError(f"{folder / manifest.NAME}: expected the origin of the tables") from None
 
 
 def refresh(folder: Path, deltas: list[Delta], force: bool = False, stale: int = MAX_STALENESS) -> Version:
@@ -35,11 +43,11 @@ def refresh(folder: Path, deltas: list[Delta], force: bool = False, stale: int =
         InputError: a delta is damaged or not for these tables, or the bundle is damaged; the bundle is as it was.
     """
     told = manifest.read(folder, EXPORT)
-    version, taken = Version(**told["origin"]), []
+    version, taken = _origin(folder, told), []
     for each in deltas:
         if accepts(version, each, str(folder), force, stale):
             overlay.require_fit(folder, told, each)
-            each.check()
+            overlay.require_rows(told, each)
             version = after(version, each)
             taken.append(each)
     if not taken:

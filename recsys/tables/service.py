@@ -22,44 +22,42 @@ from recsys.tables.patch import patch, require_fit
 from recsys.tables.refresh import refresh, version_of
 
 
-def publish(run: Path, make: Callable[[], Iterable[Piece]], stale: int = MAX_STALENESS) -> Delta | None:
+def publish(
+    run: Path, make: Callable[[], Iterable[Piece]], force: bool = False, stale: int = MAX_STALENESS
+) -> Delta | None:
     """Append a delta to the run's log and bring everything up to it.
 
     Args:
         make: gives the rows, each table's in order, once everything else is up to the log and nobody else changes it;
             no pieces at all make no delta.
+        force: let rows in that were made for another trained dense part.
 
     Raises:
-        InputError: `make`'s, or a piece that is not as a delta must be; nothing has changed then.
+        InputError: `make`'s, or rows that the run's tables and id maps cannot take; nothing has changed then.
     """
+    newest = checkpoint.latest(run / "checkpoints")
+    if newest is None:
+        raise InputError(f"{run}: no checkpoint: train first")
     with log.lock(run):
         _catch_up(run, stale)
         pieces = iter(make())
         first = next(pieces, None)
         if first is None:
             return None
-        delta = log.append(run, chain([first], pieces), held(run)[1])
+        delta = log.append(run, chain([first], pieces), held(run)[1], lambda each: _require_fit(run, each, force))
         _catch_up(run, stale)
     return delta
 
 
 def take(run: Path, delta: Delta, force: bool = False, stale: int = MAX_STALENESS) -> Delta | None:
-    """Make a delta from elsewhere the next of the run's log, and bring everything up to it.
-
-    Args:
-        force: although its rows were made for another trained dense part.
+    """Make a delta from elsewhere the next of the run's log, and bring everything up to it; see `publish`.
 
     Raises:
         InputError: it is damaged or not for this run's tables; nothing has changed then.
     """
-    newest = checkpoint.latest(run / "checkpoints")
-    if newest is None:
-        raise InputError(f"{run}: no checkpoint: train first")
     if delta.steps:
         raise InputError(f"{delta.folder}: what training changed goes to a bundle, not into the log of a run")
-    require_kind(checkpoint.version_of(newest), delta, str(newest), force)
-    require_fit(newest, delta)
-    return publish(run, lambda: (piece for table in delta.tables for piece in delta.pieces(table)), stale)
+    return publish(run, lambda: (piece for table in delta.tables for piece in delta.pieces(table)), force, stale)
 
 
 def catch_up(run: Path, stale: int = MAX_STALENESS) -> int:
@@ -116,18 +114,31 @@ def _maps(run: Path) -> list[Path]:
     return sorted((run / "encoder").glob("*.parquet"))
 
 
+def _require_fit(run: Path, each: Delta, force: bool) -> None:
+    """Refuse a delta that not everything could take, before it is in the log."""
+    for path in _checkpoints(run):
+        require_kind(checkpoint.version_of(path), each, str(path), force)
+        require_fit(path, each)
+    for path in _maps(run):
+        _with_owners(IdMap.load(path), each)
+
+
 def _catch_up_map(run: Path, path: Path) -> None:
-    """Give rows of an id map the owners that the deltas name."""
     ids = IdMap.load(path)
     pending = log.pending(run, ids.delta)
     for each in pending:
-        if ids.name in each.tables:
-            # All at once: an id may leave one row in one piece and have another row in the next.
-            pieces = list(each.pieces(ids.name))
-            rows = torch.cat([piece.rows for piece in pieces])
-            owned = rows != UNKNOWN
-            owners = pa.concat_arrays([piece.ids for piece in pieces]).filter(pa.array(owned.numpy()))
-            ids = ids.assign(rows[owned].numpy(), owners)
-        ids = replace(ids, delta=each.last)
+        ids = replace(_with_owners(ids, each), delta=each.last)
     if pending:
         ids.save(path)
+
+
+def _with_owners(ids: IdMap, each: Delta) -> IdMap:
+    """The id map with the owners that a delta names."""
+    # All at once: an id may leave one row in one piece and have another row in the next.
+    pieces = list(each.pieces(ids.name)) if ids.name in each.tables else []
+    if not pieces:
+        return ids
+    rows = torch.cat([piece.rows for piece in pieces])
+    owned = rows != UNKNOWN
+    owners = pa.concat_arrays([piece.ids for piece in pieces]).filter(pa.array(owned.numpy()))
+    return ids.assign(rows[owned].numpy(), owners)

@@ -17,7 +17,7 @@ def fill(sharded: Sharded, tables: dict[str, Tensor], dense: dict[str, Tensor]) 
             if ".dense_arch." in name:
                 value.copy_(dense[name.split(".dense_arch.")[1]])
                 continue
-            for offsets, tensor in _held(value):
+            for offsets, tensor in held(value):
                 place = tuple(slice(o, o + s) for o, s in zip(offsets, tensor.shape, strict=True))
                 tensor.copy_(tables[name.split(".")[-2]][place])
 
@@ -30,7 +30,7 @@ def shards(sharded: Sharded) -> tuple[Shards, dict[str, Tensor]]:
         if ".dense_arch." in name:
             dense[name.split(".dense_arch.")[1]] = value.detach().clone()
         else:
-            found += [(name.split(".")[-2], offsets, tensor.detach().clone()) for offsets, tensor in _held(value)]
+            found += [(name.split(".")[-2], offsets, tensor.detach().clone()) for offsets, tensor in held(value)]
     return found, dense
 
 
@@ -62,7 +62,7 @@ def whole(parts: list[Shards]) -> dict[str, Tensor]:
 def sums(sharded: Sharded) -> Sums:
     """By table, the pieces (place, values) of its row-wise Adagrad sums on this rank, copied."""
     return {
-        name: [(offsets[0], tensor.clone()) for offsets, tensor in _held(state)]
+        name: [(offsets[0], tensor.clone()) for offsets, tensor in held(state)]
         for name, state in sharded.states().items()
     }
 
@@ -77,7 +77,7 @@ def whole_sums(parts: list[Sums]) -> dict[str, Tensor]:
     return {name: torch.cat([pieces[place] for place in sorted(pieces)]) for name, pieces in found.items()}
 
 
-def _held(value: Tensor) -> list[tuple[tuple[int, ...], Tensor]]:
+def held(value: Tensor) -> list[tuple[tuple[int, ...], Tensor]]:
     """Offsets and memory of what this rank holds of a tensor, sharded or a copy."""
     if isinstance(value, ShardedTensor):
         return [(bounds(shard)[0], shard.tensor) for shard in value.local_shards()]

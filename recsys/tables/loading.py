@@ -143,8 +143,9 @@ def _load_adam(stored: _Checked, sharded: Sharded) -> None:
     if not stored.dense:
         sharded.dense_optimizer.state.clear()
         return
-    # Adam's state is created by its first step.
-    sharded.dense_optimizer.init_state()
+    if not sharded.dense_optimizer.state:
+        # Adam's state is created by its first step.
+        sharded.dense_optimizer.init_state()
     for name, state in sharded.dense_optimizer.state_dict()["state"].items():
         for key in _ADAM:
             state[key].copy_(stored.dense[name, key].whole())

@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 
 from recsys.errors import InputError
-from recsys.tables import folders
+from recsys.tables import folders, manifest
 from recsys.tables.folders import Progress
+from recsys.tables.places import FORMAT
 from recsys.tables.version import Version
 
 VERSION = Version("tables", "run")
@@ -81,7 +82,7 @@ def test_what_a_sealed_manifest_tells_wrongly_is_named(tmp_path: Path, key: str,
     path = sealed(tmp_path, 1)
     told = json.loads((path / "manifest.json").read_text())
     body = {name: told[name] for name in ("progress", "origin", "tensors")} | {key: value}
-    folders.manifest.write(path, folders.FORMAT, told["files"], **body)
+    manifest.write(path, FORMAT, told["files"], **body)
     with pytest.raises(InputError, match=rf"manifest\.json: {key} "):
         (folders.progress_of if key == "progress" else folders.version_of)(path)
 

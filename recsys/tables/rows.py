@@ -4,73 +4,84 @@
     vectors, state = rows.read("item_id", torch.tensor([7, 1_000_000]))
     rows.write("item_id", torch.tensor([7]), vectors[:1] * 0.5)          # the next forward sees it
 
-Every call is collective: all ranks make it, each with rows of its own (none is allowed). Rows travel to the ranks that
-hold them in one exchange, so a call costs what its rows cost, not what the tables would. A write is all or nothing over
-all ranks: each has looked at everything it is to write before any of them does.
+Every call is collective: all ranks make it for the same table, each with rows of its own (none is allowed). Rows travel
+to the ranks that hold them in one exchange, so a call costs what its rows cost, not what the tables would. A write is
+all or nothing over all ranks: each has looked at everything it is to write before any of them does.
 
-A row's state is what its fused optimizer keeps of it: row-wise Adagrad's sum, over steps, of the mean squared gradient.
-Where a table is cut by columns each piece keeps its own; read is their mean, by width, and write gives it to each.
+A row's state is what its optimizer keeps of it: row-wise Adagrad's sum, over steps, of the mean squared gradient. Where
+a table is cut by columns each piece keeps its own; read is their mean, and write gives it to each. A data-parallel
+table is read from the rank's own copy and written into all of them.
 
-Legend: n rows named by this rank, D table width.
+Legend: n rows named by this rank, m rows that go to one shard, D table width.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass
+from itertools import accumulate, pairwise
 from typing import Literal
 
+import numpy as np
 import torch
 import torch.distributed as dist
 from torch import Tensor
-from torch.distributed._shard.sharded_tensor import ShardedTensor
-from torch.distributed.remote_device import _remote_device
 
 from recsys.distributed import Ranks, agree
 from recsys.errors import InputError
+from recsys.tables.layout import Shard, Table
 from recsys.tables.sharding import Sharded, table_of
+
+State = Literal["reset", "keep"] | Tensor
+
+
+_KINDS = ("read", "reset", "keep", "set")
 
 
 @dataclass(frozen=True, eq=False)
-class _Shard:
-    """Cells [row, row + rows) x [column, column + columns) of a table, on one rank.
+class _Named:
+    """Rows of one shard that this rank names: their places [m] among all its rows (None: all of them, in order), and
+    their span in what it sends to the ranks that hold them, or gets from there."""
 
-    `weight` [rows, columns] and `momentum` [rows] are that rank's memory, shared with the kernel that trains it; None
-    on the others.
-    """
+    shard: Shard
+    places: Tensor | None
+    span: slice
 
-    number: int
-    row: int
-    column: int
-    rows: int
-    columns: int
-    rank: int
-    weight: Tensor | None
-    momentum: Tensor | None
+    @property
+    def columns(self) -> slice:
+        return slice(self.shard.column, self.shard.column + self.shard.columns)
+
+    def of(self, values: Tensor) -> Tensor:
+        """Its part of values [n, ...]."""
+        return values if self.places is None else values.index_select(0, self.places)
 
 
-@dataclass(frozen=True)
-class _Table:
-    rows: int
-    dim: int
-    dtype: torch.dtype
-    shards: list[_Shard]
+@dataclass(frozen=True, eq=False)
+class _Held:
+    """Rows of a shard of this rank's that some rank names: their numbers [m] within it, and their span in the above."""
+
+    shard: Shard
+    rows: Tensor
+    span: slice
+
+
+@dataclass(frozen=True, eq=False)
+class _Call:
+    """One call's rows at both ends, by the rank at the other; `to` and `by` count them for each rank."""
+
+    named: list[_Named]
+    held: list[_Held]
+    to: list[int]
+    by: list[int]
 
 
 class Rows:
-    """The tables of a sharded model, by row.
-
-    Raises:
-        InputError: a table that every rank holds whole (data-parallel).
-    """
+    """The tables of a sharded model, by row. Rows and values may lie on any device; answers lie on that of the rows."""
 
     def __init__(self, sharded: Sharded, ranks: Ranks) -> None:
         self.ranks = ranks
         states = sharded.states()
-        self.tables: dict[str, _Table] = {}
-        for name, weight in sharded.model.state_dict().items():
-            if table := table_of(name):
-                if not isinstance(weight, ShardedTensor):
-                    raise InputError(f"table {table}: rows of a table that every rank holds whole are not served")
-                self.tables[table] = _table(weight, states.get(table), ranks.rank)
+        weights = {name: weight for key, weight in sharded.model.state_dict().items() if (name := table_of(key))}
+        self.tables = {name: Table.of(weights[name], states.get(name), ranks) for name in sorted(weights)}
+        self._most = max(len(t.of_rank(rank)) for t in self.tables.values() for rank in range(ranks.world_size))
 
     def read(self, table: str, rows: Tensor) -> tuple[Tensor, Tensor]:
         """Vectors [n, D] float32 and optimizer state [n] float32 of rows [n] int64. Collective.
@@ -78,23 +89,19 @@ class Rows:
         Raises:
             InputError: no such table, or a row out of its range on any rank; on every rank.
         """
-        agree(self.ranks, self._wrong(table, rows))
+        call = self._route(table, rows, self._wrong_rows(table, rows), "read")
         found = self.tables[table]
-        asked = self._send(table, rows)
-        answers = [
-            torch.cat([torch.zeros(0)] + [_answer(found.shards[k], local) for k, local in _by_shard(pairs)])
-            for pairs in asked
-        ]
-        got = self._exchange(answers, torch.float32)
-        vectors, state = torch.zeros(len(rows), found.dim), torch.zeros(len(rows))
-        for shard, here, values in self._received(found, rows, got):
-            vectors[here, shard.column : shard.column + shard.columns] = values[:, :-1]
-            state[here] += values[:, -1] * (shard.columns / found.dim)
-        return vectors, state
+        answers = torch.empty(sum(call.by), found.columns, dtype=found.dtype, device=self.ranks.device)
+        sums = torch.empty(len(answers), device=answers.device)
+        for held in call.held:
+            torch.index_select(held.shard.weight, 0, held.rows, out=answers[held.span])
+            torch.index_select(held.shard.state, 0, held.rows, out=sums[held.span])
+        answers, sums = self._exchange(answers, call.by, call.to), self._exchange(sums, call.by, call.to)
+        if not _as_they_are(call.named, found):
+            answers, sums = _assembled(call.named, answers, sums, len(rows), found.dim)
+        return answers.to(rows.device, torch.float32), sums.to(rows.device)
 
-    def write(
-        self, table: str, rows: Tensor, values: Tensor, optimizer_state: Literal["reset", "keep"] | Tensor = "reset"
-    ) -> None:
+    def write(self, table: str, rows: Tensor, values: Tensor, optimizer_state: State = "reset") -> None:
         """Put vectors [n, D] into rows [n] int64, all of them on all ranks or none. Collective.
 
         Args:
@@ -104,140 +111,199 @@ class Rows:
             InputError: no such table; on any rank a row out of range, a row named twice (also by two ranks), a vector
                 or state that is not finite in the table's type or of another shape; on every rank, nothing written.
         """
-        agree(self.ranks, self._wrong(table, rows) or _wrong_values(self.tables[table], rows, values, optimizer_state))
+        call = self._checked(table, rows, values, optimizer_state)
         found = self.tables[table]
-        asked = self._send(table, rows)
-        agree(self.ranks, _named_twice(table, found, torch.cat(asked)))
-        own = optimizer_state if isinstance(optimizer_state, Tensor) else torch.zeros(len(rows))
-        sent = [
-            torch.cat(
-                [torch.zeros(0)] + [_piece(shard, here, values, own) for shard, here in self._of(found, rows, rank)]
-            )
-            for rank in range(self.ranks.world_size)
-        ]
-        keep = isinstance(optimizer_state, str) and optimizer_state == "keep"
-        for pairs, flat in zip(asked, self._exchange(sent, torch.float32), strict=True):
-            for k, local in _by_shard(pairs):
-                size = len(local) * (found.shards[k].columns + 1)
-                _put(found.shards[k], local, flat[:size].view(len(local), -1), keep)
-                flat = flat[size:]
+        values = values.detach().to(self.ranks.device, found.dtype)
+        vectors = self._exchange(_in_parts(call.named, values, found, sum(call.to)), call.to, call.by)
+        if isinstance(optimizer_state, Tensor):
+            state = optimizer_state.detach().to(self.ranks.device, torch.float32)
+            state = self._exchange(torch.cat([state[:0], *(part.of(state) for part in call.named)]), call.to, call.by)
+        for held in call.held:
+            _put(held.shard.weight, held.rows, vectors[held.span])
+            if isinstance(optimizer_state, Tensor):
+                held.shard.state.index_copy_(0, held.rows, state[held.span])
+            elif optimizer_state == "reset":
+                held.shard.state.index_fill_(0, held.rows, 0.0)
 
-    def _wrong(self, table: str, rows: Tensor) -> str | None:
+    def validate(self, table: str, rows: Tensor, values: Tensor, optimizer_state: State = "reset") -> None:
+        """Refuse what `write` would refuse, on every rank, and write nothing. Collective.
+
+        Raises:
+            InputError: as `write`.
+        """
+        self._checked(table, rows, values, optimizer_state)
+
+    def _checked(self, table: str, rows: Tensor, values: Tensor, state: State) -> _Call:
+        wrong = self._wrong_rows(table, rows)
+        if not wrong and (found := _wrong_values(self.tables[table], rows, values, state)):
+            wrong = f"table {table}: {found}"
+        call = self._route(table, rows, wrong, state if isinstance(state, str) else "set")
+        twice = _named_twice(call.held)
+        wrong = None if twice is None else f"table {table}: row {twice} is named twice"
+        if self._anywhere(wrong is not None):
+            agree(self.ranks, wrong)
+        return call
+
+    def _wrong_rows(self, table: str, rows: Tensor) -> str | None:
         if table not in self.tables:
             return f"table {table!r}: expected one of {', '.join(self.tables)}"
         if rows.dtype != torch.int64 or rows.ndim != 1:
             return f"table {table}: expected rows [n] int64, found {list(rows.shape)} {rows.dtype}"
-        outside = (rows < 0) | (rows >= self.tables[table].rows)
-        if outside.any():
-            return f"table {table}: row {int(rows[outside][0])}: it has rows 0 to {self.tables[table].rows - 1}"
+        count = self.tables[table].rows
+        if len(rows):
+            for row in torch.stack(rows.aminmax()).tolist():
+                if not 0 <= row < count:
+                    return f"table {table}: row {row}: it has rows 0 to {count - 1}"
         return None
 
-    def _of(self, table: _Table, rows: Tensor, rank: int) -> Iterator[tuple[_Shard, Tensor]]:
-        """The shards that a rank holds any of `rows` in, in order, with the places [m] of those rows."""
-        for shard in table.shards:
-            if shard.rank == rank:
-                here = ((rows >= shard.row) & (rows < shard.row + shard.rows)).nonzero().squeeze(1)
-                if len(here):
-                    yield shard, here
+    def _anywhere(self, flag: bool) -> bool:
+        """Whether any rank says so. Collective."""
+        if self.ranks.world_size == 1:
+            return flag
+        said = torch.tensor(int(flag))
+        dist.all_reduce(said)
+        return bool(said)
 
-    def _send(self, table: str, rows: Tensor) -> list[Tensor]:
-        """What every rank asks of this one: (shard, row within it) [m, 2], by shard."""
-        found = self.tables[table]
-        asked = []
-        for rank in range(self.ranks.world_size):
-            pairs = [torch.zeros(0, 2, dtype=torch.int64)]
-            for shard, here in self._of(found, rows, rank):
-                number = torch.full((len(here),), shard.number)
-                pairs.append(torch.stack([number, rows[here] - shard.row], 1))
-            asked.append(torch.cat(pairs).flatten())
-        return [pairs.view(-1, 2) for pairs in self._exchange(asked, torch.int64)]
+    def _route(self, table: str, rows: Tensor, wrong: str | None, kind: str) -> _Call:
+        """Tell each rank which rows of its shards this one names, and hear the same. Collective.
 
-    def _received(self, table: _Table, rows: Tensor, got: list[Tensor]) -> Iterator[tuple[_Shard, Tensor, Tensor]]:
-        """Shard, places [m] among `rows`, and vectors with the state behind them [m, columns + 1]."""
-        for rank, flat in enumerate(got):
-            for shard, here in self._of(table, rows, rank):
-                size = len(here) * (shard.columns + 1)
-                yield shard, here, flat[:size].view(len(here), -1)
-                flat = flat[size:]
+        Raises:
+            InputError: something is `wrong` on any rank, or they make different calls; on every rank.
+        """
+        if self.ranks.world_size == 1 and wrong:
+            raise InputError(wrong)
+        found = [] if wrong else _found(self.tables[table], rows.to(self.ranks.device), kind, self.ranks.rank)
+        spans = _spans(len(local) for _, _, local in found)
+        named = [_Named(shard, places, span) for (shard, places, _), span in zip(found, spans, strict=True)]
+        if self.ranks.world_size == 1:
+            held = [_Held(shard, local, span) for (shard, _, local), span in zip(found, spans, strict=True)]
+            count = [sum(len(local) for _, _, local in found)]
+            return _Call(named, held, count, count)
+        counts = torch.zeros(self.ranks.world_size, self._most, dtype=torch.int64)
+        for shard, _, local in found:
+            counts[shard.rank, shard.place] = len(local)
+        theirs = self._counts(counts, wrong, table, kind)
+        to, by = counts.sum(1).tolist(), theirs.sum(1).tolist()
+        got = self._exchange(torch.cat([rows[:0].to(self.ranks.device), *(local for _, _, local in found)]), to, by)
+        own = self.tables[table].of_rank(self.ranks.rank)
+        sizes = theirs[:, : len(own)].flatten().tolist()
+        parts = zip(own * self.ranks.world_size, _spans(sizes), strict=True)
+        return _Call(named, [_Held(shard, got[span], span) for shard, span in parts if span.stop > span.start], to, by)
 
-    def _exchange(self, parts: list[Tensor], dtype: torch.dtype) -> list[Tensor]:
-        """Send `parts[r]` (1-D) to rank r; what each rank has sent here."""
-        device = self.ranks.device
-        ours = torch.tensor([len(part) for part in parts], device=device)
-        theirs = torch.empty_like(ours)
-        dist.all_to_all_single(theirs, ours)
-        got = torch.empty(int(theirs.sum()), dtype=dtype, device=device)
-        dist.all_to_all_single(got, torch.cat(parts).to(device, dtype), theirs.tolist(), ours.tolist())
-        return list(got.cpu().split(theirs.tolist()))
+    def _counts(self, counts: Tensor, wrong: str | None, table: str, kind: str) -> Tensor:
+        """[ranks, shards a rank] rows that each rank names of this one's shards, from `counts`, those of this one."""
+        number = -1 if wrong else list(self.tables).index(table)
+        ours = torch.tensor([bool(wrong), number, _KINDS.index(kind)]).expand(len(counts), 3)
+        sent = torch.cat([ours, counts], 1)
+        told = torch.empty_like(sent)
+        dist.all_to_all_single(told, sent)
+        if told[:, 0].any():
+            agree(self.ranks, wrong)
+        if (told[:, 1:3] != told[0, 1:3]).any():
+            agree(self.ranks, f"table {table}: not all ranks make the same call")
+        return told[:, 3:]
 
-
-def _table(weight: ShardedTensor, momentum: object, rank: int) -> _Table:
-    rows, dim = weight.size()
-    held = {tuple(shard.metadata.shard_offsets): shard.tensor for shard in weight.local_shards()}
-    sums = {}
-    if isinstance(momentum, ShardedTensor):
-        sums = {shard.metadata.shard_offsets[0]: shard.tensor for shard in momentum.local_shards()}
-    told = sorted(weight.metadata().shards_metadata, key=lambda shard: tuple(shard.shard_offsets))
-    columns = sorted({shard.shard_offsets[1] for shard in told})
-    shards = []
-    for number, shard in enumerate(told):
-        (row, column), (tall, wide) = shard.shard_offsets, shard.shard_sizes
-        assert isinstance(shard.placement, _remote_device)
-        owner = shard.placement.rank() or 0
-        # torchrec numbers the states of a table's column shards one behind the other.
-        state = sums.get(columns.index(column) * rows + row) if owner == rank else None
-        shards.append(_Shard(number, row, column, tall, wide, owner, held.get((row, column)), state))
-    return _Table(rows, dim, weight.dtype, shards)
+    def _exchange(self, values: Tensor, to: list[int], by: list[int]) -> Tensor:
+        """Send each rank its rows [to[rank], ...] of `values`; [by[rank], ...] from each, by rank. Collective."""
+        if self.ranks.world_size == 1:
+            return values
+        got = values.new_empty(sum(by), *values.shape[1:])
+        dist.all_to_all_single(got, values, by, to)
+        return got
 
 
-def _by_shard(pairs: Tensor) -> Iterator[tuple[int, Tensor]]:
-    """Shard and rows within it [m], of (shard, row) [M, 2] in order of shards."""
-    numbers, counts = pairs[:, 0].unique_consecutive(return_counts=True)
-    yield from zip(numbers.tolist(), pairs[:, 1].split(counts.tolist()), strict=True)
+def _found(table: Table, rows: Tensor, kind: str, rank: int) -> list[tuple[Shard, Tensor | None, Tensor]]:
+    """The shards that hold any of `rows` [n], by rank: with the places of those (None: all), and rows within it [m]."""
+    shards = table.of_rank(rank) if table.copied and kind == "read" else table.shards
+    if len(table.starts) == 1:
+        return [(shard, None, rows) for shard in shards]
+    order = _order(rows)
+    rows = rows[order]
+    ends = [*torch.searchsorted(rows, torch.tensor(table.starts, device=rows.device)).tolist(), len(rows)]
+    found: list[tuple[Shard, Tensor | None, Tensor]] = []
+    for shard in shards:
+        k = table.starts.index(shard.row)
+        if ends[k] < ends[k + 1]:
+            here = slice(ends[k], ends[k + 1])
+            found.append((shard, order[here], rows[here] - shard.row))
+    return found
 
 
-def _answer(shard: _Shard, local: Tensor) -> Tensor:
-    """[m * (columns + 1)] float32: vectors, each with its state behind it."""
-    assert shard.weight is not None
-    local = local.to(shard.weight.device)
-    state = torch.zeros(len(local)) if shard.momentum is None else shard.momentum[local]
-    return torch.cat([shard.weight[local].float(), state.float().to(local.device).unsqueeze(1)], 1).flatten().cpu()
+def _order(rows: Tensor) -> Tensor:
+    # numpy sorts by vector instructions, at a third of torch's time.
+    return rows.argsort() if rows.is_cuda else torch.from_numpy(np.argsort(rows.numpy()))
 
 
-def _piece(shard: _Shard, here: Tensor, values: Tensor, state: Tensor) -> Tensor:
-    """[m * (columns + 1)] float32: what goes into a shard, in the form of `_answer`."""
-    part = values[here, shard.column : shard.column + shard.columns]
-    return torch.cat([part.float(), state[here].float().unsqueeze(1)], 1).flatten()
+def _spans(sizes: Iterable[int]) -> list[slice]:
+    ends = [0, *accumulate(sizes)]
+    return [slice(start, stop) for start, stop in pairwise(ends)]
 
 
-def _put(shard: _Shard, local: Tensor, piece: Tensor, keep: bool) -> None:
-    assert shard.weight is not None
-    with torch.no_grad():
-        local, piece = local.to(shard.weight.device), piece.to(shard.weight.device)
-        shard.weight[local] = piece[:, :-1].to(shard.weight.dtype)
-        if shard.momentum is not None and not keep:
-            shard.momentum[local] = piece[:, -1].to(shard.momentum.dtype)
+def _as_they_are(named: list[_Named], table: Table) -> bool:
+    """Whether what travels is [n, D], all rows in the order in which they are named."""
+    return len(named) == 1 and named[0].places is None and table.columns == table.dim
 
 
-def _wrong_values(table: _Table, rows: Tensor, values: Tensor, state: object) -> str | None:
+def _in_parts(named: list[_Named], values: Tensor, table: Table, count: int) -> Tensor:
+    """[count, columns of a shard] from values [n, D]."""
+    if _as_they_are(named, table):
+        return values.contiguous()
+    parts = values.new_empty(count, table.columns)
+    for part in named:
+        if part.places is None:
+            parts[part.span] = values[:, part.columns]
+        else:
+            torch.index_select(values[:, part.columns], 0, part.places, out=parts[part.span])
+    return parts
+
+
+def _assembled(named: list[_Named], answers: Tensor, sums: Tensor, n: int, dim: int) -> tuple[Tensor, Tensor]:
+    """Vectors [n, D] and state [n] from what the shards have of them."""
+    vectors, state = answers.new_empty(n, dim), sums.new_zeros(n)
+    for part in named:
+        share = part.shard.columns / dim
+        if part.places is None:
+            vectors[:, part.columns] = answers[part.span]
+            state += share * sums[part.span]
+        else:
+            _put(vectors[:, part.columns], part.places, answers[part.span])
+            state.index_add_(0, part.places, sums[part.span], alpha=share)
+    return vectors, state
+
+
+def _put(target: Tensor, rows: Tensor, values: Tensor) -> None:
+    """target[rows] = values, [m, columns]; no row comes twice."""
+    if target.is_cuda or not target.is_contiguous():
+        target.index_copy_(0, rows, values)
+    else:
+        # torch writes cell by cell; numpy, told that a row is one record, moves it whole, in a quarter of the time.
+        record = f"V{target.shape[1] * target.element_size()}"
+        target.numpy().view(record)[:, 0][rows.numpy()] = values.numpy().view(record)[:, 0]
+
+
+def _wrong_values(table: Table, rows: Tensor, values: Tensor, state: object) -> str | None:
     if tuple(values.shape) != (len(rows), table.dim) or not values.is_floating_point():
         return f"expected vectors {(len(rows), table.dim)}, found {tuple(values.shape)} {values.dtype}"
-    bad = ~values.to(table.dtype).isfinite().all(1)
-    if bad.any():
-        return f"row {int(rows[bad][0])}: expected a finite vector in {table.dtype}"
+    # The extremes are not finite where any value is not; rounding to the table's type keeps their order.
+    if len(rows) and not torch.stack(values.detach().aminmax()).to(table.dtype).isfinite().all():
+        bad = ~values.to(table.dtype).isfinite().all(1)
+        return f"row {int(rows[bad.to(rows.device)][0])}: expected a finite vector in {table.dtype}"
     if isinstance(state, str):
-        return (
-            None if state in ("reset", "keep") else f"optimizer_state {state!r}: expected 'reset', 'keep' or a tensor"
-        )
-    if not isinstance(state, Tensor) or state.shape != rows.shape or not (state.isfinite() & (state >= 0)).all():
-        return f"expected optimizer state [{len(rows)}], finite and not negative"
+        return None if state in _KINDS[1:3] else f"optimizer_state {state!r}: expected 'reset', 'keep' or a tensor"
+    if not isinstance(state, Tensor) or state.shape != rows.shape or not state.is_floating_point():
+        return f"expected optimizer state [{len(rows)}] of floats"
+    if not (state.float().isfinite() & (state >= 0)).all():
+        bad = ~(state.float().isfinite() & (state >= 0))
+        return f"row {int(rows[bad.to(rows.device)][0])}: expected optimizer state, finite and not negative"
     return None
 
 
-def _named_twice(name: str, table: _Table, pairs: Tensor) -> str | None:
-    """Of the (shard, row) [M, 2] that all ranks ask of this one."""
-    distinct, counts = pairs.unique(dim=0, return_counts=True)
-    if (counts > 1).any():
-        number, local = distinct[counts > 1][0].tolist()
-        return f"table {name}: row {local + table.shards[number].row} is named twice"
+def _named_twice(held: list[_Held]) -> int | None:
+    """A row that is named twice among all that ranks name of this one's shards."""
+    for shard in {part.shard: None for part in held}:
+        rows = torch.cat([part.rows for part in held if part.shard is shard])
+        rows = rows[_order(rows)] if rows.is_cuda else torch.from_numpy(np.sort(rows.numpy()))
+        same = rows[1:] == rows[:-1]
+        if same.any():
+            return int(rows[1:][same][0]) + shard.row
     return None

@@ -122,8 +122,8 @@ def _starts(config: Config, source: Path, ids: IdMap, new: pa.Table) -> Tensor:
     warm = (rows != UNKNOWN) & (np.append(0, ids.counts)[rows] >= config.tables.warm_rows)
     if not warm.any():
         raise InputError(f"{path}: no item has {config.tables.warm_rows} training rows: lower tables.warm_rows")
-    found = Starts.of(_weight(source), torch.from_numpy(rows[warm]), decoded(old["categories"]).filter(pa.array(warm)))
-    return found.of_new(new["categories"])
+    categories = decoded(old["categories"]).filter(pa.array(warm))
+    return Starts.of(_weight(source), torch.from_numpy(rows[warm]), categories).of_new(new["categories"])
 
 
 def _weight(source: Path) -> StoredTensor:

@@ -20,11 +20,11 @@ from recsys.tables.stored import ROWS, StoredTensor
 from recsys.tables.version import Version
 
 
-def diff(base: Path, now: Path, maps: dict[str, IdMap], folder: Path) -> Delta:
+def diff(run: Path, base: Path, now: Path, folder: Path) -> Delta:
     """Write the rows whose vector or optimizer state differs between two checkpoints as the delta `folder`.
 
     Args:
-        maps: the id maps of the run, which tell who owns a row.
+        run: what the checkpoints are of; its id maps tell who owns a row.
 
     Raises:
         InputError: a checkpoint is damaged, they are not of one run, or `now` is not the later one.
@@ -39,15 +39,16 @@ def diff(base: Path, now: Path, maps: dict[str, IdMap], folder: Path) -> Delta:
     try:
         with creating(folder) as partial:
             names = [name for name in checkpoint.stored_tensors(now) if table_of(name)]
-            pieces = (piece for name in names for piece in _changed(base, now, name, maps, new))
+            pieces = (piece for name in names for piece in _changed(run, base, now, name, new))
             delta.write(partial, pieces, old.delta + 1, new.delta, (old.step, new.step))
     except FileExistsError:
         raise InputError(f"{folder}: there is something already: name a folder that is not there") from None
     return delta.read(folder)
 
 
-def _changed(base: Path, now: Path, name: str, maps: dict[str, IdMap], version: Version) -> Iterator[Piece]:
+def _changed(run: Path, base: Path, now: Path, name: str, version: Version) -> Iterator[Piece]:
     table = table_of(name) or ""
+    ids = IdMap.load(run / "encoder" / f"{table}.parquet")
     weight, before = StoredTensor(now, name), StoredTensor(base, name)
     sums, sums_before = _Sums(now, weight, table), _Sums(base, before, table)
     for rows, vectors in weight.blocks(range(weight.rows)):
@@ -55,7 +56,7 @@ def _changed(base: Path, now: Path, name: str, maps: dict[str, IdMap], version: 
         moved = (vectors != before.read(rows)).any(1) | (state != sums_before.read(rows))
         here = moved.nonzero().squeeze(1) + rows.start
         if len(here):
-            owners = maps[table].owners(here.numpy())
+            owners = ids.owners(here.numpy())
             yield Piece.of(table, here, owners, vectors[moved].float(), "trained", version, state[moved])
 
 

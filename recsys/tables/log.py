@@ -72,9 +72,14 @@ def pending(run: Path, applied: int) -> list[Delta]:
     return found
 
 
+def every(run: Path) -> list[Delta]:
+    """All deltas of the log, in order, each checked whole."""
+    return pending(run, min((first for first, _ in _spans(run)), default=1) - 1)
+
+
 def naming(run: Path, table: str, rows: torch.Tensor) -> Iterator[tuple[Delta, torch.Tensor]]:
     """The deltas of the log that name any of `rows` [n] of a table, with those that they name."""
-    for each in pending(run, min((first for first, _ in _spans(run)), default=1) - 1):
+    for each in every(run):
         if table in each.tables:
             named = [piece.rows[torch.isin(piece.rows, rows)] for piece in each.pieces(table)]
             if len(together := torch.cat(named)):
@@ -87,7 +92,7 @@ def compact(run: Path) -> Delta | None:
     Raises:
         InputError: a damaged one, or rows of two lineages or trained dense parts.
     """
-    chain = pending(run, min((first for first, _ in _spans(run)), default=1) - 1)
+    chain = every(run)
     if len(chain) < 2:
         _drop_contained(run)
         return None

@@ -20,6 +20,7 @@ from recsys.tables.delta import Delta, Piece
 from recsys.tables.order import MAX_STALENESS, require_kind
 from recsys.tables.patch import patch, require_fit
 from recsys.tables.refresh import refresh, version_of
+from recsys.tables.version import Version
 
 
 def publish(
@@ -81,13 +82,32 @@ def compact(run: Path) -> Delta | None:
         return log.compact(run)
 
 
+def apply_to(target: Path, deltas: list[Delta], force: bool = False, stale: int = MAX_STALENESS) -> Version:
+    """Give a bundle or a checkpoint, wherever it is, those of the deltas that it does not hold yet; its version then.
+
+    Raises:
+        InputError: it is neither, or cannot take one of them; it is as it was.
+    """
+    try:
+        checkpoint.version_of(target)
+    except InputError:
+        return refresh(target, deltas, force, stale)
+    return checkpoint.version_of(patch(target, deltas, force, stale))
+
+
 def held(run: Path) -> tuple[int, int]:
     """The oldest and the newest delta that what `catch_up` keeps up has come to."""
-    found = [checkpoint.version_of(path).delta for path in _checkpoints(run)]
-    found += [IdMap.load(path).delta for path in _maps(run)]
-    if (bundle := run / "export").exists():
-        found.append(version_of(bundle).delta)
+    found = holders(run).values()
     return min(found, default=0), max([*found, log.newest(run)])
+
+
+def holders(run: Path) -> dict[Path, int]:
+    """What `catch_up` keeps up, and the newest delta that each has come to."""
+    found = {path: checkpoint.version_of(path).delta for path in _checkpoints(run)}
+    found |= {path: IdMap.load(path).delta for path in _maps(run)}
+    if (bundle := run / "export").exists():
+        found[bundle] = version_of(bundle).delta
+    return found
 
 
 def retire(run: Path) -> int:

@@ -113,9 +113,7 @@ def test_a_damaged_delta_is_refused_by_name(tmp_path: Path) -> None:
 
 def test_ids_of_integers_are_kept(tmp_path: Path) -> None:
     ids = pa.array([None, 2**60 + 1], pa.int64())
-    parts = [
-        delta.Piece.of("item_id", torch.tensor([0, 4]), ids, torch.zeros(2, 8), "test", VERSION) for _ in range(2)
-    ]
+    parts = [delta.Piece.of("item_id", torch.tensor([0, 4]), ids, torch.zeros(2, 8), "test", VERSION) for _ in range(2)]
     for part in parts:
         log.append(tmp_path, [part])
     made = log.compact(tmp_path)

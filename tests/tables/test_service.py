@@ -216,8 +216,7 @@ def test_what_training_changed_brings_a_bundle_to_where_the_run_is(made: Config,
     run_ranks(1, train_more, made)
     now = checkpoint.latest(run / "checkpoints")
     assert now
-    maps = Encoder.load(made, run / "encoder").maps
-    made_of = diff(kept, now, maps, tmp_path / "diff")
+    made_of = diff(run, kept, now, tmp_path / "diff")
     named = {name: [row for part in made_of.pieces(name) for row in part.rows.tolist()] for name in made_of.tables}
     assert named == {"item_id": [2, 3, 9], "gender": [0]} and made_of.steps == (7, 12)
     assert {source for part in made_of.pieces("item_id") for source in part.sources.to_pylist()} == {"trained"}
@@ -231,9 +230,9 @@ def test_what_training_changed_brings_a_bundle_to_where_the_run_is(made: Config,
     with pytest.raises(InputError, match="what training changed goes to a bundle"):
         service.take(run, made_of)
     with pytest.raises(InputError, match="expected a later checkpoint"):
-        diff(now, kept, maps, tmp_path / "other")
+        diff(run, now, kept, tmp_path / "other")
     with pytest.raises(InputError, match="there is something already"):
-        diff(kept, now, maps, tmp_path / "diff")
+        diff(run, kept, now, tmp_path / "diff")
 
 
 def test_a_producer_that_fails_leaves_no_delta(made: Config) -> None:

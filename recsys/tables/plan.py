@@ -11,8 +11,6 @@ Where columns are cut, into as many equal pieces as there are places for them an
 piece keeps row-wise Adagrad's sums of its own columns: it learns as tables of that width do.
 """
 
-from dataclasses import dataclass
-
 import torch
 import torch.distributed as dist
 from torch import nn
@@ -55,16 +53,13 @@ def sharders() -> list:
     return [_BagSharder(), EmbeddingCollectionSharder()]
 
 
-@dataclass(frozen=True)
-class Plan:
-    """`plan` is torchrec's; `options` the planner's own account of it, on the first rank only (elsewhere empty)."""
-
-    plan: ShardingPlan
-    options: list[ShardingOption]
-
-
-def make_plan(model: nn.Module, spec: InputSpec, config: Config, ranks: Ranks) -> Plan:
+def make_plan(
+    model: nn.Module, spec: InputSpec, config: Config, ranks: Ranks
+) -> tuple[ShardingPlan, list[ShardingOption]]:
     """Lay the tables of a model on the meta device over the ranks; nothing is allocated. Collective.
+
+    Returns:
+        The plan, and on the first rank the planner's own account of it (elsewhere nothing).
 
     Raises:
         InputError: a table cannot be sharded so on these ranks, or the tables do not fit.
@@ -99,7 +94,7 @@ def make_plan(model: nn.Module, spec: InputSpec, config: Config, ranks: Ranks) -
     on_first(ranks, plan)
     dist.broadcast_object_list(made, src=0, device=torch.device("cpu"))
     assert made[0] is not None
-    return Plan(made[0], options)
+    return made[0], options
 
 
 def tables_of(spec: InputSpec) -> list[TableSpec]:

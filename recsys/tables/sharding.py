@@ -83,7 +83,7 @@ def shard(ranker: Ranker, spec: InputSpec, config: Config, ranks: Ranks) -> Shar
         InputError: a table cannot be sharded so on these ranks.
     """
     loss = RankerLoss(ranker)
-    planned = make_plan(loss, spec, config, ranks)
+    plan, _ = make_plan(loss, spec, config, ranks)
     train = config.train
     apply_optimizer_in_backward(
         RowWiseAdagrad,
@@ -96,7 +96,7 @@ def shard(ranker: Ranker, spec: InputSpec, config: Config, ranks: Ranks) -> Shar
             "eps": _EPS,
         },
     )
-    model = DistributedModelParallel(module=loss, device=ranks.device, plan=planned.plan, sharders=sharders())
+    model = DistributedModelParallel(module=loss, device=ranks.device, plan=plan, sharders=sharders())
     parameters = dict(in_backward_optimizer_filter(model.named_parameters()))
     copied = {name: parameters.pop(name) for name in list(parameters) if table_of(name)}
     adam = KeyedOptimizerWrapper(

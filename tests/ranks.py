@@ -1,6 +1,6 @@
 """Run a function on several gloo ranks and get its results back: `run_ranks(2, fn, *args)`.
 
-The ranks are forked from a server process that has imported torchrec once, so a rank starts in milliseconds instead of
+The ranks are forked from a server process that has imported torch and the product once, so a rank starts in milliseconds instead of
 seconds. They leave by `os._exit`, so nothing here shows what the interpreter's own exit does: the commands are tested
 under `torchrun` for that.
 """
@@ -26,7 +26,7 @@ GRACE = 3.0  # seconds that the other ranks get to end by themselves after the f
 
 T = TypeVar("T")
 _context = multiprocessing.get_context("forkserver")
-_context.set_forkserver_preload(["torchrec", "pyarrow.parquet", "pyarrow.compute"])
+_context.set_forkserver_preload(["recsys.train", "recsys.predict", "recsys.tables.export"])
 
 
 class RanksFailed(AssertionError):

@@ -185,7 +185,8 @@ def _pieces(value: Tensor) -> Iterator[tuple[tuple[int, ...], Tensor]]:
 
 def _shards(value: ShardedTensor) -> Iterator[tuple[tuple[int, ...], Tensor]]:
     for shard in value.local_shards():
-        yield tuple(shard.metadata.shard_offsets), shard.tensor
+        if shard.tensor.numel():  # of a table with fewer rows than ranks some hold none
+            yield tuple(shard.metadata.shard_offsets), shard.tensor
 
 
 def _overlap(a: range, b: range) -> range:

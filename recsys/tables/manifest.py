@@ -99,10 +99,12 @@ def check_sizes(folder: Path, files: Files) -> None:
     """
     for name, expected in files.items():
         path = folder / name
-        if not path.is_file():
-            raise InputError(f"{path}: missing")
-        if path.stat().st_size != expected["bytes"]:
-            raise InputError(f"{path}: {path.stat().st_size} bytes, expected {expected['bytes']}")
+        try:
+            size = path.stat().st_size
+        except (OSError, ValueError) as error:
+            raise InputError(f"{path}: missing: {error}") from None
+        if size != expected["bytes"] or not path.is_file():
+            raise InputError(f"{path}: {size} bytes, expected {expected['bytes']}")
 
 
 def check_bytes(folder: Path, files: Files, names: Iterable[str]) -> None:
@@ -112,7 +114,11 @@ def check_bytes(folder: Path, files: Files, names: Iterable[str]) -> None:
         InputError: the first file whose bytes have changed.
     """
     for name in names:
-        if stamp(folder / name) != files[name]:
+        try:
+            found = stamp(folder / name)
+        except OSError as error:
+            raise InputError(f"{folder / name}: cannot be read: {error}") from None
+        if found != files[name]:
             raise InputError(f"{folder / name}: damaged: its SHA-256 is not {files[name]['sha256']}")
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from pydantic import NonNegativeInt, TypeAdapter, ValidationError
+from pydantic import NonNegativeInt, PositiveInt, TypeAdapter, ValidationError
 from torch.distributed.checkpoint.metadata import Metadata, MetadataIndex, TensorStorageMetadata
 
 from recsys.errors import InputError
@@ -29,7 +29,7 @@ class Chunk:
     offset: NonNegativeInt
     length: NonNegativeInt
     corner: tuple[NonNegativeInt, ...]
-    size: tuple[NonNegativeInt, ...]
+    size: tuple[PositiveInt, ...]
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,7 @@ class Place:
     """A tensor's type, its size, and the chunks that it is the sum of."""
 
     dtype: str
-    size: tuple[NonNegativeInt, ...]
+    size: tuple[PositiveInt, ...]
     chunks: tuple[Chunk, ...]
 
 
@@ -86,6 +86,8 @@ def _wrong(place: Place, files: manifest.Files) -> str | None:
             return f"{chunk.file} is not among its files"
         if chunk.offset + chunk.length > int(files[chunk.file]["bytes"]):
             return f"{chunk.file} ends before byte {chunk.offset + chunk.length}"
+        if math.prod(chunk.size) * DTYPES[place.dtype].itemsize > chunk.length:
+            return f"a chunk of {chunk.size} in {chunk.length} bytes"
         if len(chunk.corner) != len(place.size) or len(chunk.size) != len(place.size):
             return f"a chunk at {chunk.corner} of {chunk.size} in a tensor of {place.size}"
         if any(at + n > all_ for at, n, all_ in zip(chunk.corner, chunk.size, place.size, strict=True)):

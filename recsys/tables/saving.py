@@ -228,7 +228,8 @@ def _held(name: str, value: ShardedTensor | Tensor) -> Iterator[tuple[tuple[int,
     """Corner and values of each piece of a tensor that this rank is to save."""
     if isinstance(value, ShardedTensor):
         for shard in value.local_shards():
-            yield tuple(shard.metadata.shard_offsets), shard.tensor
+            if shard.tensor.numel():  # of a table with fewer rows than ranks some hold none
+                yield tuple(shard.metadata.shard_offsets), shard.tensor
     elif zlib.crc32(name.encode()) % dist.get_world_size() == dist.get_rank():
         # Every rank has all of it: one of them saves it, told by the name.
         yield (0,) * value.ndim, value

@@ -96,7 +96,7 @@ class StoredTensor:
     @cached_property
     def shards(self) -> list[Shard]:
         """Where its cells lie: one shard a chunk."""
-        return [self._shard(chunk) for chunk in self._place.chunks if math.prod(chunk.size)]
+        return [self._shard(chunk) for chunk in self._place.chunks]
 
     @cached_property
     def columns(self) -> list[range]:

@@ -28,7 +28,7 @@ def predict(config: Config, split: str, ranks: Ranks) -> Path:
     Raises:
         InputError: the run has no checkpoint, or is of another config or dataset.
     """
-    on_first(ranks, lambda: runs.require(config))
+    on_first(ranks, lambda: runs.current(config))
     run = Path(config.run)
     # Tells evaluation which rows the row ids number.
     schema = SCORES.with_metadata({"dataset": read_info(config.data.path).fingerprint})

@@ -7,6 +7,7 @@ from recsys import settings
 from recsys.config import Config
 from recsys.data.schema import read_info, write_info
 from recsys.errors import InputError
+from recsys.tables import checkpoint, service
 
 _FREE = {"run", "evaluate", "floor", "tables", "train.batch_size", "train.shuffle_rows", "train.keep"}
 """Keys that may change within a run. So may the sharding, since checkpoints reshard, and `data.source`, since the
@@ -47,6 +48,18 @@ def require(config: Config) -> None:
             )
     if read_info(run).fingerprint != read_info(config.data.path).fingerprint:
         raise InputError(f"{run}: this run was begun on another dataset: give another run=..., or remove the folder")
+
+
+def current(config: Config) -> Path:
+    """The best checkpoint of a run of this config, with all deltas of the run's log in it.
+
+    Raises:
+        InputError: as `require`, there is no checkpoint, or a delta cannot be taken.
+    """
+    require(config)
+    run = Path(config.run)
+    service.catch_up(run, config.tables.max_staleness)
+    return checkpoint.best(run / "checkpoints")
 
 
 def _flat(tree: Any, prefix: str = "") -> dict[str, Any]:

@@ -24,7 +24,7 @@ from recsys.errors import InputError
 from recsys.model.ranker import Ranker
 from recsys.runs import begin
 from recsys.score import score
-from recsys.tables import checkpoint
+from recsys.tables import checkpoint, live
 from recsys.tables.checkpoint import Progress, Saver
 from recsys.tables.sharding import Sharded, shard
 from recsys.tables.version import Version
@@ -110,11 +110,16 @@ class Loop:
         self.log = SummaryWriter(str(Path(config.run) / "logs")) if ranks.is_first else None
 
     def run(self, progress: Progress, version: Version) -> Progress:
-        """Train on from `progress` to the end; checkpoints are written while the next steps train."""
+        """Train on from `progress` to the end; checkpoints are written while the next steps train.
+
+        Deltas that others add to the run's log are taken between two validations.
+        """
         progress = self._placed(progress)
         every = -(-self.reader.steps // self.config.train.evals_per_epoch)
-        with Saver(Path(self.config.run) / "checkpoints", self.config.train.keep) as saver:
+        run, stale = Path(self.config.run), self.config.tables.max_staleness
+        with Saver(run / "checkpoints", self.config.train.keep) as saver:
             while not progress.done:
+                version = live.catch_up(run, self.sharded, version.at(progress.step), self.ranks, stale)
                 until = min(progress.epoch_step + every, self.reader.steps)
                 progress = self.stretch(progress, until)
                 progress = self._validate(progress)

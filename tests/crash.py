@@ -49,7 +49,7 @@ def chosen(names: list[str], cases: int = 1) -> list[str]:
     """The points to kill one of a work's so many cases at: spread evenly, or all of them and some more at random."""
     count = round(int(os.environ.get("KILLS", "20")) / WORKS / cases)
     if count < len(names):
-        return [names[k * len(names) // count] for k in range(count)]
+        return [names[k * (len(names) - 1) // max(count - 1, 1)] for k in range(count)]
     return names + random.choices(names, k=count - len(names))
 
 

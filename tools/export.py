@@ -12,7 +12,7 @@ python -m tools.export configs/movielens-1m.yaml --verify     # check an export 
 from pathlib import Path
 
 from recsys import runs
-from recsys.distributed import process_group
+from recsys.distributed import on_first, process_group
 from recsys.tables.bundle import Bundle
 from recsys.tables.export import export
 from tools import _cli
@@ -30,8 +30,8 @@ def main(argv: list[str] | None = None) -> None:
         worst = bundle.check()
         print(f"{bundle.folder}: {len(bundle.told['files'])} files as written; probe rows within {worst:.1g}")
         return
-    runs.require(config)
     with process_group() as ranks:
+        on_first(ranks, lambda: runs.current(config))
         folder = export(config, ranks, arguments.int8)
         if ranks.is_first:
             print(f"bundle: {folder}")

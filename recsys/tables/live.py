@@ -1,15 +1,19 @@
 """A delta into the tables of a live, sharded model, between two training steps."""
 
 from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
 
 import pyarrow as pa
 import torch
+import torch.distributed as dist
 
-from recsys.distributed import Ranks, agree
-from recsys.errors import InputError
-from recsys.tables.delta import Delta, Piece
+from recsys.distributed import Ranks, on_first, together
+from recsys.tables import log
+from recsys.tables.delta import Delta, Piece, read
 from recsys.tables.order import MAX_STALENESS, accepts, after
 from recsys.tables.rows import Rows
+from recsys.tables.sharding import Sharded
 from recsys.tables.version import Version
 
 
@@ -24,21 +28,40 @@ def apply(
         InputError: the delta is damaged, is not for these tables, or names a row or a vector that a table cannot hold;
             on every rank, nothing written.
     """
-    said, taken = None, False
-    try:
-        taken = accepts(version, delta, "the model", force, stale)
-        if taken:
-            delta.check(ranks.rank, ranks.world_size)
-    except InputError as error:
-        said = str(error)
-    agree(ranks, said)
-    if not taken:
+    if not together(lambda: _accepted(delta, version, ranks, force, stale)):
         return version
     for piece in _shares(delta, ranks, version):
         rows.validate(piece.table, piece.rows, piece.vectors, piece.state)
     for piece in _shares(delta, ranks, version):
         rows.write(piece.table, piece.rows, piece.vectors, piece.state)
     return after(version, delta)
+
+
+def catch_up(run: Path, sharded: Sharded, version: Version, ranks: Ranks, stale: int = MAX_STALENESS) -> Version:
+    """Apply what a run's log holds beyond `version`; the version of the tables then. Collective.
+
+    Raises:
+        InputError: as `apply`.
+    """
+    box: list[list[Path]] = [[]]
+
+    def look() -> None:
+        box[0] = [each.folder for each in log.pending(run, version.delta)]
+
+    on_first(ranks, look)
+    dist.broadcast_object_list(box)
+    if box[0]:
+        rows = Rows(sharded, ranks)
+        for folder in box[0]:
+            version = apply(together(partial(read, folder)), rows, version, ranks, True, stale)
+    return version
+
+
+def _accepted(delta: Delta, version: Version, ranks: Ranks, force: bool, stale: int) -> bool:
+    taken = accepts(version, delta, "the model", force, stale)
+    if taken:
+        delta.check(ranks.rank, ranks.world_size)
+    return taken
 
 
 def _shares(delta: Delta, ranks: Ranks, version: Version) -> Iterator[Piece]:

@@ -15,6 +15,7 @@ import torch
 
 from recsys.data.ids import UNKNOWN, IdMap
 from recsys.errors import InputError
+from recsys.files import sweep
 from recsys.tables import checkpoint, log
 from recsys.tables.delta import Delta, Piece
 from recsys.tables.order import MAX_STALENESS, require_kind
@@ -117,6 +118,8 @@ def retire(run: Path) -> int:
 
 
 def _catch_up(run: Path, stale: int) -> None:
+    for folder in (log.folder_of(run), run / "checkpoints", run / "encoder"):
+        sweep(folder)
     for path in _checkpoints(run):
         patch(path, log.pending(run, checkpoint.version_of(path).delta), True, stale)
     for path in _maps(run):

@@ -73,9 +73,9 @@ def test_a_compacted_log_says_of_each_row_what_the_last_said(deltas: list[dict[s
         assert made is not None and names(run) == [made.folder.name]
         made.check()
         assert (made.first, made.last) == (1, len(deltas)) and made.tables.keys() == expected.keys()
-        for name, rows in expected.items():
-            assert same(rows_of(made, name), rows)
-            assert made.groups(name) >= -(-len(rows) // most), "pieces stay small"
+        for name, some in expected.items():
+            assert same(rows_of(made, name), some)
+            assert made.groups(name) >= -(-len(some) // most), "pieces stay small"
         assert log.compact(run) is None and names(run) == [made.folder.name]
         assert [each.last for each in log.pending(run, 1)] == ([len(deltas)])
 

@@ -25,7 +25,7 @@ VALUES: list[Any] = [
 ]  # fmt: skip
 
 
-class _Runs:
+class Runs:
     """Unpickled, it leaves a file behind."""
 
     def __init__(self, mark: Path) -> None:
@@ -61,7 +61,7 @@ def mutations(folder: Path, seed: int, n: int) -> Iterator[Case]:
         else:
             path.write_bytes(changed)
             if sealed:
-                sealed = _seal(folder, path)
+                sealed = seal(folder, path)
         yield Case(f"case {number} of seed {seed}: {path.relative_to(folder)}: {how}", path, sealed)
         path.write_bytes(original)
         (folder / MANIFEST).write_bytes(told)
@@ -85,8 +85,8 @@ def _damage(data: bytes, draw: random.Random, mark: Path) -> tuple[str, bytes | 
         "twice": lambda: data + data,
         "empty": lambda: b"",
         "gone": lambda: None,
-        "a pickle": lambda: pickle.dumps(_Runs(mark)),
-        "a pickle within": lambda: data[:at] + pickle.dumps(_Runs(mark)) + data[at:],
+        "a pickle": lambda: pickle.dumps(Runs(mark)),
+        "a pickle within": lambda: data[:at] + pickle.dumps(Runs(mark)) + data[at:],
     }
     how = draw.choice(sorted(kinds))
     changed = kinds[how]()
@@ -117,7 +117,7 @@ def _places(tree: Any, path: str = "") -> Iterator[tuple[str, Any, Any]]:
         yield from _places(value, f"{path}/{key}")
 
 
-def _seal(folder: Path, path: Path) -> bool:
+def seal(folder: Path, path: Path) -> bool:
     """Make the manifest agree with the file; False: it is the manifest, and no longer one that could."""
     try:
         told = json.loads((folder / MANIFEST).read_bytes())

@@ -208,6 +208,21 @@ def refusals(configs: dict[str, Config], path: Path) -> dict[str, str]:
     return said
 
 
+def test_changed_bytes_are_refused_on_every_rank(whole_run: WholeRun, tmp_path: Path) -> None:
+    """Whichever rank has read the file that they are in; it is named."""
+    made, _ = whole_run
+    newest = checkpoint.latest(Path(made.run) / "checkpoints")
+    assert newest is not None
+    for name in ("__0_0.distcp", "__1_0.distcp", ".metadata"):
+        copy = shutil.copytree(newest, tmp_path / name / newest.name)
+        data = bytearray((copy / name).read_bytes())
+        data[len(data) // 2] ^= 1
+        (copy / name).write_bytes(data)
+        assert checkpoint.latest(copy.parent) == copy
+        said = [each["it"] for each in run_ranks(2, refusals, {"it": made}, copy)]
+        assert said[0].startswith(f"{copy / name}: damaged") and said[0] == said[1]
+
+
 def test_what_is_no_checkpoint_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="no trained checkpoint"):
         checkpoint.best(tmp_path)

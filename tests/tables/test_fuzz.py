@@ -1,6 +1,7 @@
 """Checkpoints made wrong: a clear refusal each time, nothing loaded, no pickle opened."""
 
 import pickle
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from recsys.tables.places import FORMAT, places
 from recsys.tables.stored import StoredTensor
 from recsys.train import build
 from tests import tiny
-from tests.fuzz import mutations
+from tests.fuzz import Runs, mutations, seal
 from tests.ranks import run_ranks
 from tests.tables.test_crash import NEW, OLD, config, fill, save
 
@@ -65,6 +66,22 @@ def test_wrong_checkpoints_are_refused(home: Path, monkeypatch: pytest.MonkeyPat
             assert case.sealed, f"{case.name}: not refused"
     assert refused > OPENED * 0.7
     read_all(path)
+
+
+@pytest.mark.parametrize("name", [".metadata", "__0_0.distcp"])
+def test_a_planted_pickle_is_refused_and_never_opened(home: Path, tmp_path: Path, name: str) -> None:
+    path = shutil.copytree(next((home / "checkpoints").iterdir()), tmp_path / "step-00000001")
+    size = len(planted := pickle.dumps(Runs(tmp_path / "ran")))
+    file = path / name
+    file.write_bytes(planted + file.read_bytes()[size:])
+    assert checkpoint.latest(tmp_path) == path, "it looks whole"
+    with pytest.raises(InputError, match=f"{name}: damaged"):
+        read_all(path)
+    seal(path, file)
+    read_all(path)  # none of what is read lies where a pickle does
+    assert not (tmp_path / "ran").exists()
+    pickle.loads(planted)
+    assert (tmp_path / "ran").exists(), "opened, it does run"
 
 
 def load_wrong_ones(home: Path, path: Path) -> tuple[int, list[str]]:

@@ -48,7 +48,8 @@ def main(argv: list[str] | None = None) -> None:
             taken = service.take(run, delta.read(path), arguments.force, stale)
             print(f"delta: {taken.folder if taken else 'no rows'}")
     elif arguments.diff:
-        made = diff(run, *arguments.diff, arguments.out)
+        base, now = arguments.diff
+        made = diff(run, base, now, arguments.out)
         print(f"delta: {made.folder}, {made.rows} rows")
     elif arguments.compact:
         compacted = service.compact(run)

@@ -77,7 +77,7 @@ def run(home: Path, tmp_path: Path) -> Path:
 def killed(run: Path, work: Callable[..., None], *args: int) -> list[tuple[str, Path]]:
     """The run after kills at some of a work's points, each in a copy of its own; each point with it."""
     done = shutil.copytree(run, run.parent / "done")
-    found = []
+    found: list[tuple[str, Path]] = []
     for point in crash.chosen(crash.points(done, work, done, *args)):
         copy = shutil.copytree(run, run.parent / f"killed {len(found)}")
         crash.kill(point, copy, work, copy, *args)

@@ -1,7 +1,7 @@
 """Checkpoints loaded under every sharding and number of ranks: values, optimizer state, and training from them on."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import islice, product
 from pathlib import Path
 
@@ -154,11 +154,14 @@ def carry(made: Config, folder: Path, source: Path | None) -> State:
 
 
 def test_two_ranks_to_one_to_four(home: Path) -> None:
+    """With a table of which the last of four ranks holds no row."""
     states = []
     source = None
-    for ranks, sharding in ((2, "row_wise"), (1, "table_wise"), (4, "mixed")):
+    for ranks, sharding in ((2, "row_wise"), (1, "table_wise"), (4, "row_wise")):
         folder = home / f"on {ranks}"
-        states.append(run_ranks(ranks, carry, config(home / "data", sharding), folder, source))
+        made = config(home / "data", sharding)
+        made = replace(made, features=[replace(f, capacity=5) if f.name == "gender" else f for f in made.features])
+        states.append(run_ranks(ranks, carry, made, folder, source))
         source = checkpoint.latest(folder)
     first, *others = (
         (live.whole([s.shards for s in each]), live.whole_sums([s.sums for s in each])) for each in states

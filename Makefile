@@ -8,7 +8,7 @@
 
 MAKEFLAGS += --no-print-directory
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint format bench records lock venv clean
+.PHONY: help demo test soak lint format bench records lock venv clean
 
 KIND := $(if $(filter-out 0,$(CUDA)),cuda,cpu)
 VENV ?= .venv$(if $(filter cuda,$(KIND)),-cuda)
@@ -49,6 +49,9 @@ demo: venv ## MovieLens-1M end to end: prepare, train on 2 ranks, predict, evalu
 
 test: venv ## run the tests (ARGS="tests/data -k splits" for some)
 	@$(ONE) pytest $(ARGS)
+
+soak: venv ## kill -9 at every fsync and rename of the table service, 200 kills (KILLS=... for more)
+	@KILLS=$(or $(KILLS),200) $(ONE) pytest tests/tables/test_crash.py tests/tables/test_crash_delta.py $(ARGS)
 
 lint: venv ## ruff (check and format) and mypy; all three report before it fails
 	@failed=0; \

@@ -43,7 +43,7 @@ def told_and_held(made: Config) -> tuple[list[Bytes], Bytes]:
         )
 
 
-@pytest.mark.parametrize("sharding", ["row_wise", "column_wise", "data_parallel", "grid_shard", "mixed", "fp16"])
+@pytest.mark.parametrize("sharding", ["row_wise", "column_wise", "data_parallel", "mixed", "hosts", "fp16"])
 def test_what_is_told_is_what_is_held(tmp_path: Path, sharding: str) -> None:
     made = config(wide.write(tmp_path / "data"), "column_wise" if sharding == "fp16" else sharding)
     if sharding == "fp16":

@@ -1,4 +1,4 @@
-"""Rows of live tables under every sharding, against a plain dictionary of rows and against training by hand."""
+"""Rows of live tables: refusals, and training on from written rows under every sharding, against training by hand."""
 
 from pathlib import Path
 
@@ -19,9 +19,7 @@ from tests.plain import Plain
 from tests.ranks import run_ranks
 from tests.tables import saved
 from tests.tables.test_sharding import config as sharded_config
-from tests.tables.test_sharding import readers, start
-
-ROUNDS = 12
+from tests.tables.test_sharding import pieces_of, ranks_of, readers, start
 
 
 def whole(sharded: Sharded, ranks: Ranks) -> dict[str, Tensor]:
@@ -29,45 +27,6 @@ def whole(sharded: Sharded, ranks: Ranks) -> dict[str, Tensor]:
     parts: list[live.Shards] = [[]] * ranks.world_size
     torch.distributed.all_gather_object(parts, live.shards(sharded)[0])
     return live.whole(parts)
-
-
-def at_random(made: Config) -> int:
-    """Reads and writes of random rows, each rank its own, against a copy of the tables; how many rows were written."""
-    with process_group() as ranks:
-        sharded = build(made, fit(made), ranks)
-        rows, reference, written = Rows(sharded, ranks), whole(sharded, ranks), 0
-        state = {name: torch.zeros(len(table)) for name, table in reference.items()}
-        shared, own = torch.Generator().manual_seed(0), torch.Generator().manual_seed(ranks.rank)
-        for _ in range(ROUNDS):
-            name = sorted(reference)[int(torch.randint(len(reference), (), generator=shared))]
-            count, dim = reference[name].shape
-            # Every rank knows what every rank writes; each names its own part of it, which may be none.
-            order = torch.randperm(count, generator=shared)[: int(torch.randint(count, (), generator=shared))]
-            values, sums = torch.randn(len(order), dim, generator=shared), torch.rand(len(order), generator=shared)
-            mine = torch.arange(len(order)) % (ranks.world_size + 1) == ranks.rank
-            kept = torch.arange(len(order)) % (ranks.world_size + 1) < ranks.world_size
-            how = ("reset", "keep", sums[mine])[int(torch.randint(3, (), generator=shared))]
-            rows.write(name, order[mine], values[mine], how)  # type: ignore[arg-type]
-            reference[name][order[kept]] = values[kept]
-            if isinstance(how, Tensor):
-                state[name][order[kept]] = sums[kept]
-            elif how == "reset":
-                state[name][order[kept]] = 0.0
-            written += int(kept.sum())
-            asked = torch.randint(count, (7 * ranks.rank,), generator=own)
-            vectors, found = rows.read(name, asked)
-            assert torch.equal(vectors, reference[name][asked])
-            torch.testing.assert_close(found, state[name][asked])
-        after = whole(sharded, ranks)
-        assert all(torch.equal(after[name], table) for name, table in reference.items())
-        return written
-
-
-@pytest.mark.parametrize("sharding", saved.SHARDINGS)
-def test_rows_are_as_in_a_dictionary(sharding: str, tmp_path: Path) -> None:
-    tiny.write(tmp_path / "data")
-    results = run_ranks(2, at_random, saved.config(tmp_path, sharding))
-    assert results[0] == results[1] > 50
 
 
 def refused(made: Config) -> list[str]:
@@ -85,12 +44,16 @@ def refused(made: Config) -> list[str]:
             (torch.tensor([5]), torch.full((1, dim), torch.nan), "reset"),
             (torch.tensor([5]), torch.ones(1, dim - 1), "reset"),
             (torch.tensor([5]), torch.ones(1, dim), torch.tensor([-1.0])),
+            (torch.tensor([5]), torch.ones(1, dim), torch.tensor([torch.nan])),
+            (torch.tensor([5]), torch.ones(1, dim), "keep"),
         ]
         said = []
         for attempt in bad:
-            with pytest.raises(InputError) as error:
-                rows.write("item_id", *(attempt if ranks.rank else good))  # type: ignore[arg-type]
-            said.append(str(error.value))
+            for call in (rows.validate, rows.write):
+                with pytest.raises(InputError) as error:
+                    call("item_id", *(attempt if ranks.rank else good))  # type: ignore[arg-type]
+                said.append(str(error.value))
+            assert said.pop() == said[-1]
         with pytest.raises(InputError, match="table 'nothing': expected one of"):
             rows.read("nothing", torch.tensor([0]))
         after = whole(sharded, ranks)
@@ -104,17 +67,27 @@ def test_a_bad_row_of_one_rank_changes_nothing_on_any(tmp_path: Path) -> None:
     assert first == second
     for message, part in zip(
         first,
-        ["it has rows 0 to", "row -1", "twice", "row 3 is named twice", "row 5: expected a finite", "vectors", "state"],
+        [
+            "it has rows 0 to",
+            "row -1",
+            "twice",
+            "row 3 is named twice",
+            "row 5: expected a finite",
+            "vectors",
+            "row 5: expected optimizer state",
+            "row 5: expected optimizer state",
+            "not all ranks make the same call",
+        ],
         strict=True,
     ):
         assert part in message
 
 
-WRITTEN = torch.tensor([0, 1, 2, 5, 9])
+WRITTEN = torch.tensor([0, 1, 2])
 
 
 def train_write_train(made: Config, tables: dict[str, Tensor], dense: dict[str, Tensor]) -> dict[str, Tensor]:
-    """The tables after two steps, a write of some item rows between them (the second rank names the rows)."""
+    """The tables after two steps, a write of some rows of each between them (the second rank names the rows)."""
     with process_group() as ranks:
         encoder = fit(made)
         sharded = build(made, encoder, ranks)
@@ -124,32 +97,36 @@ def train_write_train(made: Config, tables: dict[str, Tensor], dense: dict[str, 
         pipeline = TrainPipelineSparseDist(sharded.model, sharded.optimizer, ranks.device)
         sharded.set_rates(made.train.lr, made.train.table_lr)
         pipeline.progress(batches)
-        named = WRITTEN if ranks.rank else WRITTEN[:0]
-        rows.write("item_id", named, *(each[: len(named)] for each in patch(tables)))
+        named = WRITTEN if ranks.rank == 1 else WRITTEN[:0]
+        for name in tables:
+            rows.write(name, named, *(each[: len(named)] for each in patch(name, tables)))
         pipeline.progress(batches)
         return whole(sharded, ranks)
 
 
-def patch(tables: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
-    """The vectors and states that are written."""
-    torch.manual_seed(3)
-    return torch.randn(len(WRITTEN), tables["item_id"].shape[1]) * 0.1, torch.rand(len(WRITTEN)) * 1e-4
+def patch(name: str, tables: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
+    """The vectors and states that are written into a table."""
+    torch.manual_seed(len(name))
+    return torch.randn(len(WRITTEN), tables[name].shape[1]) * 0.1, torch.rand(len(WRITTEN)) * 1e-4
 
 
-def test_the_next_step_uses_the_written_row_and_its_state(tmp_path: Path) -> None:
-    made = sharded_config(wide.write(tmp_path / "data"), "mixed")
+@pytest.mark.parametrize("sharding", ["column_wise", "mixed", "hosts"])
+def test_the_next_step_uses_the_written_row_and_its_state(tmp_path: Path, sharding: str) -> None:
+    made = sharded_config(wide.write(tmp_path / "data"), sharding)
     encoder = fit(made)
     tables, dense = start(made, encoder)
-    found = run_ranks(2, train_write_train, made, tables, dense.state_dict())[0]
-    plain = Plain(dense, tables, made.train)
-    steps = zip(*(reader.epoch(0) for reader in readers(made, encoder, 2)), strict=True)
+    world_size, local = ranks_of(sharding)
+    found = run_ranks(world_size, train_write_train, made, tables, dense.state_dict(), local_world_size=local)[0]
+    plain = Plain(dense, tables, made.train, pieces_of(sharding, tables))
+    steps = zip(*(reader.epoch(0) for reader in readers(made, encoder, world_size)), strict=True)
     plain.step(next(steps))
-    vectors, state = patch(tables)
-    with torch.no_grad():
-        plain.tables["item_id"][WRITTEN] = vectors
-        plain.sums["item_id"][WRITTEN] = state
+    for name in tables:
+        vectors, state = patch(name, tables)
+        with torch.no_grad():
+            plain.tables[name][WRITTEN] = vectors
+            plain.sums[name].view(plain.pieces[name], -1)[:, WRITTEN] = state
     plain.step(next(steps))
-    moved = (found["item_id"][WRITTEN] - vectors).abs().amax(1)
-    assert (moved > 1e-3).any(), "the step touched a written row"
     for name, table in plain.tables.items():
+        moved = (found[name][WRITTEN] - patch(name, tables)[0]).abs().amax(1)
+        assert (moved > 1e-3).any(), f"the step touched a written row of {name}"
         torch.testing.assert_close(found[name], table.detach(), atol=2e-5, rtol=1e-3)

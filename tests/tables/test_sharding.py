@@ -1,5 +1,6 @@
-"""Training on two ranks under every sharding against plain PyTorch on one process."""
+"""Training on several ranks under every sharding against plain PyTorch on one process."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -33,22 +34,36 @@ MIXED = {
 }
 """A plan with several shardings, lists of values in two of them; tables not named are data-parallel."""
 
-HOSTS = {"table_row_wise": 2, "grid_shard": 2, "table_column_wise": 2}
-"""Shardings that tell hosts apart, tested on two hosts of so many ranks; the others on one host of two ranks."""
-SHARDINGS = ["row_wise", "table_wise", "column_wise", "data_parallel", *HOSTS, "mixed"]
+HOSTS = {
+    "item_id": "row_wise",
+    "user_id": "grid_shard",
+    "genres": "table_row_wise",
+    "tags": "table_column_wise",
+    "gender": "grid_shard",
+    "device": "table_row_wise",
+}
+"""A plan with the shardings that tell hosts apart, for two hosts of two ranks; the others are for one such host."""
+SHARDINGS = ["row_wise", "table_wise", "column_wise", "data_parallel", "mixed", "hosts"]
 PIECES = {"column_wise": 2, "grid_shard": 2, "table_column_wise": 2}
 """Into how many pieces they cut the columns of the tests' tables, which are 8 wide."""
 
 
 def sharding_of(table: str, sharding: str) -> str:
-    if table == "item_id" and sharding in (*HOSTS, "data_parallel"):
-        return "row_wise"
-    return MIXED.get(table, "data_parallel") if sharding == "mixed" else sharding
+    if sharding == "hosts":
+        return HOSTS[table]
+    if sharding == "mixed":
+        return MIXED.get(table, "data_parallel")
+    return "row_wise" if (table, sharding) == ("item_id", "data_parallel") else sharding
+
+
+def pieces_of(sharding: str, tables: Iterable[str]) -> dict[str, int]:
+    """Pieces that the columns of each table are cut into."""
+    return {name: PIECES.get(sharding_of(name, sharding), 1) for name in tables}
 
 
 def ranks_of(sharding: str) -> tuple[int, int]:
     """Ranks, and ranks a host."""
-    return 2 * HOSTS.get(sharding, 1), 2
+    return (4 if sharding == "hosts" else 2), 2
 
 
 def config(path: Path, sharding: str) -> Config:
@@ -126,10 +141,9 @@ def test_ranks_train_as_plain_pytorch_does(tmp_path: Path, sharding: str) -> Non
 
     world_size, local = ranks_of(sharding)
     results = run_ranks(world_size, train_on_ranks, made, tables, dense.state_dict(), local_world_size=local)
-    expected = {name: sharding_of(name, sharding) for name in tables}
-    assert results[0].plan == expected
+    assert results[0].plan == {name: sharding_of(name, sharding) for name in tables}
 
-    plain = Plain(dense, tables, made.train, {name: PIECES.get(each, 1) for name, each in expected.items()})
+    plain = Plain(dense, tables, made.train, pieces_of(sharding, tables))
     together = readers(made, encoder, world_size)
     for epoch in range(epochs(together[0].steps)):
         for step, batches in enumerate(zip(*(each.epoch(epoch) for each in together), strict=True)):
@@ -192,7 +206,7 @@ def test_fp16_tables_train_to_within_their_rounding(tmp_path: Path, sharding: st
     tables, dense = start(made, encoder)
     tables = {name: table.half().float() for name, table in tables.items()}
     results = run_ranks(2, train_on_ranks, made, tables, dense.state_dict())
-    plain = Plain(dense, tables, made.train, {name: PIECES.get(sharding, 1) for name in tables})
+    plain = Plain(dense, tables, made.train, pieces_of(sharding, tables))
     together = readers(made, encoder, 2)
     steps = epochs(together[0].steps) * together[0].steps
     for epoch in range(epochs(together[0].steps)):

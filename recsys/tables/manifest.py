@@ -77,16 +77,9 @@ def verify(folder: Path, kind: Format) -> dict[str, Any]:
     body = read(folder, kind)
     check_sizes(folder, body["files"])
     check_bytes(folder, body["files"], body["files"])
-    # Readers take a table's folder as one data set: a stray part would join it unseen. Deltas are read by name alone,
-    # and a process that died while it added one has left some of it.
+    known = {NAME, *body["files"]}
     for path in sorted(folder.rglob("*")):
-        name = path.relative_to(folder).as_posix()
-        if (
-            path.is_file()
-            and path.relative_to(folder).parts[0] != "deltas"
-            and name != NAME
-            and name not in body["files"]
-        ):
+        if path.is_file() and (name := path.relative_to(folder).as_posix()) not in known and not _left_over(name):
             raise InputError(f"{path}: not in the manifest")
     return body
 
@@ -120,6 +113,15 @@ def check_bytes(folder: Path, files: Files, names: Iterable[str]) -> None:
             raise InputError(f"{folder / name}: cannot be read: {error}") from None
         if found != files[name]:
             raise InputError(f"{folder / name}: damaged: its SHA-256 is not {files[name]['sha256']}")
+
+
+def _left_over(name: str) -> bool:
+    """Whether a file that no manifest names may lie there: a process that died while it changed the folder left it.
+
+    Readers take a table's folder as one data set, which a stray part would join unseen; not so a hidden file. Deltas
+    are read by name alone.
+    """
+    return name.startswith("deltas/") or Path(name).name.startswith(".")
 
 
 def _require_files(path: Path, files: Any) -> None:

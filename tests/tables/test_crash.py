@@ -88,13 +88,13 @@ def test_killed_while_saving(tmp_path: Path, step: int) -> None:
     partial, final = f"step-{step:08d}.partial", f"step-{step:08d}"
     for call in (f"fsync {partial}/__0_0.distcp", f"fsync {partial}", f"rename {partial} -> {final}", "fsync ."):
         assert {f"before {call}", f"after {call}"} <= {name[3:] for name in names}
+    renamed = names.index(next(name for name in names if name.endswith(f"after rename {partial} -> {final}")))
     killed = []
-    for point in crash.chosen(names, cases=2):
+    for point in [names[renamed - 1], *crash.chosen(names, cases=2)]:
         folder = copy(f"killed {len(killed)}")
         crash.kill(point, folder, save, home, folder, step, NEW)
         killed.append((point, folder))
     [found] = run_ranks(1, look, home, [folder for _, folder in killed])
-    renamed = names.index(next(name for name in names if name.endswith(f"after rename {partial} -> {final}")))
     for (point, _), (name, values, left) in zip(killed, found, strict=True):
         if names.index(point) < renamed:
             assert values == {OLD} and name in ("step-00000001", "step-00000001.old"), point

@@ -17,8 +17,9 @@ from recsys.errors import InputError
 from recsys.tables import manifest
 
 FORMAT = manifest.Format("thawrec-checkpoint", 1, "not a whole checkpoint")
-DTYPES = {str(dtype).removeprefix("torch."): dtype for dtype in (torch.float32, torch.float16)}
-"""By name, what tables, dense weights and optimizer state are stored as."""
+_KINDS = (torch.float32, torch.float16, torch.float64, torch.int64, torch.int32, torch.bool)
+DTYPES = {str(dtype).removeprefix("torch."): dtype for dtype in _KINDS}
+"""By name, the types that a tensor may be stored as."""
 
 
 @dataclass(frozen=True)
@@ -56,6 +57,7 @@ def of_metadata(metadata: Metadata) -> dict[str, Any]:
             at = metadata.storage_data[MetadataIndex(name, chunk.offsets, k)]
             chunks.append(Chunk(at.relative_path, at.offset, at.length, tuple(chunk.offsets), tuple(chunk.sizes)))
         dtype = str(entry.properties.dtype).removeprefix("torch.")
+        assert dtype in DTYPES, (name, dtype)
         found[name] = Place(dtype, tuple(entry.size), tuple(chunks))
     return _places.dump_python(found, mode="json")
 

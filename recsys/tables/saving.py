@@ -14,6 +14,7 @@ A failure on any rank ends all of them: it is raised by the next `save` or by th
 import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
 from threading import Thread
 from types import TracebackType
@@ -90,7 +91,7 @@ class Saver:
     def __init__(self, folder: Path, keep: int) -> None:
         self.folder, self.keep = folder, keep
         # Its exchanges must not mix with those of the training that goes on.
-        self._group = dist.new_group(backend="gloo")
+        self._group = dist.new_group(backend="gloo", timeout=timedelta(hours=1))
         self._thread: Thread | None = None
         self._failed: BaseException | None = None
 

@@ -89,7 +89,7 @@ def test_killed_while_saving(tmp_path: Path, step: int) -> None:
     for call in (f"fsync {partial}/__0_0.distcp", f"fsync {partial}", f"rename {partial} -> {final}", "fsync ."):
         assert {f"before {call}", f"after {call}"} <= {name[3:] for name in names}
     renamed = names.index(next(name for name in names if name.endswith(f"after rename {partial} -> {final}")))
-    killed = []
+    killed: list[tuple[str, Path]] = []
     for point in [names[renamed - 1], *crash.chosen(names, cases=2)]:
         folder = copy(f"killed {len(killed)}")
         crash.kill(point, folder, save, home, folder, step, NEW)

@@ -153,6 +153,17 @@ def carry(made: Config, folder: Path, source: Path | None) -> State:
         return save_from(made, ranks, fit(made), folder, source)
 
 
+def test_half_precision_tables(home: Path) -> None:
+    """Two ranks, column-wise, to one, row-wise, bit for bit; their sums are float32."""
+    made = [config(home / "data", sharding) for sharding in ("column_wise", "row_wise")]
+    first, second = (replace(each, model=replace(each.model, table_dtype="fp16")) for each in made)
+    expected = live.whole([state.shards for state in run_ranks(2, carry, first, home / "half", None)])
+    [found] = run_ranks(1, carry, second, home / "half again", checkpoint.latest(home / "half"))
+    tables = live.whole([found.shards])
+    assert all(table.dtype == torch.float16 and torch.equal(table, expected[name]) for name, table in tables.items())
+    assert all(piece.dtype == torch.float32 for pieces in found.sums.values() for _, piece in pieces)
+
+
 def test_two_ranks_to_one_to_four(home: Path) -> None:
     """With a table of which the last of four ranks holds no row."""
     states = []

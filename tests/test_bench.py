@@ -5,8 +5,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from recsys.bench import rank as rank_row
+from recsys.bench import rows as rows_row
 from recsys.bench import train as train_row
 from recsys.bench.data import make
 from recsys.bench.frame import Measured, Row, bench, median_ratio
@@ -88,6 +90,43 @@ def test_the_rank_rows_lists_hold_pairs_as_often_as_said() -> None:
     task = rank_row.Ranking(users=200, items=5000).task
     assert task.masked.lengths.mean() == pytest.approx(rank_row.MASKED, rel=0.05)
     assert task.positives.lengths.mean() == pytest.approx(rank_row.POSITIVES, rel=0.1)
+
+
+def rows_measured() -> tuple[Measured, Measured, Measured]:
+    with process_group() as ranks:
+        tables = rows_row.Tables(ranks, large=500, small=100, named=20)
+        return (
+            rows_row.compare(tables, tables.writes("large"), rounds=2),
+            rows_row.compare(tables, tables.reads("large"), rounds=2),
+            rows_row.compare_sizes(tables, rounds=2),
+        )
+
+
+def test_the_rows_rows_measure_ours_and_every_bare_copy() -> None:
+    write, read, size = run_ranks(1, rows_measured)[0]
+    assert set(write.rates) == {"ours", "table[rows] = vectors", "index_copy_", "the same by numpy"}
+    assert set(read.rates) == {"ours", "table[rows]", "index_select"}
+    assert set(size.rates) == {"ours", "the same on 100 rows"}
+    assert len(size.detail["large/small, rows from all over"]) == len(write.rates) + len(read.rates)
+    assert all(min(rates) > 0 for row in (write, read, size) for rates in row.rates.values())
+
+
+def wrote() -> list[bool]:
+    """Whether each contender leaves the same vectors in the rows that it is given."""
+    with process_group() as ranks:
+        tables = rows_row.Tables(ranks, large=500, small=100, named=20)
+        same = []
+        for write in tables.writes("large").values():
+            tables.memory("large").zero_()
+            rows = next(tables.draws(500, 1))
+            write(rows)
+            held = tables.memory("large")
+            same.append(torch.equal(held[rows], tables.vectors) and int(held.any(1).sum()) == 20)
+        return same
+
+
+def test_the_rows_contenders_do_the_same() -> None:
+    assert all(run_ranks(1, wrote)[0])
 
 
 def test_the_bench_dataset_has_the_shape_of_movielens(tmp_path: Path) -> None:

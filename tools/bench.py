@@ -18,6 +18,9 @@ ROWS = {
     "export": Row("recsys.bench.bundle:measure_export", ranks=1),
     "load": Row("recsys.bench.bundle:measure_load", ranks=1),
     "rank": Row("recsys.bench.rank:measure", ranks=1),
+    "rows-write": Row("recsys.bench.rows:measure_write", ranks=1),
+    "rows-read": Row("recsys.bench.rows:measure_read", ranks=1),
+    "rows-size": Row("recsys.bench.rows:measure_size", ranks=1),
 }
 """Every row by name; a row names its function, so that it may lie in any package."""
 

@@ -7,8 +7,6 @@ the same files. Contenders alternate in one process.
 
 import hashlib
 import shutil
-import time
-from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -18,7 +16,7 @@ import pyarrow.parquet as pq
 
 from recsys import settings
 from recsys.bench.data import make
-from recsys.bench.frame import Measured, median_ratio
+from recsys.bench.frame import Measured, alternated
 from recsys.config import Config
 from recsys.data.encode import ITEM, Encoder
 from recsys.data.fit import fit
@@ -55,7 +53,8 @@ def measure_export(config: Config, ranks: Ranks) -> Measured:
         for path, part in zip(files, written, strict=True):
             pq.write_table(part, path, compression="zstd", use_dictionary=False)
 
-    return _compared({"ours": ours, "pyarrow.parquet": bare}, table.rows, "rows/s", EXPORT_REQUIRED)
+    contenders = {"ours": ours, "pyarrow.parquet": bare}
+    return alternated(contenders, table.rows, "rows/s", EXPORT_REQUIRED, ROUNDS, {"amount": table.rows})
 
 
 def measure_load(config: Config, ranks: Ranks) -> Measured:
@@ -70,7 +69,7 @@ def measure_load(config: Config, ranks: Ranks) -> Measured:
 
     contenders = {"ours": lambda: Bundle.load(folder), "reading and SHA-256": bare}
     size = sum(path.stat().st_size for path in files)
-    return _compared(contenders, size, "bytes/s", LOAD_REQUIRED)
+    return alternated(contenders, size, "bytes/s", LOAD_REQUIRED, ROUNDS, {"amount": size})
 
 
 def _saved(config: Config, ranks: Ranks) -> Config:
@@ -89,14 +88,3 @@ def _saved(config: Config, ranks: Ranks) -> Config:
     sharded, version = build(config, encoder, ranks), Version.new(encoder.lineage)
     checkpoint.save(run / "checkpoints", sharded, Progress(best_auc=0.5), 1, version)
     return config
-
-
-def _compared(contenders: Mapping[str, Callable[[], object]], amount: int, unit: str, required: float) -> Measured:
-    """Rates of each contender, one a round, in alternation."""
-    rates: dict[str, list[float]] = {name: [] for name in contenders}
-    for _ in range(ROUNDS):
-        for name, run in contenders.items():
-            start = time.perf_counter()
-            run()
-            rates[name].append(amount / (time.perf_counter() - start))
-    return median_ratio(rates, unit, required, {"amount": amount})

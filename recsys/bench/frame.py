@@ -11,7 +11,8 @@ import platform
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from statistics import median
@@ -70,6 +71,25 @@ def median_ratio(rates: dict[str, list[float]], unit: str, required: float, deta
         rates=rates,
         detail=detail,
     )
+
+
+def alternated(
+    contenders: Mapping[str, Callable[[], object]],
+    amount: int,
+    unit: str,
+    required: float,
+    rounds: int,
+    detail: dict[str, Any],
+) -> Measured:
+    """The row of contenders that do `amount` of the unit a turn, one turn each a round; who begins a round changes."""
+    rates: dict[str, list[float]] = {name: [] for name in contenders}
+    names = list(contenders)
+    for k in range(rounds):
+        for name in names[k % len(names) :] + names[: k % len(names)]:
+            start = time.perf_counter()
+            contenders[name]()
+            rates[name].append(amount / (time.perf_counter() - start))
+    return median_ratio(rates, unit, required, detail)
 
 
 def run_row(row: Row, config: str, overrides: list[str]) -> dict[str, Any]:

@@ -133,12 +133,14 @@ class Saver:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if kind is None:
-            self.wait()
-        elif self._thread:
-            # What has gone wrong already is what the user must hear of.
-            self._thread.join()
-        dist.destroy_process_group(self._group)
+        try:
+            if kind is None:
+                self.wait()
+            elif self._thread:
+                # What has gone wrong already is what the user must hear of.
+                self._thread.join()
+        finally:
+            dist.destroy_process_group(self._group)
 
 
 def _write(

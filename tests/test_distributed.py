@@ -1,6 +1,6 @@
 """What the first rank does for all, and its error on every rank."""
 
-from recsys.distributed import on_first, process_group
+from recsys.distributed import on_first, process_group, together
 from recsys.errors import InputError, RelayedError
 from tests.ranks import run_ranks
 
@@ -24,3 +24,20 @@ def test_the_first_rank_works_and_all_hear_its_error() -> None:
     first, second = run_ranks(2, work_once)
     assert first == (InputError.__name__, "labels.parquet: no", 1)
     assert second == (RelayedError.__name__, "labels.parquet: no", 0)
+
+
+def work_together() -> tuple[int, str, str]:
+    """What one's own work gives, and what is raised where only the second rank's refuses."""
+    with process_group() as ranks:
+        found = together(lambda: 10 + ranks.rank)
+        try:
+            together(refuse if ranks.rank else lambda: None)
+        except InputError as error:
+            return found, type(error).__name__, str(error)
+    return found, "", ""
+
+
+def test_what_any_rank_refuses_every_rank_hears() -> None:
+    first, second = run_ranks(2, work_together)
+    assert first == (10, InputError.__name__, "labels.parquet: no")
+    assert second == (11, RelayedError.__name__, "labels.parquet: no")

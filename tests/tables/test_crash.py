@@ -1,6 +1,8 @@
 """A process killed at any moment of a save leaves the old checkpoint or the new one, whole."""
 
+import os
 import shutil
+import signal
 from pathlib import Path
 
 import pytest
@@ -16,7 +18,7 @@ from recsys.tables.sharding import Sharded
 from recsys.tables.version import Version
 from recsys.train import build
 from tests import crash, live, tiny
-from tests.ranks import run_ranks
+from tests.ranks import RanksFailed, run_ranks
 
 VERSION = Version("tables", "run")
 OLD, NEW = 1.0, 2.0
@@ -101,3 +103,25 @@ def test_killed_while_saving(tmp_path: Path, step: int) -> None:
         else:
             assert values == {NEW} and name == final, point
         assert left == ["step-00000009"], point
+
+
+def save_and_die(home: Path, folder: Path) -> None:
+    """Save with the second rank dead where it would make its file durable."""
+
+    def dies(_: int) -> None:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    if os.environ["RANK"] == "1":
+        pytest.MonkeyPatch().setattr(os, "fsync", dies)  # never undone: the process is its own
+    save(home, folder, 2, NEW)
+
+
+def test_one_of_two_ranks_killed_while_saving(tmp_path: Path) -> None:
+    tiny.write(tmp_path / "data")
+    folder = tmp_path / "checkpoints"
+    run_ranks(2, save, tmp_path, folder, 1, OLD)
+    with pytest.raises(RanksFailed, match=r"exit code -9") as failed:
+        run_ranks(2, save_and_die, tmp_path, folder)
+    assert "rank 0 of 2: Traceback" in str(failed.value) and "did not end in time" not in str(failed.value)
+    assert sorted(path.name for path in folder.iterdir()) == ["step-00000001", "step-00000002.partial"]
+    assert run_ranks(1, look, tmp_path, [folder]) == [[("step-00000001", {OLD}, ["step-00000009"])]]

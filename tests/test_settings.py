@@ -50,7 +50,7 @@ def test_overrides_reach_into_lists_and_absent_sections(path: Path) -> None:
         ("train.epochs=1.5", "train.epochs: "),
         ("features.0.kind=sparse", "features.0.kind: Input should be 'category', 'multi' or 'dense', got 'sparse'"),
         ("model.cross=fm", "model.cross: Input should be 'dot' or 'dcn', got 'fm'"),
-        ("item_sharding=data_parallel", "item_sharding: "),
+        ("item_sharding=whole", "item_sharding: "),
         ("model.bottom=8", "model.bottom: "),
         ("features.7.name=x", "expected an index from 0 to 1, got '7'"),
         ("features.x.name=x", "expected an index from 0 to 1, got 'x'"),

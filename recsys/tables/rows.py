@@ -137,7 +137,8 @@ class Rows:
         wrong = self._wrong_rows(table, rows)
         if not wrong and (found := _wrong_values(self.tables[table], rows, values, state)):
             wrong = f"table {table}: {found}"
-        call = self._route(table, rows, wrong, state if isinstance(state, str) else "set")
+        kind = state if isinstance(state, str) and state in _KINDS else "set"
+        call = self._route(table, rows, wrong, kind)
         twice = _named_twice(call.held)
         wrong = None if twice is None else f"table {table}: row {twice} is named twice"
         if self._anywhere(wrong is not None):

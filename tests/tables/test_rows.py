@@ -45,6 +45,7 @@ def refused(made: Config) -> list[str]:
             (torch.tensor([5]), torch.ones(1, dim - 1), "reset"),
             (torch.tensor([5]), torch.ones(1, dim), torch.tensor([-1.0])),
             (torch.tensor([5]), torch.ones(1, dim), torch.tensor([torch.nan])),
+            (torch.tensor([5]), torch.ones(1, dim), "drop"),
             (torch.tensor([5]), torch.ones(1, dim), "keep"),
         ]
         said = []
@@ -76,6 +77,7 @@ def test_a_bad_row_of_one_rank_changes_nothing_on_any(tmp_path: Path) -> None:
             "vectors",
             "row 5: expected optimizer state",
             "row 5: expected optimizer state",
+            "optimizer_state 'drop': expected 'reset', 'keep' or a tensor",
             "not all ranks make the same call",
         ],
         strict=True,

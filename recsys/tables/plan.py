@@ -89,7 +89,7 @@ def make_plan(
         try:
             made[0] = planner.plan(model, sharders())
         except PlannerError as error:
-            raise InputError(f"no sharding fits these ranks: {error}") from None
+            raise InputError(f"no sharding fits these ranks: {str(error).splitlines()[-1].strip()}") from None
 
     on_first(ranks, plan)
     dist.broadcast_object_list(made, src=0, device=torch.device("cpu"))
@@ -134,7 +134,8 @@ def _constraints(spec: InputSpec, dim: int, ranks: Ranks) -> dict[str, Parameter
         constraints[table.name] = ParameterConstraints(
             sharding_types=_SEQUENCE if table.sharding == "auto" else [table.sharding],
             compute_kernels=[kernel.value],
-            min_partition=_columns(dim, _column_places(table.sharding, ranks)),
+            # Cutting changes what is learned: the planner by itself cuts only tables of 256 columns and more.
+            min_partition=None if table.sharding == "auto" else _columns(dim, _column_places(table.sharding, ranks)),
             pooling_factors=[1.0, float(spec.history)] if table is spec.item else [1.0],
         )
     return constraints

@@ -233,6 +233,7 @@ REFUSED: list[tuple[dict[str, Any], int, str]] = [
     ({"item_sharding": "column_wise", "dim": 20}, 3, "20 columns do not divide into 2 to 3 pieces"),
     ({"gender": "data_parallel", "decay": 0.1}, 2, "train.table_weight_decay would shrink rows that no step has named"),
     ({"gender": "data_parallel", "dtype": "fp16"}, 2, "expected model.table_dtype=fp32"),
+    ({"item_sharding": "row_wise", "item_capacity": 10**12}, 2, "no sharding fits these ranks: Shard of size"),
 ]
 
 
@@ -256,7 +257,8 @@ def test_shardings_that_would_be_wrong_are_refused_with_the_reason(tmp_path: Pat
         features = [
             {**each, **({"sharding": change[each["name"]]} if each["name"] in change else {})} for each in wide.FEATURES
         ]
-        made = wide.config(path, tmp_path / "run", features=features, item_sharding=change.get("item_sharding", "auto"))
+        item = {key: change[key] for key in ("item_sharding", "item_capacity") if key in change}
+        made = wide.config(path, tmp_path / "run", features=features, **item)
         model = replace(made.model, dim=change.get("dim", 8), table_dtype=change.get("dtype", "fp32"))
         configs.append(
             replace(made, model=model, train=replace(made.train, table_weight_decay=change.get("decay", 0.0)))

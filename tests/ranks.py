@@ -1,8 +1,8 @@
 """Run a function on several gloo ranks and get its results back: `run_ranks(2, fn, *args)`.
 
 The ranks are forked from a server process that has imported torch and the product once, so a rank starts in
-milliseconds instead of seconds. They leave by `os._exit`, so nothing here shows what the interpreter's own exit does: the commands are tested
-under `torchrun` for that.
+milliseconds instead of seconds. They leave by `os._exit`, so nothing here shows what the interpreter's own exit does:
+the commands are tested under `torchrun` for that.
 """
 
 import faulthandler

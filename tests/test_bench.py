@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 import torch
 
+from recsys.bench import delta as delta_row
 from recsys.bench import rank as rank_row
 from recsys.bench import rows as rows_row
 from recsys.bench import train as train_row
@@ -139,3 +140,14 @@ def test_the_bench_dataset_has_the_shape_of_movielens(tmp_path: Path) -> None:
     info = read_info(config.data.path)
     assert (info.users, info.items) == (6040, 3883)
     assert 300_000 < info.counts["train"] < 400_000
+
+
+def delta_measured() -> Measured:
+    with process_group() as ranks:
+        return delta_row.compare(ranks, named=40, capacity=100)
+
+
+def test_the_delta_row_measures_ours_and_the_reading_alone() -> None:
+    row = run_ranks(1, delta_measured)[0]
+    assert set(row.rates) == {"ours", "pyarrow.parquet"} and row.detail["checkpoint_rows_per_second"] > 0
+    assert len(row.rates["ours"]) == delta_row.ROUNDS

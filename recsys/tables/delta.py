@@ -11,7 +11,7 @@ made for. Pieces of at most `ROWS` rows are in memory at a time. Needs torch and
 Legend: n rows of a piece, D table width.
 """
 
-from collections.abc import Iterable, Iterator, Set
+from collections.abc import Callable, Iterable, Iterator, Set
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -123,11 +123,14 @@ class Delta:
         with _opened(self.folder / f"{table}.parquet") as file:
             return file.num_row_groups
 
-    def check(self, place: int = 0, places: int = 1) -> None:
+    def check(self, look: Callable[[Piece], object] = lambda piece: None, place: int = 0, places: int = 1) -> None:
         """Look at every row of a share of the pieces, and at the order of all.
 
+        Args:
+            look: is shown every piece of the share, and raises where whoever takes the delta could not take it.
+
         Raises:
-            InputError: the first thing that is not as a delta must be.
+            InputError: the first thing that is not as a delta must be, or `look`'s.
         """
         for table in self.tables:
             path = self.folder / f"{table}.parquet"
@@ -138,8 +141,8 @@ class Delta:
                     if len(rows) and int(rows[0]) <= last:
                         raise InputError(f"{path}: row group {k}: column row: expected more than {last}, the last one")
                     last = int(rows[-1]) if len(rows) else last
-            for _ in self.pieces(table, place, places):
-                pass
+            for piece in self.pieces(table, place, places):
+                look(piece)
 
 
 def write(folder: Path, pieces: Iterable[Piece], first: int, last: int, steps: tuple[int, int] | None = None) -> Delta:

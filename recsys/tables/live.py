@@ -9,6 +9,7 @@ import torch
 import torch.distributed as dist
 
 from recsys.distributed import Ranks, on_first, together
+from recsys.errors import InputError
 from recsys.tables import log
 from recsys.tables.delta import Delta, Piece, read
 from recsys.tables.order import MAX_STALENESS, accepts, after
@@ -28,10 +29,8 @@ def apply(
         InputError: the delta is damaged, is not for these tables, or names a row or a vector that a table cannot hold;
             on every rank, nothing written.
     """
-    if not together(lambda: _accepted(delta, version, ranks, force, stale)):
+    if not together(lambda: _accepted(delta, rows, version, ranks, force, stale)):
         return version
-    for piece in _shares(delta, ranks, version):
-        rows.validate(piece.table, piece.rows, piece.vectors, piece.state)
     for piece in _shares(delta, ranks, version):
         rows.write(piece.table, piece.rows, piece.vectors, piece.state)
     return after(version, delta)
@@ -57,10 +56,16 @@ def catch_up(run: Path, sharded: Sharded, version: Version, ranks: Ranks, stale:
     return version
 
 
-def _accepted(delta: Delta, version: Version, ranks: Ranks, force: bool, stale: int) -> bool:
+def _accepted(delta: Delta, rows: Rows, version: Version, ranks: Ranks, force: bool, stale: int) -> bool:
+    """Whether the delta is to be written; this rank's share of it has been looked at then."""
+
+    def look(piece: Piece) -> None:
+        if wrong := rows.wrong(piece.table, piece.rows, piece.vectors, piece.state):
+            raise InputError(f"{delta.folder}: {wrong}")
+
     taken = accepts(version, delta, "the model", force, stale)
     if taken:
-        delta.check(ranks.rank, ranks.world_size)
+        delta.check(look, ranks.rank, ranks.world_size)
     return taken
 
 

@@ -62,10 +62,7 @@ def require_rows(told: dict[str, Any], each: Delta) -> None:
     Raises:
         InputError: damaged, or a row beyond its table's capacity.
     """
-    each.check()
-    for name in each.tables:
-        for piece in each.pieces(name):
-            _require_rows(told["tables"][name], each, piece)
+    each.check(lambda piece: _require_rows(told["tables"][piece.table], each, piece))
 
 
 def _require_rows(table: dict[str, Any], each: Delta, piece: Piece) -> None:

@@ -20,7 +20,7 @@ from recsys.errors import InputError
 from recsys.files import discard, remove, sync
 from recsys.tables import checkpoint, manifest
 from recsys.tables.archive import resum
-from recsys.tables.delta import Delta
+from recsys.tables.delta import Delta, Piece
 from recsys.tables.order import MAX_STALENESS, accepts, after
 from recsys.tables.places import FORMAT, Chunk, Places
 from recsys.tables.sharding import table_of
@@ -74,18 +74,19 @@ def require_fit(source: Path, each: Delta) -> None:
     Raises:
         InputError: damaged, or the checkpoint's tables cannot hold it.
     """
-    each.check()
     found = tensors(source)
-    for name in each.tables:
-        weight, _ = _table(source, found, name)
-        for piece in each.pieces(name):
-            where = f"{each.folder}: table {name}"
-            if piece.vectors.shape[1] != weight.dim:
-                raise InputError(f"{where}: expected width {weight.dim}, found {piece.vectors.shape[1]}")
-            if len(piece.rows) and int(piece.rows[-1]) >= weight.rows:
-                raise InputError(f"{where}: row {int(piece.rows[-1])}: it has rows 0 to {weight.rows - 1}")
-            if not piece.vectors.to(weight.dtype).isfinite().all():
-                raise InputError(f"{where}: a vector is not finite in {weight.dtype}")
+    weights = {name: _table(source, found, name)[0] for name in each.tables}
+
+    def look(piece: Piece) -> None:
+        weight, where = weights[piece.table], f"{each.folder}: table {piece.table}"
+        if piece.vectors.shape[1] != weight.dim:
+            raise InputError(f"{where}: expected width {weight.dim}, found {piece.vectors.shape[1]}")
+        if len(piece.rows) and int(piece.rows[-1]) >= weight.rows:
+            raise InputError(f"{where}: row {int(piece.rows[-1])}: it has rows 0 to {weight.rows - 1}")
+        if not piece.vectors.to(weight.dtype).isfinite().all():
+            raise InputError(f"{where}: a vector is not finite in {weight.dtype}")
+
+    each.check(look)
 
 
 def _table(folder: Path, found: Places, name: str) -> tuple[StoredTensor, StoredTensor]:

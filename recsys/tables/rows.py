@@ -125,18 +125,15 @@ class Rows:
             elif optimizer_state == "reset":
                 held.shard.state.index_fill_(0, held.rows, 0.0)
 
-    def validate(self, table: str, rows: Tensor, values: Tensor, optimizer_state: State = "reset") -> None:
-        """Refuse what `write` would refuse, on every rank, and write nothing. Collective.
-
-        Raises:
-            InputError: as `write`.
-        """
-        self._checked(table, rows, values, optimizer_state)
+    def wrong(self, table: str, rows: Tensor, values: Tensor, optimizer_state: State = "reset") -> str | None:
+        """What `write` would refuse of this rank's part, but for rows named twice; None is nothing. Not collective."""
+        wrong = self._wrong_rows(table, rows)
+        if not wrong and (found := _wrong_values(self.tables[table], rows, values, optimizer_state)):
+            wrong = f"table {table}: {found}"
+        return wrong
 
     def _checked(self, table: str, rows: Tensor, values: Tensor, state: State) -> _Call:
-        wrong = self._wrong_rows(table, rows)
-        if not wrong and (found := _wrong_values(self.tables[table], rows, values, state)):
-            wrong = f"table {table}: {found}"
+        wrong = self.wrong(table, rows, values, state)
         kind = state if isinstance(state, str) and state in _KINDS else "set"
         call = self._route(table, rows, wrong, kind)
         twice = _named_twice(call.held)

@@ -50,11 +50,9 @@ def refused(made: Config) -> list[str]:
         ]
         said = []
         for attempt in bad:
-            for call in (rows.validate, rows.write):
-                with pytest.raises(InputError) as error:
-                    call("item_id", *(attempt if ranks.rank else good))  # type: ignore[arg-type]
-                said.append(str(error.value))
-            assert said.pop() == said[-1]
+            with pytest.raises(InputError) as error:
+                rows.write("item_id", *(attempt if ranks.rank else good))  # type: ignore[arg-type]
+            said.append(str(error.value))
         with pytest.raises(InputError, match="table 'nothing': expected one of"):
             rows.read("nothing", torch.tensor([0]))
         after = whole(sharded, ranks)

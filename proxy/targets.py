@@ -1,6 +1,6 @@
 """What stage 1 aligns to: the ID vectors of warm items, straight from the run's best checkpoint."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -48,9 +48,33 @@ class Targets:
         """[N, D] float32 vectors of length 1: a length tells an item's popularity, not what it is."""
         return torch.nn.functional.normalize(self.vectors)
 
+    def take(self, at: NDArray[np.int64]) -> "Targets":
+        """The targets at these positions, in this order."""
+        places = torch.from_numpy(at)
+        return replace(
+            self,
+            ids=self.ids.take(pa.array(at)),
+            vectors=self.vectors[places],
+            updates=self.updates[at],
+            part=self.part[at],
+        )
+
     def of(self, part: int) -> NDArray[np.int64]:
         """Positions of the targets that are for `part`."""
         return np.flatnonzero(self.part == part)
+
+    def require(self, options: Align) -> None:
+        """Every part has something in it.
+
+        Raises:
+            InputError: fewer than two items to learn from, or none for another part.
+        """
+        for part, name, least in ((TRAIN, "training", 2), (VALID, "valid_share", 1), (TEST, "test_share", 1)):
+            if len(self.of(part)) < least:
+                raise InputError(
+                    f"proxy.align: {len(self.ids)} items with tau={options.tau} training rows and content leave too "
+                    f"few for {name}: expected a smaller tau, or other shares"
+                )
 
 
 def read(config: Config) -> Targets:
@@ -78,26 +102,17 @@ def read(config: Config) -> Targets:
             f"{source}: table {ITEM}: item {ids[int(np.argmax(bad))].as_py()!r}: expected a vector with a direction, "
             "found zeros or values that are not finite"
         )
-    part = divide(ids, options)
-    return Targets(ids, vectors, table.ids.counts[rows - 1], part, checkpoint.version_of(source).base)
+    counts, base = table.ids.counts[rows - 1], checkpoint.version_of(source).base
+    targets = Targets(ids, vectors, counts, divide(ids, options), base)
+    targets.require(options)
+    return targets
 
 
 def divide(ids: pa.Array, options: Align) -> NDArray[np.int8]:
-    """[N] int8: the part of each item, drawn by its id, so that it keeps its part when others come and go.
-
-    Raises:
-        InputError: a part is left without an item.
-    """
+    """[N] int8: the part of each item, drawn by its id, so that it keeps its part when others come and go."""
     draw = keys_at(user_keys(ids), options.seed, _SALT) / 2.0**64
     edges = [options.valid_share, options.valid_share + options.test_share]
-    part = np.array([VALID, TEST, TRAIN], np.int8)[np.searchsorted(edges, draw, side="right")]
-    for which, name in ((TRAIN, "training"), (VALID, "valid_share"), (TEST, "test_share")):
-        if np.count_nonzero(part == which) < (2 if which == TRAIN else 1):
-            raise InputError(
-                f"proxy.align: {len(ids)} items with tau={options.tau} training rows leave too few for {name}: "
-                "expected a smaller tau, or other shares"
-            )
-    return part
+    return np.array([VALID, TEST, TRAIN], np.int8)[np.searchsorted(edges, draw, side="right")]
 
 
 def _warm(items: IdMap, dataset: Path, tau: int) -> tuple[pa.Array, NDArray[np.int64]]:

@@ -1,0 +1,239 @@
+"""Stage 1 of IDProxy: the encoder, its pooling and a projection learn to give an item the ID that the ranker gave it.
+
+Notation: N targets, B items of a batch, D width.
+
+Every rank draws the same batches by the seed, encodes its share of each, and reads the ID vectors of all of it: these
+are constants, so the negatives of all ranks cost no traffic; the gradients are summed over the ranks.
+"""
+
+import math
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow.compute as pc
+import torch
+import torch.distributed as dist
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.utils.tensorboard import SummaryWriter
+from tqdm import tqdm
+
+from proxy import encoder, saved
+from proxy.content import Content
+from proxy.content import read as read_content
+from proxy.loss import alignment_loss, backward
+from proxy.model import Aligner, by_length
+from proxy.retrieval import Found, find, measures, names
+from proxy.saved import BEST, LAST, Progress
+from proxy.targets import TRAIN, VALID, Targets
+from proxy.targets import read as read_targets
+from recsys.config import Config
+from recsys.data.schema import read_info
+from recsys.distributed import Ranks, on_first
+from recsys.errors import InputError
+from recsys.files import sweep
+from recsys.runs import current
+
+_FREE = ("epochs", "patience", "recall")
+"""Settings that may change between a start and a resume."""
+
+
+def folder_of(config: Config) -> Path:
+    """Where a run's alignment is kept."""
+    return Path(config.run) / "proxy" / "align"
+
+
+def align(config: Config, ranks: Ranks) -> Progress:
+    """Train until the epochs are done or the left-out items' IDs are found no better; resumes. Collective.
+
+    Raises:
+        InputError: no trained run of this config, no item to learn from, an alignment begun otherwise, or a loss that
+            is not finite.
+    """
+    on_first(ranks, lambda: current(config))
+    targets, content = learnable(config)
+    model = untrained(config, targets.vectors.shape[1]).to(ranks.device)
+    return Loop(config, model, targets, content, ranks).run()
+
+
+def learnable(config: Config) -> tuple[Targets, Content]:
+    """The targets that have any content, and that content, in the same order.
+
+    Raises:
+        InputError: as `proxy.targets.read` and `proxy.content.read`, or no target has content.
+    """
+    targets = read_targets(config)
+    parts, places = [], []
+    for content in read_content(Path(config.data.path), config.proxy.encoder):
+        at = pc.index_in(content.ids.cast(targets.ids.type), targets.ids).fill_null(-1).to_numpy()
+        kept = np.flatnonzero((at >= 0) & ~content.empty)
+        parts.append(content.take(kept))
+        places.append(at[kept])
+    place = np.concatenate(places) if places else np.zeros(0, np.int64)
+    if not len(place):
+        raise InputError(f"{config.data.path}: none of {len(targets.ids)} items with targets has any content")
+    targets = targets.take(place)
+    targets.require(config.proxy.align)
+    return targets, Content.concat(parts)
+
+
+def untrained(config: Config, dim: int) -> Aligner:
+    """The model as stage 1 begins with it, for IDs of width D = `dim`."""
+    torch.manual_seed(config.proxy.align.seed)
+    return Aligner(encoder.load(config.proxy.encoder), dim, config.proxy.align)
+
+
+def aligned(config: Config, dim: int) -> Aligner:
+    """The best model that stage 1 has found, in evaluation mode.
+
+    Raises:
+        InputError: the run has no alignment, or one of another encoder or of IDs of another width.
+    """
+    model = untrained(config, dim)
+    saved.load(folder_of(config) / BEST, model)
+    return model.eval()
+
+
+@torch.no_grad()
+def retrieve(model: Aligner, targets: Targets, content: Content, part: int, batch_size: int, ranks: Ranks) -> Found:
+    """Of the targets that are for `part`, how well their own IDs are found among all N. Collective."""
+    wanted = targets.of(part)
+    mine = wanted[ranks.rank :: ranks.world_size]
+    model.eval()
+    proxies = torch.zeros(len(wanted), model.dim, device=ranks.device)
+    for some in by_length(content, mine, batch_size):
+        proxies[np.searchsorted(wanted, some)] = model.encode(content.take(some))
+    dist.all_reduce(proxies)
+    return find(proxies, targets.unit.to(ranks.device), wanted)
+
+
+class Loop:
+    """One alignment: its optimizer, its batches and its log."""
+
+    def __init__(self, config: Config, model: Aligner, targets: Targets, content: Content, ranks: Ranks) -> None:
+        self.options, self.items = config.proxy.align, config.proxy.encoder.batch_size
+        self.model, self.targets, self.content, self.ranks = model, targets, content, ranks
+        self.unit = targets.unit.to(ranks.device)
+        self.folder = folder_of(config)
+        self.begun = Progress(of=_identity(config, targets))
+        trained = model.trained()
+        for parameter in trained.values():
+            dist.broadcast(parameter.data, src=0)
+        old = [parameter for name, parameter in trained.items() if name.startswith("encoder.")]
+        new = [parameter for name, parameter in trained.items() if not name.startswith("encoder.")]
+        groups = [{"params": old, "lr": self.options.lr}, {"params": new, "lr": self.options.new_lr}]
+        self.optimizer = torch.optim.AdamW(groups, weight_decay=self.options.weight_decay)
+
+    def run(self) -> Progress:
+        """Epochs up to the last, from where the folder says. Collective.
+
+        Raises:
+            InputError: the folder has another alignment, or the loss is not finite.
+        """
+        on_first(self.ranks, lambda: sweep(self.folder) if self.folder.exists() else None)
+        progress = self.begun
+        if (self.folder / LAST).exists():
+            progress = self._resumed()
+        log = SummaryWriter(str(self.folder.parents[1] / "logs" / "align")) if self.ranks.is_first else None
+        while progress.epoch < self.options.epochs and progress.worse < self.options.patience:
+            loss, progress = self._epoch(progress)
+            progress = self._judged(progress)
+            on_first(self.ranks, lambda now=progress: self._save(now))
+            if log:
+                scalars = {"loss": loss, "temperature": float(self.model.temperature().detach()), **progress.metrics}
+                for name, value in scalars.items():
+                    log.add_scalar(f"align/{name}", value, progress.step)
+        if log:
+            log.close()
+        return progress
+
+    def step(self, batch: NDArray[np.int64], seed: int) -> Tensor:
+        """[] the loss of one step on the targets [B] at these positions, detached. Collective."""
+        mine = np.arange(len(batch))[self.ranks.rank :: self.ranks.world_size]
+        self.model.train()
+        self.optimizer.zero_grad()
+        loss = self._backward(batch, mine, seed) if len(mine) else torch.zeros((), device=self.ranks.device)
+        self._sum_gradients()
+        self.optimizer.step()
+        self.model.temperature.bound()
+        dist.all_reduce(loss)
+        return loss
+
+    def _backward(self, batch: NDArray[np.int64], mine: NDArray[np.int64], seed: int) -> Tensor:
+        content = self.content.take(batch)
+        chunks = by_length(content, mine, self.items)
+        inputs = [self._inputs(content.take(chunk)) for chunk in chunks]
+        seeds = [hash((seed, self.ranks.rank, k)) & 0xFFFFFFFF for k in range(len(chunks))]
+        own = torch.from_numpy(np.concatenate(chunks)).to(self.ranks.device)
+        items = torch.from_numpy(batch).to(self.ranks.device)
+
+        def loss_of(h: Tensor) -> Tensor:
+            return alignment_loss(h, self.unit[items], own, items, self.model.temperature())
+
+        return backward(lambda k: self.model(inputs[k]), seeds, loss_of)
+
+    def _inputs(self, content: Content) -> dict[str, Tensor]:
+        return {name: tensor.to(self.ranks.device) for name, tensor in self.model.encoder.collate(content).items()}
+
+    def _sum_gradients(self) -> None:
+        for parameter in self.model.trained().values():
+            if parameter.grad is None:
+                parameter.grad = torch.zeros_like(parameter)
+            dist.all_reduce(parameter.grad)
+
+    def _epoch(self, progress: Progress) -> tuple[float, Progress]:
+        """The epoch's mean loss, and where it ends."""
+        seed = self.options.seed
+        order = np.random.default_rng([seed, progress.epoch]).permutation(self.targets.of(TRAIN))
+        batches = np.array_split(order, -(-len(order) // self.options.batch_size))
+        bar = tqdm(
+            batches,
+            desc=f"align {progress.epoch + 1}/{self.options.epochs}",
+            unit="step",
+            disable=None if self.ranks.is_first else True,
+        )
+        total = 0.0
+        for k, batch in enumerate(bar):
+            loss = float(self.step(batch, hash((seed, progress.step + k))))
+            if not math.isfinite(loss):
+                raise InputError(f"{self.folder}: the loss is {loss}: expected a lower proxy.align.lr or new_lr")
+            total += loss
+            bar.set_postfix(loss=f"{loss:.3f}", refresh=False)
+        step = progress.step + len(batches)
+        return total / len(batches), replace(progress, epoch=progress.epoch + 1, step=step)
+
+    def _judged(self, progress: Progress) -> Progress:
+        recall = self.options.recall
+        found = retrieve(self.model, self.targets, self.content, VALID, self.items, self.ranks)
+        values = measures(found, len(self.unit), recall).mean(axis=1)
+        metrics = dict(zip(names(recall), values.tolist(), strict=True))
+        better = metrics["auc"] > progress.best
+        best, worse = (metrics["auc"], 0) if better else (progress.best, progress.worse + 1)
+        return replace(progress, metrics=metrics, best=best, worse=worse)
+
+    def _save(self, progress: Progress) -> None:
+        # The best one first: killed in between, the epoch is trained again and gives the same.
+        if progress.worse == 0:
+            saved.save(self.folder / BEST, self.model, progress)
+        saved.save(self.folder / LAST, self.model, progress, self.optimizer)
+
+    def _resumed(self) -> Progress:
+        found = saved.about(self.folder / LAST)
+        for key, now in self.begun.of.items():
+            if found.of.get(key) != now:
+                raise InputError(
+                    f"{self.folder}: this alignment was begun with {key}={found.of.get(key)}, not {now}: remove the "
+                    "folder to begin again"
+                )
+        return saved.load(self.folder / LAST, self.model, self.optimizer)
+
+
+def _identity(config: Config, targets: Targets) -> dict[str, Any]:
+    """What an alignment is of: with anything else of it another, it is another one."""
+    settings = {key: value for key, value in asdict(config.proxy.align).items() if key not in _FREE}
+    encoder_ = {key: value for key, value in asdict(config.proxy.encoder).items() if key not in ("batch_size", "cache")}
+    named = {f"proxy.align.{key}": value for key, value in settings.items()}
+    named |= {f"proxy.encoder.{key}": value for key, value in encoder_.items()}
+    return {**named, "dataset": read_info(config.data.path).fingerprint, "tables": targets.base}

@@ -1,0 +1,106 @@
+"""Retrieval of warm items that nothing was fitted or chosen on: stage 1 beside its rivals, with intervals.
+
+    <run>/proxy/align/retrieval.json    {"items", "among", "systems": {name: {metric: [value, low, high]}},
+                                         "minus": {rival: {name: {metric: [value, low, high]}}}}
+
+`minus` holds differences to ridge and to ridge/even, paired by item.
+"""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow.compute as pc
+import torch
+from rich.table import Table
+
+from proxy.align import aligned, folder_of, learnable, retrieve
+from proxy.baselines import Known, fit_all
+from proxy.retrieval import Values, find, interval, measures, names
+from proxy.targets import TEST, Targets
+from recsys.config import Config
+from recsys.content import vectors
+from recsys.distributed import Ranks, on_first
+from recsys.errors import InputError
+from recsys.files import replacing
+from recsys.floor.content import content_file
+
+RIVALS = ("ridge", "ridge/even")
+
+
+def compare(config: Config, ranks: Ranks) -> dict[str, Any]:
+    """What retrieval.json tells, which is written. Collective.
+
+    Targets without content of their own or without a content vector are left out of all systems.
+
+    Raises:
+        InputError: as `proxy.align.align`; the run has no alignment; no target has a content vector.
+    """
+    targets, content = learnable(config)
+    x = content_vectors(content_file(config, ranks), targets)
+    at = np.flatnonzero(~np.isnan(x).any(axis=1))
+    targets, content, x = targets.take(at), content.take(at), x[at]
+    targets.require(config.proxy.align)
+    model = aligned(config, targets.vectors.shape[1]).to(ranks.device)
+    recall, asked = config.proxy.align.recall, targets.of(TEST)
+    found = {"v3": retrieve(model, targets, content, TEST, config.proxy.encoder.batch_size, ranks)}
+    for name, guess in fit_all(Known(targets, x), config.floor.ridge, config.proxy.align).items():
+        found[name] = find(torch.from_numpy(guess(x[asked])), targets.unit, asked)
+    values = {name: measures(each, len(targets.ids), recall) for name, each in found.items()}
+    told = {"items": len(asked), "among": len(targets.ids), **_told(values, config)}
+    on_first(ranks, lambda: _write(told, folder_of(config) / "retrieval.json"))
+    return told
+
+
+def content_vectors(path: Path, targets: Targets) -> Values:
+    """[N, H] float64 of the targets in the file, NaN for one that is not there.
+
+    Raises:
+        InputError: not a file of vectors, or no target is in it.
+    """
+    parts = [
+        (pc.index_in(ids.cast(targets.ids.type), targets.ids), x) for ids, x in vectors.read(path, targets.ids.type)
+    ]
+    found: Values | None = None
+    for places, x in parts:
+        found = np.full((len(targets.ids), x.shape[1]), np.nan) if found is None else found
+        known = places.is_valid().to_numpy(zero_copy_only=False)
+        found[places.drop_null().to_numpy()] = x[known]
+    if found is None or np.isnan(found).all():
+        raise InputError(f"{path}: none of {len(targets.ids)} items with targets has a content vector there")
+    return found
+
+
+def table(told: dict[str, Any]) -> Table:
+    """What `compare` found, as a table: values with intervals, and the difference of auc to ridge."""
+    metrics = list(next(iter(told["systems"].values())))
+    title = f"the own ID of {told['items']:,} left-out items among {told['among']:,}"
+    made = Table(title=title, caption="v1: nearest content, v2: MLP on frozen content, v3: aligned encoder")
+    for name in ("", *metrics, "auc - ridge"):
+        made.add_column(name, justify="right" if name else "left")
+    for name, found in told["systems"].items():
+        gain = told["minus"]["ridge"].get(name, {}).get("auc")
+        made.add_row(name, *(_cell(found[metric]) for metric in metrics), _cell(gain) if gain else "")
+    return made
+
+
+def _told(values: dict[str, Values], config: Config) -> dict[str, Any]:
+    metrics, options = names(config.proxy.align.recall), config.evaluate
+
+    def of(each: Values) -> dict[str, list[float]]:
+        return dict(zip(metrics, interval(each, options.replicates, options.seed).tolist(), strict=True))
+
+    minus = {
+        rival: {name: of(each - values[rival]) for name, each in values.items() if name != rival} for rival in RIVALS
+    }
+    return {"systems": {name: of(each) for name, each in values.items()}, "minus": minus}
+
+
+def _write(told: dict[str, Any], path: Path) -> None:
+    with replacing(path) as temporary:
+        temporary.write_text(json.dumps(told, indent=1) + "\n")
+
+
+def _cell(value: list[float]) -> str:
+    return "{:.3f} [{:.3f}, {:.3f}]".format(*value)

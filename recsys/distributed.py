@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import torch
 import torch.distributed as dist
@@ -84,6 +84,22 @@ def on_first(ranks: Ranks, work: Callable[[], object]) -> None:
     if said[0] is not None:
         dist.barrier()
         raise (InputError if ranks.is_first else RelayedError)(said[0])
+
+
+def of_first(ranks: Ranks, work: Callable[[], T]) -> T:
+    """What `work` returns on the first rank, on every rank. Collective.
+
+    Raises:
+        InputError: the first rank's, on every rank.
+    """
+    box: list[T | None] = [None]
+
+    def keep() -> None:
+        box[0] = work()
+
+    on_first(ranks, keep)
+    dist.broadcast_object_list(box, src=0, device=torch.device("cpu"))
+    return cast(T, box[0])
 
 
 def agree(ranks: Ranks, wrong: str | None) -> None:

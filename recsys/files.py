@@ -5,8 +5,9 @@ import glob
 import os
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
+from typing import IO
 
 
 @contextmanager
@@ -58,12 +59,29 @@ def creating(path: Path) -> Iterator[Path]:
         remove(temporary)
 
 
+def locked(path: Path, shared: bool = False, wait: bool = True) -> AbstractContextManager[None]:
+    """Lock the file `path`, which need not be there, until the end of the block or of the process.
+
+    Args:
+        shared: let others in that ask for the same.
+        wait: for whoever holds it.
+
+    Raises:
+        BlockingIOError: it is held, and `wait` is False.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    file = path.open("a")
+    try:
+        fcntl.flock(file, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | (0 if wait else fcntl.LOCK_NB))
+    except BaseException:
+        file.close()
+        raise
+    return _closing(file)
+
+
 @contextmanager
-def locked(folder: Path) -> Iterator[None]:
-    """Hold a folder for one process at a time; others wait. The lock goes with the process, however that ends."""
-    folder.mkdir(parents=True, exist_ok=True)
-    with (folder / ".lock").open("w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
+def _closing(file: IO[str]) -> Iterator[None]:
+    with file:
         yield
 
 

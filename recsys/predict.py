@@ -1,5 +1,6 @@
 """Write the scores of a split, by row id, from a run's best checkpoint."""
 
+from contextlib import nullcontext
 from pathlib import Path
 
 import pyarrow as pa
@@ -13,10 +14,11 @@ from recsys.config import Config
 from recsys.data.encode import Encoder
 from recsys.data.reader import Reader
 from recsys.data.schema import SCORES, read_info
-from recsys.distributed import Ranks, on_first
+from recsys.distributed import Ranks, of_first, on_first
 from recsys.files import replacing
 from recsys.score import score
 from recsys.tables import checkpoint
+from recsys.tables.locks import reading
 from recsys.train import build
 
 _FLUSH_ROWS = 65536
@@ -28,13 +30,15 @@ def predict(config: Config, split: str, ranks: Ranks) -> Path:
     Raises:
         InputError: the run has no checkpoint, or is of another config or dataset.
     """
-    on_first(ranks, lambda: runs.current(config))
+    on_first(ranks, lambda: runs.bring_up(config))
     run = Path(config.run)
     # Tells evaluation which rows the row ids number.
     schema = SCORES.with_metadata({"dataset": read_info(config.data.path).fingerprint})
     encoder = Encoder.load(config, run / "encoder")
     sharded = build(config, encoder, ranks)
-    checkpoint.load(checkpoint.best(run / "checkpoints"), sharded, optimizer=False)
+    with reading(run) if ranks.is_first else nullcontext():
+        source = of_first(ranks, lambda: checkpoint.best(run / "checkpoints"))
+        checkpoint.load(source, sharded, optimizer=False)
     reader = Reader(encoder, split, config.evaluate.batch_size, ranks.rank, ranks.world_size)
     folder = run / "scores" / split
     if ranks.is_first:

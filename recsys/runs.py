@@ -7,7 +7,7 @@ from recsys import settings
 from recsys.config import Config
 from recsys.data.schema import read_info, write_info
 from recsys.errors import InputError
-from recsys.tables import checkpoint, service
+from recsys.tables import service
 
 _FREE = {"run", "evaluate", "floor", "tables", "proxy", "train.batch_size", "train.shuffle_rows", "train.keep"}
 """Keys that may change within a run. So may the sharding, since checkpoints reshard, and `data.source`, since the
@@ -50,16 +50,14 @@ def require(config: Config) -> None:
         raise InputError(f"{run}: this run was begun on another dataset: give another run=..., or remove the folder")
 
 
-def current(config: Config) -> Path:
-    """The best checkpoint of a run of this config, with all deltas of the run's log in it.
+def bring_up(config: Config, bundle: bool = True) -> None:
+    """Bring a run of this config up to its log of deltas; without its `bundle` where that is about to be replaced.
 
     Raises:
-        InputError: as `require`, there is no checkpoint, or a delta cannot be taken.
+        InputError: as `require`, or a delta cannot be taken.
     """
     require(config)
-    run = Path(config.run)
-    service.catch_up(run, config.tables.max_staleness)
-    return checkpoint.best(run / "checkpoints")
+    service.catch_up(Path(config.run), config.tables.max_staleness, bundle)
 
 
 def _flat(tree: Any, prefix: str = "") -> dict[str, Any]:

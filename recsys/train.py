@@ -3,6 +3,7 @@
 import math
 import time
 from collections.abc import Iterator
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 
@@ -19,13 +20,14 @@ from recsys.data.check import check
 from recsys.data.encode import Encoder
 from recsys.data.fit import fit
 from recsys.data.reader import Reader
-from recsys.distributed import Ranks, on_first
+from recsys.distributed import Ranks, of_first, on_first
 from recsys.errors import InputError
 from recsys.model.ranker import Ranker
 from recsys.runs import begin
 from recsys.score import score
 from recsys.tables import checkpoint, live
 from recsys.tables.checkpoint import Progress, Saver
+from recsys.tables.locks import reading, training
 from recsys.tables.sharding import Sharded, shard
 from recsys.tables.version import Version
 
@@ -66,25 +68,29 @@ def train(config: Config, ranks: Ranks) -> Progress:
             with another config, dataset or model.
     """
     run = Path(config.run)
-    newest = checkpoint.latest(run / "checkpoints")
+    with training(run) if ranks.is_first else nullcontext():
+        return _train(config, run, ranks)
+
+
+def _train(config: Config, run: Path, ranks: Ranks) -> Progress:
+    newest = of_first(ranks, lambda: checkpoint.latest(run / "checkpoints"))
     if not newest:
         # Reads the whole dataset once; a resumed run vouches for it by its fingerprint.
         on_first(ranks, lambda: check(config))
     on_first(ranks, lambda: begin(config))
     encoder = fitted(config, ranks)
     sharded = build(config, encoder, ranks)
-    progress = checkpoint.load(newest, sharded) if newest else Progress()
+    if newest:
+        with reading(run) if ranks.is_first else nullcontext():
+            # Others may have patched it meanwhile.
+            newest = of_first(ranks, lambda: checkpoint.latest(run / "checkpoints")) or newest
+            progress, version = checkpoint.load(newest, sharded), checkpoint.version_of(newest)
+            dist.barrier()
+    else:
+        progress, version = Progress(), of_first(ranks, lambda: Version.new(encoder.lineage))
     if progress.done:
         return progress
-    version = checkpoint.version_of(newest) if newest else _new_version(encoder)
     return Loop(config, encoder, sharded, ranks).run(progress, version)
-
-
-def _new_version(encoder: Encoder) -> Version:
-    """The same one on every rank. Collective."""
-    box = [Version.new(encoder.lineage)]
-    dist.broadcast_object_list(box)
-    return box[0]
 
 
 class Loop:

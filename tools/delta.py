@@ -41,12 +41,13 @@ def main(argv: list[str] | None = None) -> None:
     runs.require(config)
     run, stale = Path(config.run), config.tables.max_staleness
     if arguments.apply and arguments.to:
-        version = service.apply_to(arguments.to, [delta.read(path) for path in arguments.apply], arguments.force, stale)
-        print(f"{arguments.to}: deltas up to {version.delta}, step {version.step}")
+        deltas = [delta.read(path) for path in arguments.apply]
+        target, version = service.apply_to(arguments.to, deltas, arguments.force, stale)
+        print(f"{target}: deltas up to {version.delta}, step {version.step}")
     elif arguments.apply:
         for path in arguments.apply:
             taken = service.take(run, delta.read(path), arguments.force, stale)
-            print(f"delta: {taken.folder if taken else 'no rows'}")
+            print(f"delta: {taken.folder}" if taken else f"{path}: its rows have come into the log before")
     elif arguments.diff:
         base, now = arguments.diff
         made = diff(run, base, now, arguments.out)

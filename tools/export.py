@@ -31,7 +31,7 @@ def main(argv: list[str] | None = None) -> None:
         print(f"{bundle.folder}: {len(bundle.told['files'])} files as written; probe rows within {worst:.1g}")
         return
     with process_group() as ranks:
-        on_first(ranks, lambda: runs.current(config))
+        on_first(ranks, lambda: runs.bring_up(config, bundle=False))
         folder = export(config, ranks, arguments.int8)
         if ranks.is_first:
             print(f"bundle: {folder}")

@@ -22,7 +22,8 @@ from recsys.data.ids import UNKNOWN, IdMap
 from recsys.data.side import decoded
 from recsys.errors import InputError
 from recsys.tables import checkpoint, log, service
-from recsys.tables.delta import ROWS, Delta, Piece
+from recsys.tables.delta import ROWS, Delta
+from recsys.tables.piece import Piece
 from recsys.tables.sharding import table_of
 from recsys.tables.starts import Starts
 from recsys.tables.stored import StoredTensor
@@ -111,7 +112,7 @@ def evict(config: Config, path: Path) -> Delta | None:
                 base = checkpoint.version_of(source)
                 yield Piece.of(ITEM, torch.from_numpy(some), nobody, vectors, "evict", base)
 
-    return service.publish(run, pieces, stale=config.tables.max_staleness)
+    return service.publish(run, pieces, evict=True, stale=config.tables.max_staleness)
 
 
 def _starts(config: Config, source: Path, ids: IdMap, new: pa.Table) -> Tensor:
@@ -143,7 +144,8 @@ def _named(run: Path, rows: np.ndarray) -> np.ndarray:
 def _read(path: Path) -> pa.Table:
     """item_id and categories of a file or folder of Parquet, each item once."""
     try:
-        table = pq.read_table(path)
+        names = set(pq.ParquetDataset(path).schema.names) & {"item_id", "categories"}
+        table = pq.read_table(path, columns=sorted(names))
     except (pa.ArrowException, OSError) as error:
         raise InputError(f"{path}: cannot be read as Parquet: {error}") from None
     if "item_id" not in table.column_names:

@@ -13,7 +13,8 @@ from recsys.data.ids import IdMap
 from recsys.errors import InputError
 from recsys.files import creating
 from recsys.tables import checkpoint, delta, manifest
-from recsys.tables.delta import Delta, Piece
+from recsys.tables.delta import Delta
+from recsys.tables.piece import Piece
 from recsys.tables.places import FORMAT
 from recsys.tables.sharding import table_of
 from recsys.tables.stored import ROWS, StoredTensor

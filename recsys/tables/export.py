@@ -29,12 +29,13 @@ from sklearn.metrics import roc_auc_score
 from recsys.config import Config
 from recsys.data.encode import Encoder
 from recsys.data.schema import read_info
-from recsys.distributed import Ranks, agree, on_first
+from recsys.distributed import Ranks, agree, of_first, on_first, together
 from recsys.errors import InputError
 from recsys.files import replacing
 from recsys.model.ranker import Served
 from recsys.tables import checkpoint, manifest, parts
 from recsys.tables.bundle import EXPORT, PROBE, Bundle
+from recsys.tables.locks import reading
 from recsys.tables.parts import Table, tables_of
 from recsys.tables.probe import Trained, probe, raw_rows
 from recsys.tables.program import PROGRAM
@@ -58,11 +59,16 @@ def export(config: Config, ranks: Ranks, int8: bool = False, part_rows: int = PA
             bundle does not score as the trained model does.
     """
     run = Path(config.run)
-    source = checkpoint.best(run / "checkpoints")
-    tables = tables_of(run, source)
     folder = run / "export"
+    with reading(run) if ranks.is_first else nullcontext():
+        return _export(config, ranks, run, folder, int8, part_rows)
+
+
+def _export(config: Config, ranks: Ranks, run: Path, folder: Path, int8: bool, part_rows: int) -> Path:
+    source = of_first(ranks, lambda: checkpoint.best(run / "checkpoints"))
+    tables = together(lambda: tables_of(run, source))
     with replacing(folder) if ranks.is_first else nullcontext() as partial:
-        target = _of_first(partial)
+        target = of_first(ranks, lambda: Path(str(partial)))
         target.mkdir(parents=True, exist_ok=True)
         files = _write_share(tables, source, target, ranks, part_rows, int8)
 
@@ -209,10 +215,3 @@ def _origin(run: Path, source: Path) -> dict[str, object]:
         "torch": torch.__version__,
         "pyarrow": pa.__version__,
     }
-
-
-def _of_first(path: Path | None) -> Path:
-    """The first rank's path, on every rank. Collective."""
-    box = [str(path)]
-    dist.broadcast_object_list(box)
-    return Path(box[0])

@@ -17,7 +17,8 @@ from typing import Any, TypeVar
 from pydantic import TypeAdapter, ValidationError
 
 from recsys.errors import InputError
-from recsys.files import sync
+from recsys.files import discard, sync
+from recsys.files import sweep as sweep_temporary
 from recsys.tables import manifest
 from recsys.tables.places import FORMAT
 from recsys.tables.version import Version
@@ -122,28 +123,37 @@ def whole(folder: Path) -> list[Path]:
 
 
 def is_whole(path: Path) -> bool:
-    """Whether a folder has a readable manifest and files of the sizes told there; their bytes are not read."""
+    """Whether a folder has a readable manifest and files of the sizes told there; their bytes are not read.
+
+    Raises:
+        InputError: there is a manifest, but of another version, or the system refuses to read it: to go on as if the
+            checkpoint were not there would lose it.
+    """
     try:
         manifest.check_sizes(path, manifest.read(path, FORMAT)["files"])
+    except manifest.UnreadableError:
+        raise
     except InputError:
         return False
     return True
 
 
 def sweep(folder: Path) -> None:
-    """Remove what crashes have left. Nothing else may be writing a checkpoint there."""
-    for path in folder.glob("step-*"):
-        if not (_NAME.fullmatch(path.name) and is_whole(path)):
-            shutil.rmtree(path)
+    """Remove what crashes have left, which are folders without a checkpoint's name. A checkpoint that cannot be read
+    is left to the user. Nothing else may be writing one there."""
+    sweep_temporary(folder)
+    for path in folder.glob(f"step-*{PARTIAL}"):
+        shutil.rmtree(path)
 
 
 def prune(folder: Path, keep: int) -> None:
     """Remove all but the last `keep` checkpoints and the best, and of one step all but that with the newest delta."""
+    named = [path for path in folder.glob("step-*") if _NAME.fullmatch(path.name) and is_whole(path)]
     found = whole(folder)
     kept = {best(folder), *(found[-keep:] if keep else [])}
-    for path in folder.glob("step-*"):
-        if _NAME.fullmatch(path.name) and path not in kept:
-            shutil.rmtree(path)
+    for path in named:
+        if path not in kept:
+            discard(path)
 
 
 def _told(path: Path, key: str, kind: type[T]) -> T:

@@ -1,6 +1,7 @@
 """A delta into the tables of a live, sharded model, between two training steps."""
 
 from collections.abc import Iterator
+from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
 
@@ -11,8 +12,10 @@ import torch.distributed as dist
 from recsys.distributed import Ranks, on_first, together
 from recsys.errors import InputError
 from recsys.tables import log
-from recsys.tables.delta import Delta, Piece, read
-from recsys.tables.order import MAX_STALENESS, accepts, after
+from recsys.tables.delta import Delta, read
+from recsys.tables.locks import reading
+from recsys.tables.order import MAX_STALENESS, accepts, after, beyond
+from recsys.tables.piece import Piece
 from recsys.tables.rows import Rows
 from recsys.tables.sharding import Sharded
 from recsys.tables.version import Version
@@ -42,17 +45,20 @@ def catch_up(run: Path, sharded: Sharded, version: Version, ranks: Ranks, stale:
     Raises:
         InputError: as `apply`.
     """
-    box: list[list[Path]] = [[]]
+    with reading(run) if ranks.is_first else nullcontext():
+        box: list[list[Path]] = [[]]
 
-    def look() -> None:
-        box[0] = [each.folder for each in log.pending(run, version.delta)]
+        def look() -> None:
+            box[0] = [each.folder for each in log.pending(run, version.delta)]
 
-    on_first(ranks, look)
-    dist.broadcast_object_list(box)
-    if box[0]:
-        rows = Rows(sharded, ranks)
-        for folder in box[0]:
-            version = apply(together(partial(read, folder)), rows, version, ranks, True, stale)
+        on_first(ranks, look)
+        dist.broadcast_object_list(box)
+        if box[0]:
+            rows = Rows(sharded, ranks)
+            for folder in box[0]:
+                delta = together(partial(read, folder))
+                version = apply(delta, rows, version, ranks, delta.forced, stale)
+        dist.barrier()
     return version
 
 
@@ -72,7 +78,8 @@ def _accepted(delta: Delta, rows: Rows, version: Version, ranks: Ranks, force: b
 def _shares(delta: Delta, ranks: Ranks, version: Version) -> Iterator[Piece]:
     """This rank's pieces; as many on every rank, the missing ones empty."""
     for table, stored in delta.tables.items():
-        mine = delta.pieces(table, ranks.rank, ranks.world_size)
+        mine = delta.pieces(table, ranks.rank, ranks.world_size, beyond(version, delta))
         none = Piece.of(table, torch.zeros(0).long(), pa.nulls(0), torch.zeros(0, stored.dim), "", version)
         for _ in range(-(-delta.groups(table) // ranks.world_size)):
-            yield next(mine, none)
+            # A rank whose file has gone bad since it was looked at ends all of them.
+            yield together(lambda: next(mine, none))  # noqa: B023 - called at once

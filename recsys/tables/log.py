@@ -2,25 +2,24 @@
 
 The log is what a run's checkpoints, id maps and bundle catch up with (`recsys.tables.service`): a command that changes
 rows appends a delta, and is done with it once that has its name; what then dies catches up when it is next asked. A
-delta leaves the log by `compact` and `retire` alone. Whoever changes the log holds its lock; readers need none.
+delta leaves the log by `compact` and `retire` alone. Whoever changes the log holds `recsys.tables.locks.changing`, who
+reads it `reading`.
 """
 
+import json
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import AbstractContextManager
 from pathlib import Path
 
 import pyarrow as pa
 import torch
 
 from recsys.errors import InputError
-from recsys.files import creating, discard, locked
+from recsys.files import creating, discard, replacing
 from recsys.tables import delta
-from recsys.tables.delta import Delta, Piece
+from recsys.tables.delta import Delta
+from recsys.tables.piece import Piece
 
-
-def lock(run: Path) -> AbstractContextManager[None]:
-    """One process at a time changes the log and what catches up with it."""
-    return locked(folder_of(run))
+_RETIRED = "retired.json"
 
 
 def folder_of(run: Path) -> Path:
@@ -29,28 +28,35 @@ def folder_of(run: Path) -> Path:
 
 
 def append(
-    run: Path, pieces: Iterable[Piece], after: int = 0, check: Callable[[Delta], object] = lambda each: None
+    run: Path,
+    pieces: Iterable[Piece],
+    forced: bool = False,
+    made_of: Iterable[str] = (),
+    check: Callable[[Delta], object] = lambda each: None,
 ) -> Delta:
-    """Write the next delta of the log; the caller holds the lock.
+    """Write the next delta of the log.
 
     Args:
         pieces: the rows, each table's in order.
-        after: the newest delta that is known elsewhere, should the log have been emptied.
+        forced, made_of: as `recsys.tables.delta.Delta` has them.
         check: looks at the delta before it is in the log, and raises where it must not be.
 
     Raises:
         InputError: a piece that is not as a delta must be, or `check`'s; nothing is written.
     """
-    number = max(newest(run), after) + 1
+    number = newest(run) + 1
     path = folder_of(run) / _name(number, number)
     with creating(path) as partial:
-        check(delta.write(partial, pieces, number, number))
+        try:
+            check(delta.write(partial, pieces, number, number, None, forced, made_of))
+        except InputError as error:
+            raise InputError(str(error).replace(str(partial), str(path))) from None
     return delta.read(path)
 
 
 def newest(run: Path) -> int:
-    """The number of the newest delta; 0: the log is empty."""
-    return max((last for _, last in _spans(run)), default=0)
+    """The number of the newest delta, which may have left the log; 0: there never was one."""
+    return max([last for _, last in _spans(run)], default=_retired(run)[0])
 
 
 def pending(run: Path, applied: int) -> list[Delta]:
@@ -61,7 +67,7 @@ def pending(run: Path, applied: int) -> list[Delta]:
     """
     found = []
     spans = _spans(run)
-    while any(last > applied for _, last in spans):
+    while applied < newest(run):
         fitting = [(last, first) for first, last in spans if first <= applied + 1 and last > applied]
         if not fitting:
             raise InputError(
@@ -72,18 +78,24 @@ def pending(run: Path, applied: int) -> list[Delta]:
     return found
 
 
+def holding(run: Path, digest: str) -> bool:
+    """Whether rows from elsewhere, by their delta's digest, are in the log or have been."""
+    return digest in _retired(run)[1] or any(digest in each.made_of for each in every(run))
+
+
 def every(run: Path) -> list[Delta]:
     """All deltas of the log, in order, each checked whole."""
-    return pending(run, min((first for first, _ in _spans(run)), default=1) - 1)
+    spans = _spans(run)
+    return pending(run, spans[0][0] - 1) if spans else []
 
 
 def naming(run: Path, table: str, rows: torch.Tensor) -> Iterator[tuple[Delta, torch.Tensor]]:
     """The deltas of the log that name any of `rows` [n] of a table, with those that they name."""
     for each in every(run):
         if table in each.tables:
-            named = [piece.rows[torch.isin(piece.rows, rows)] for piece in each.pieces(table)]
-            if len(together := torch.cat(named)):
-                yield each, together
+            named, _ = each.owners(table)
+            if len(both := named[torch.isin(named, rows)]):
+                yield each, both
 
 
 def compact(run: Path) -> Delta | None:
@@ -99,17 +111,27 @@ def compact(run: Path) -> Delta | None:
     _require_one_kind(chain)
     first, last = chain[0].first, chain[-1].last
     path = folder_of(run) / _name(first, last)
+    made_of = [digest for each in chain for digest in each.made_of]
     with creating(path) as partial:
-        delta.write(partial, merged(chain), first, last)
+        delta.write(partial, merged(chain), first, last, None, any(each.forced for each in chain), made_of)
     _drop_contained(run)
     return delta.read(path)
 
 
 def retire(run: Path, held: int) -> int:
-    """Remove the deltas up to `held`, which every checkpoint and bundle must have; returns how many."""
+    """Remove the deltas up to `held`, which every checkpoint and bundle must have; returns how many.
+
+    That they were there is kept: who has not taken them is told so, and their numbers are not given again.
+    """
     gone = [span for span in _spans(run) if span[1] <= held]
-    for span in gone:
-        discard(folder_of(run) / _name(*span))
+    if gone:
+        digests = _retired(run)[1]
+        digests |= {each for span in gone for each in delta.read(folder_of(run) / _name(*span)).made_of}
+        with replacing(folder_of(run) / _RETIRED) as partial:
+            partial.write_text(json.dumps({"last": max(last for _, last in gone), "made_of": sorted(digests)}))
+    for span in _named(run):
+        if span[1] <= _retired(run)[0]:
+            discard(folder_of(run) / _name(*span))
     return len(gone)
 
 
@@ -163,12 +185,14 @@ def _last_of(parts: list[Piece]) -> Iterator[Piece]:
     last = torch.ones(len(rows), dtype=torch.bool)
     last[:-1] = rows[1:] != rows[:-1]
     together = Piece(
-        parts[0].table,
-        torch.cat([part.rows for part in parts]),
-        pa.concat_arrays([part.ids for part in parts]),
-        torch.cat([part.vectors for part in parts]),
-        torch.cat([part.state for part in parts]),
-        *(_joined([getattr(part, name) for part in parts]) for name in ("sources", "bases")),
+        table=parts[0].table,
+        rows=torch.cat([part.rows for part in parts]),
+        ids=pa.concat_arrays([part.ids for part in parts]),
+        vectors=torch.cat([part.vectors for part in parts]),
+        state=torch.cat([part.state for part in parts]),
+        sources=_joined([part.sources for part in parts]),
+        bases=_joined([part.bases for part in parts]),
+        numbers=torch.cat([part.numbers for part in parts]),
     )
     yield together.take(order[last])
 
@@ -179,8 +203,10 @@ def _joined(columns: list[pa.Array]) -> pa.Array:
 
 def _sliced(piece: Piece, start: int, stop: int) -> Piece:
     ids, sources, bases = (each[start:stop] for each in (piece.ids, piece.sources, piece.bases))
-    rows, vectors, state = (each[start:stop] for each in (piece.rows, piece.vectors, piece.state))
-    return Piece(piece.table, rows, ids, vectors, state, sources, bases)
+    rows, vectors, state, numbers = (
+        each[start:stop] for each in (piece.rows, piece.vectors, piece.state, piece.numbers)
+    )
+    return Piece(piece.table, rows, ids, vectors, state, sources, bases, numbers)
 
 
 def _require_one_kind(chain: list[Delta]) -> None:
@@ -195,13 +221,35 @@ def _name(first: int, last: int) -> str:
 
 
 def _spans(run: Path) -> list[tuple[int, int]]:
-    """First and last number of every delta of the log, sorted; what has no such name is not of it."""
-    found = []
+    """First and last number of every delta of the log, sorted."""
+    retired = _retired(run)[0]
+    return [span for span in _named(run) if span[1] > retired]
+
+
+def _named(run: Path) -> list[tuple[int, int]]:
+    """The same of every folder that has a delta's name, sorted, a retired one that is still there too."""
+    found: list[tuple[int, int]] = []
     for path in folder_of(run).glob("*-*"):
         first, _, last = path.name.partition("-")
         if first.isdigit() and last.isdigit() and _name(int(first), int(last)) == path.name:
             found.append((int(first), int(last)))
     return sorted(found)
+
+
+def _retired(run: Path) -> tuple[int, set[str]]:
+    """The newest delta that has left the log, 0 is none, and what those that have were made of.
+
+    Raises:
+        InputError: the file that tells cannot be read.
+    """
+    path = folder_of(run) / _RETIRED
+    try:
+        told = json.loads(path.read_text())
+        return int(told["last"]), set(told["made_of"])
+    except FileNotFoundError:
+        return 0, set()
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise InputError(f"{path}: cannot be read: {error}") from None
 
 
 def _drop_contained(run: Path) -> None:

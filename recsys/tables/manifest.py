@@ -18,6 +18,10 @@ Files = dict[str, Stamp]
 """Stamps by path within the folder."""
 
 
+class UnreadableError(InputError):
+    """A manifest that may well be sound, but not for this program, or not now."""
+
+
 @dataclass(frozen=True)
 class Format:
     """What a folder is; `missing` is said of one without a manifest."""
@@ -54,11 +58,11 @@ def read(folder: Path, kind: Format) -> dict[str, Any]:
     except FileNotFoundError:
         raise InputError(f"{path}: missing: {kind.missing}") from None
     except OSError as error:
-        raise InputError(f"{path}: cannot be read: {error}") from None
+        raise UnreadableError(f"{path}: cannot be read: {error}") from None
     except (ValueError, KeyError, AttributeError, TypeError, RecursionError):
         raise InputError(f"{path}: damaged: not a manifest") from None
     if (body.get("format"), body.get("version")) != (kind.name, kind.version):
-        raise InputError(
+        raise UnreadableError(
             f"{path}: expected {kind.name} version {kind.version}, found {body.get('format')} version "
             f"{body.get('version')}"
         )

@@ -1,12 +1,13 @@
 """Whether tables of one version may take a delta: lineage, trained dense part, place in the log, staleness."""
 
-import warnings
+import logging
 from dataclasses import replace
 
 from recsys.errors import InputError
 from recsys.tables.delta import Delta
 from recsys.tables.version import Version
 
+_LOG = logging.getLogger(__name__)
 MAX_STALENESS = 100_000
 """Training steps between the tables that rows were made for and those they go to, past which a warning is given."""
 
@@ -25,6 +26,8 @@ def accepts(found: Version, delta: Delta, where: str, force: bool = False, stale
     require_kind(found, delta, where, force)
     if _has(found, delta):
         return False
+    if delta.first > delta.last and not delta.steps:
+        raise InputError(f"{delta.folder}: it has no place in a run's log: apply it to the run, which gives it one")
     if delta.first > found.delta + 1:
         raise InputError(
             f"{where}: has deltas up to {found.delta}: expected {found.delta + 1} next, not {delta.folder}"
@@ -33,9 +36,8 @@ def accepts(found: Version, delta: Delta, where: str, force: bool = False, stale
         _require_start(found, delta, where)
     for base in delta.bases:
         if abs(found.step - base.step) > stale:
-            warnings.warn(
-                f"{delta.folder}: rows made for step {base.step} go to {where}, which is at step {found.step}",
-                stacklevel=2,
+            _LOG.warning(
+                "%s: rows made for step %d go to %s, which is at step %d", delta.folder, base.step, where, found.step
             )
     return True
 
@@ -46,8 +48,18 @@ def after(found: Version, delta: Delta) -> Version:
     return replace(found, step=max(found.step, step), delta=max(found.delta, delta.last))
 
 
+def beyond(found: Version, delta: Delta) -> int:
+    """The `after` of `Delta.pieces` with which tables of version `found` take no row that they hold already.
+
+    They may have been trained on since, so even the same row must not come again.
+    """
+    return -1 if delta.steps else found.delta
+
+
 def _has(found: Version, delta: Delta) -> bool:
-    return delta.last <= found.delta and (delta.steps is None or delta.steps[1] <= found.step)
+    if delta.steps:
+        return delta.last <= found.delta and delta.steps[1] <= found.step
+    return delta.first <= delta.last <= found.delta
 
 
 def require_kind(found: Version, delta: Delta, where: str, force: bool = False) -> None:
@@ -76,6 +88,8 @@ def _require_start(found: Version, delta: Delta, where: str) -> None:
         raise InputError(
             f"{delta.folder}: holds what changed from step {start} on, but {where} is at step {found.step}"
         )
+    if found.step > end:
+        raise InputError(f"{delta.folder}: holds what changed up to step {end}; {where} is at step {found.step}")
     if found.delta > delta.last:
         raise InputError(
             f"{delta.folder}: step {end} had deltas up to {delta.last}, but {where} has them up to {found.delta}: take "

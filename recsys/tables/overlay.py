@@ -7,6 +7,7 @@ The parts are never written to. Only what the manifest names is read, and it is 
 that dies before leaves files that nobody reads, and the next delta clears them away. Needs torch and pyarrow alone.
 """
 
+from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -16,26 +17,37 @@ import torch
 
 from recsys.errors import InputError
 from recsys.tables import delta, manifest
-from recsys.tables.delta import Delta, Piece
+from recsys.tables.delta import Delta
+from recsys.tables.piece import Piece, arrow
 from recsys.tables.vectors import TableVectors
 
 FOLDER = "deltas"
 
 
-def held(folder: Path, told: dict[str, Any]) -> list[Delta]:
+@dataclass(frozen=True)
+class Held:
+    """A delta that a bundle holds; rows with the number `after` or before it are not taken from it."""
+
+    name: str
+    after: int
+    delta: Delta
+
+
+def held(folder: Path, told: dict[str, Any]) -> list[Held]:
     """The deltas that a bundle's manifest names, in order.
 
     Raises:
         InputError: one that is not as it must be, or does not fit the bundle's tables.
     """
     found = []
-    for name in told["deltas"]:
+    for entry in told["deltas"]:
+        name, after = entry["name"], entry["after"]
         place = folder / FOLDER / name
         if f"{FOLDER}/{name}/{manifest.NAME}" not in told["files"] or PurePosixPath(name).name != name:
             raise InputError(f"{folder / manifest.NAME}: delta {name} is not among its files")
         each = delta.parse(place, manifest.read(place, delta.FORMAT))
         require_fit(folder, told, each)
-        found.append(each)
+        found.append(Held(name, after, each))
     return found
 
 
@@ -73,7 +85,7 @@ def _require_rows(table: dict[str, Any], each: Delta, piece: Piece) -> None:
 
 
 def put(
-    deltas: list[Delta], name: str, table: dict[str, Any], ids: pa.Array, vectors: TableVectors | None = None
+    deltas: list[Held], name: str, table: dict[str, Any], ids: pa.Array, vectors: TableVectors | None = None
 ) -> pa.Array:
     """Put a table's rows of all the deltas into its vectors; the ids [rows] that then own them, null is nobody.
 
@@ -82,8 +94,8 @@ def put(
     """
     rows, owners = [torch.zeros(0, dtype=torch.int64)], [ids[:0]]
     for each in deltas:
-        for piece in each.pieces(name) if name in each.tables else ():
-            _require_rows(table, each, piece)
+        for piece in each.delta.pieces(name, after=each.after) if name in each.delta.tables else ():
+            _require_rows(table, each.delta, piece)
             rows.append(piece.rows)
             owners.append(piece.ids.cast(ids.type))
             if vectors is not None:
@@ -96,6 +108,6 @@ def put(
     choice[: len(ids)] = torch.arange(len(ids))
     last = torch.zeros_like(choice).scatter_reduce_(0, named, torch.arange(1, len(named) + 1), "amax")
     choice = torch.where(last > 0, len(ids) + last - 1, choice)
-    places = delta.arrow(choice)
+    places = arrow(choice)
     places = pc.if_else(pc.less(places, 0), None, places)
     return pa.concat_arrays([ids, *owners]).take(places)

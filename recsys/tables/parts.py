@@ -69,6 +69,11 @@ def tables_of(run: Path, source: Path) -> list[Table]:
     for tensor, shape in checkpoint.stored_tensors(source).items():
         if name := table_of(tensor):
             ids = IdMap.load(run / "encoder" / f"{name}.parquet")
+            if ids.delta != checkpoint.version_of(source).delta:
+                raise InputError(
+                    f"{source}: holds deltas up to {checkpoint.version_of(source).delta}, its id map {name} up to "
+                    f"{ids.delta}: run tools.delta with --catch-up"
+                )
             if ids.capacity != shape[0]:
                 raise InputError(
                     f"{source}: checkpoint of another model: table {name} has {shape[0]} rows, the id map in "

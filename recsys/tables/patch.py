@@ -20,8 +20,9 @@ from recsys.errors import InputError
 from recsys.files import discard, remove, sync
 from recsys.tables import checkpoint, manifest
 from recsys.tables.archive import resum
-from recsys.tables.delta import Delta, Piece
+from recsys.tables.delta import Delta
 from recsys.tables.order import MAX_STALENESS, accepts, after
+from recsys.tables.piece import Piece
 from recsys.tables.places import FORMAT, Chunk, Places
 from recsys.tables.sharding import table_of
 from recsys.tables.stored import MODEL, ROWS, Shard, StoredTensor, tensors
@@ -37,8 +38,13 @@ def patch(source: Path, deltas: list[Delta], force: bool = False, stale: int = M
         InputError: a delta is damaged or not for these tables, or the checkpoint is damaged; it is as it was.
     """
     version, taken = checkpoint.version_of(source), []
+    held = version.delta
     for each in deltas:
-        if accepts(version, each, str(source), force, stale):
+        if each.steps:
+            raise InputError(
+                f"{each.folder}: what training changed is for bundles: {source} has a dense part of its own"
+            )
+        if accepts(version, each, str(source), force or each.forced, stale):
             version = after(version, each)
             taken.append(each)
     if not taken:
@@ -54,7 +60,7 @@ def patch(source: Path, deltas: list[Delta], force: bool = False, stale: int = M
         for name in told["files"]:
             _copy(source / name, partial / name, name in touched)
         for each in taken:
-            _write(partial, found, each)
+            _write(partial, found, each, held)
         for chunk in _chunks(found, taken):
             with (partial / chunk.file).open("r+b") as file:
                 resum(file, chunk.offset, chunk.length)
@@ -109,10 +115,10 @@ def _chunks(found: Places, deltas: list[Delta]) -> list[Chunk]:
     ]
 
 
-def _write(folder: Path, found: Places, each: Delta) -> None:
+def _write(folder: Path, found: Places, each: Delta, held: int) -> None:
     for name in each.tables:
         weight, sums = _table(folder, found, name)
-        for piece in each.pieces(name):
+        for piece in each.pieces(name, after=held):
             for tensor, values in ((weight, piece.vectors), (sums, piece.state.unsqueeze(1).expand(-1, sums.dim))):
                 for shard in tensor.shards:
                     _put(shard, piece.rows, values.to(tensor.dtype))

@@ -13,7 +13,7 @@ from recsys.files import remove, replacing
 from recsys.tables import manifest, overlay
 from recsys.tables.bundle import EXPORT, PROBE, Bundle
 from recsys.tables.delta import Delta
-from recsys.tables.order import MAX_STALENESS, accepts, after
+from recsys.tables.order import MAX_STALENESS, accepts, after, beyond
 from recsys.tables.version import Version
 
 
@@ -45,7 +45,8 @@ def refresh(folder: Path, deltas: list[Delta], force: bool = False, stale: int =
     told = manifest.read(folder, EXPORT)
     version, taken = _origin(folder, told), []
     for each in deltas:
-        if accepts(version, each, str(folder), force, stale):
+        _require_same(folder, told, each)
+        if accepts(version, each, str(folder), force or each.forced, stale):
             overlay.require_fit(folder, told, each)
             overlay.require_rows(told, each)
             version = after(version, each)
@@ -62,7 +63,7 @@ def refresh(folder: Path, deltas: list[Delta], force: bool = False, stale: int =
 
 def _sweep(folder: Path, told: dict[str, Any]) -> None:
     """Clear away what the manifest does not name."""
-    kept = {folder / overlay.FOLDER / name for name in told["deltas"]} | {folder / told["probe"]}
+    kept = {folder / overlay.FOLDER / entry["name"] for entry in told["deltas"]} | {folder / told["probe"]}
     for path in (folder / overlay.FOLDER).glob("*"):
         if path not in kept:
             remove(path)
@@ -70,15 +71,34 @@ def _sweep(folder: Path, told: dict[str, Any]) -> None:
 
 def _copied(folder: Path, told: dict[str, Any], each: Delta) -> dict[str, Any]:
     """Copy a delta into the bundle; the manifest with it, and without those that it stands for."""
-    version = after(Version(**told["origin"]), each)
+    before = Version(**told["origin"])
+    version, beyond_ = after(before, each), beyond(before, each)
     place = folder / overlay.FOLDER / _name(version)
     with replacing(place) as partial:
         shutil.copytree(each.folder, partial)
-    gone = {old.folder for old in overlay.held(folder, told) if not old.steps and each.first <= old.first}
-    files = {name: stamp for name, stamp in told["files"].items() if (folder / name).parent not in gone}
+    old = overlay.held(folder, told)
+    gone = []
+    if not each.steps and not any(one.delta.steps for one in old):
+        # It says of their rows what they said, or what was said later.
+        gone = [one.name for one in old if each.first <= one.delta.first]
+        beyond_ = each.first - 1 if gone else beyond_
+    files = {name: stamp for name, stamp in told["files"].items() if (folder / name).parent.name not in gone}
     files |= {f"{overlay.FOLDER}/{place.name}/{path.name}": manifest.stamp(path) for path in sorted(place.iterdir())}
-    names = [name for name in told["deltas"] if folder / overlay.FOLDER / name not in gone]
-    return told | {"deltas": [*names, place.name], "files": files, "origin": asdict(version)}
+    entries = [entry for entry in told["deltas"] if entry["name"] not in gone]
+    entries.append({"name": place.name, "after": beyond_})
+    return told | {"deltas": entries, "files": files, "origin": asdict(version)}
+
+
+def _require_same(folder: Path, told: dict[str, Any], each: Delta) -> None:
+    """Refuse a delta under the number of another that the bundle holds.
+
+    Raises:
+        InputError: it has one.
+    """
+    for one in overlay.held(folder, told):
+        same = (one.delta.first, one.delta.last, one.delta.steps) == (each.first, each.last, each.steps)
+        if same and one.delta.digest != each.digest:
+            raise InputError(f"{each.folder}: {folder} holds another delta {each.last}: they are of two runs")
 
 
 def _commit(folder: Path, told: dict[str, Any], probe: str) -> None:

@@ -35,6 +35,7 @@ from recsys.errors import InputError, RelayedError
 from recsys.files import sync
 from recsys.tables import folders, manifest
 from recsys.tables.folders import PARTIAL, Progress
+from recsys.tables.locks import changing
 from recsys.tables.places import of_metadata
 from recsys.tables.sharding import Sharded, table_of
 from recsys.tables.stored import DENSE, MODEL, ROWS
@@ -157,16 +158,18 @@ def _write(
 
     def begin() -> None:
         if first:
-            partial.mkdir(parents=True, exist_ok=True)
+            folder.mkdir(parents=True, exist_ok=True)
             sync(folder.parent)
-            folders.sweep(folder)
+            with changing(folder.parent):
+                folders.sweep(folder)
             partial.mkdir()
 
     def finish() -> None:
         if first:
             files = {name: stamp for share in shares for name, stamp in share.items()}
-            folders.seal(partial, path, progress, version, of_metadata(metadata), files)
-            folders.prune(folder, keep)
+            with changing(folder.parent):
+                folders.seal(partial, path, progress, version, of_metadata(metadata), files)
+                folders.prune(folder, keep)
 
     together(_telling(begin, partial), group)
     metadata = _save(partial, pieces, group)

@@ -5,48 +5,60 @@ The log leads. A command that changes rows appends a delta to it and then calls 
 are kept up; a training process takes deltas into its live model between two validations (`recsys.train`).
 """
 
-from collections.abc import Callable, Iterable
+import logging
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from itertools import chain
 from pathlib import Path
 
 import pyarrow as pa
-import torch
+import pyarrow.compute as pc
 
 from recsys.data.ids import UNKNOWN, IdMap
 from recsys.errors import InputError
 from recsys.files import sweep
 from recsys.tables import checkpoint, log
-from recsys.tables.delta import Delta, Piece
+from recsys.tables.delta import Delta
+from recsys.tables.locks import changing, require_idle
 from recsys.tables.order import MAX_STALENESS, require_kind
 from recsys.tables.patch import patch, require_fit
+from recsys.tables.piece import Piece
 from recsys.tables.refresh import refresh, version_of
 from recsys.tables.version import Version
 
+_LOG = logging.getLogger(__name__)
+
 
 def publish(
-    run: Path, make: Callable[[], Iterable[Piece]], force: bool = False, stale: int = MAX_STALENESS
+    run: Path,
+    make: Callable[[], Iterable[Piece]],
+    made_of: Delta | None = None,
+    force: bool = False,
+    evict: bool = False,
+    stale: int = MAX_STALENESS,
 ) -> Delta | None:
     """Append a delta to the run's log and bring everything up to it.
 
     Args:
-        make: gives the rows, each table's in order, once everything else is up to the log and nobody else changes it;
-            no pieces at all make no delta.
+        make: gives the rows, each table's in order, once everything else is up to the log; nobody else may read or
+            change the run meanwhile, so what is dear to make is made before. No pieces at all make no delta.
+        made_of: the delta from elsewhere that the rows are of.
         force: let rows in that were made for another trained dense part.
+        evict: rows may lose their owner.
 
     Raises:
         InputError: `make`'s, or rows that the run's tables and id maps cannot take; nothing has changed then.
     """
-    newest = checkpoint.latest(run / "checkpoints")
-    if newest is None:
-        raise InputError(f"{run}: no checkpoint: train first")
-    with log.lock(run):
+    with changing(run):
         _catch_up(run, stale)
         pieces = iter(make())
         first = next(pieces, None)
         if first is None:
             return None
-        delta = log.append(run, chain([first], pieces), held(run)[1], lambda each: _require_fit(run, each, force))
+        digests = [made_of.digest] if made_of else []
+        delta = log.append(
+            run, chain([first], pieces), force, digests, lambda each: _require_fit(run, each, force, evict)
+        )
         _catch_up(run, stale)
     return delta
 
@@ -54,37 +66,49 @@ def publish(
 def take(run: Path, delta: Delta, force: bool = False, stale: int = MAX_STALENESS) -> Delta | None:
     """Make a delta from elsewhere the next of the run's log, and bring everything up to it; see `publish`.
 
+    None: its rows have come into the log before.
+
     Raises:
         InputError: it is damaged or not for this run's tables; nothing has changed then.
     """
     if delta.steps:
         raise InputError(f"{delta.folder}: what training changed goes to a bundle, not into the log of a run")
-    return publish(run, lambda: (piece for table in delta.tables for piece in delta.pieces(table)), force, stale)
+
+    def pieces() -> Iterator[Piece]:
+        if not log.holding(run, delta.digest):
+            for table in delta.tables:
+                yield from delta.pieces(table)
+
+    return publish(run, pieces, made_of=delta, force=force, stale=stale)
 
 
-def catch_up(run: Path, stale: int = MAX_STALENESS) -> int:
-    """Bring the newest and the best checkpoint, the id maps and the bundle up to the log; its newest delta.
+def catch_up(run: Path, stale: int = MAX_STALENESS, bundle: bool = True) -> None:
+    """Bring the newest and the best checkpoint, the id maps and the bundle up to the log.
 
-    What is in the log has been let in once, forced or not, and is not asked again which dense part it was made for.
+    Args:
+        bundle: the bundle too; one that cannot follow is told of and left behind, since a new export mends it.
 
     Raises:
         InputError: a delta is damaged, missing or not for these tables.
     """
-    if not log.folder_of(run).exists():
-        return 0
-    with log.lock(run):
-        _catch_up(run, stale)
-    return log.newest(run)
+    if log.newest(run):
+        with changing(run):
+            _catch_up(run, stale, bundle)
 
 
 def compact(run: Path) -> Delta | None:
     """Make one delta of all in the run's log (`recsys.tables.log.compact`)."""
-    with log.lock(run):
+    with changing(run):
         return log.compact(run)
 
 
-def apply_to(target: Path, deltas: list[Delta], force: bool = False, stale: int = MAX_STALENESS) -> Version:
-    """Give a bundle or a checkpoint, wherever it is, those of the deltas that it does not hold yet; its version then.
+def apply_to(
+    target: Path, deltas: list[Delta], force: bool = False, stale: int = MAX_STALENESS
+) -> tuple[Path, Version]:
+    """Give a bundle or a checkpoint, wherever it is, those of the deltas that it does not hold yet.
+
+    Returns:
+        Where it is then (a checkpoint's name tells its deltas), and its version.
 
     Raises:
         InputError: it is neither, or cannot take one of them; it is as it was.
@@ -92,14 +116,11 @@ def apply_to(target: Path, deltas: list[Delta], force: bool = False, stale: int 
     try:
         checkpoint.version_of(target)
     except InputError:
-        return refresh(target, deltas, force, stale)
-    return checkpoint.version_of(patch(target, deltas, force, stale))
-
-
-def held(run: Path) -> tuple[int, int]:
-    """The oldest and the newest delta that what `catch_up` keeps up has come to."""
-    found = holders(run).values()
-    return min(found, default=0), max([*found, log.newest(run)])
+        with changing(target.parent):
+            return target, refresh(target, deltas, force, stale)
+    with changing(target.parent.parent):
+        target = patch(target, deltas, force, stale)
+    return target, checkpoint.version_of(target)
 
 
 def holders(run: Path) -> dict[Path, int]:
@@ -112,20 +133,28 @@ def holders(run: Path) -> dict[Path, int]:
 
 
 def retire(run: Path) -> int:
-    """Remove the log's deltas that everything here holds; how many. Whoever else has not taken them cannot any more."""
-    with log.lock(run):
-        return log.retire(run, held(run)[0])
+    """Remove the log's deltas that everything here holds; how many. Whoever else has not taken them cannot any more.
+
+    Raises:
+        InputError: the run is being trained: the live model may still have to take them.
+    """
+    with changing(run):
+        require_idle(run)
+        return log.retire(run, min(holders(run).values(), default=0))
 
 
-def _catch_up(run: Path, stale: int) -> None:
+def _catch_up(run: Path, stale: int, bundle: bool = True) -> None:
     for folder in (log.folder_of(run), run / "checkpoints", run / "encoder"):
         sweep(folder)
     for path in _checkpoints(run):
-        patch(path, log.pending(run, checkpoint.version_of(path).delta), True, stale)
+        patch(path, log.pending(run, checkpoint.version_of(path).delta), stale=stale)
     for path in _maps(run):
         _catch_up_map(run, path)
-    if (bundle := run / "export").exists():
-        refresh(bundle, log.pending(run, version_of(bundle).delta), True, stale)
+    if bundle and (run / "export").exists():
+        try:
+            refresh(run / "export", log.pending(run, version_of(run / "export").delta), stale=stale)
+        except InputError as error:
+            _LOG.warning("%s: it stays without the newest rows until it is exported anew", error)
 
 
 def _checkpoints(run: Path) -> list[Path]:
@@ -137,13 +166,37 @@ def _maps(run: Path) -> list[Path]:
     return sorted((run / "encoder").glob("*.parquet"))
 
 
-def _require_fit(run: Path, each: Delta, force: bool) -> None:
+def _require_fit(run: Path, each: Delta, force: bool, evict: bool) -> None:
     """Refuse a delta that not everything could take, before it is in the log."""
-    for path in _checkpoints(run):
+    paths = _checkpoints(run)
+    if not paths:
+        raise InputError(f"{run}: no checkpoint: train first")
+    for path in paths:
         require_kind(checkpoint.version_of(path), each, str(path), force)
         require_fit(path, each)
     for path in _maps(run):
-        _with_owners(IdMap.load(path), each)
+        _require_owners(IdMap.load(path), each, evict)
+
+
+def _require_owners(ids: IdMap, each: Delta, evict: bool) -> None:
+    """A row keeps its owner, or nobody owns it yet; and no id gets a second row."""
+    if ids.name not in each.tables:
+        return
+    if each.tables[ids.name].id_type != str(ids.ids.type):
+        raise InputError(
+            f"{each.folder}: table {ids.name}: expected ids of type {ids.ids.type}, found "
+            f"{each.tables[ids.name].id_type}"
+        )
+    rows, owners = each.owners(ids.name)
+    now = ids.owners(rows.numpy())
+    changes = pc.and_(now.is_valid(), pc.invert(pc.fill_null(pc.equal(now, owners), evict)))
+    if pc.any(changes).as_py():
+        k = pc.index(changes, True).as_py()
+        raise InputError(
+            f"{each.folder}: table {ids.name}: row {int(rows[k])} is owned by {now[k]}, not by {owners[k]}: rows made "
+            "for other ids"
+        )
+    _with_owners(ids, each)
 
 
 def _catch_up_map(run: Path, path: Path) -> None:
@@ -157,11 +210,8 @@ def _catch_up_map(run: Path, path: Path) -> None:
 
 def _with_owners(ids: IdMap, each: Delta) -> IdMap:
     """The id map with the owners that a delta names."""
-    # All at once: an id may leave one row in one piece and have another row in the next.
-    pieces = list(each.pieces(ids.name)) if ids.name in each.tables else []
-    if not pieces:
+    if ids.name not in each.tables:
         return ids
-    rows = torch.cat([piece.rows for piece in pieces])
-    owned = rows != UNKNOWN
-    owners = pa.concat_arrays([piece.ids for piece in pieces]).filter(pa.array(owned.numpy()))
-    return ids.assign(rows[owned].numpy(), owners)
+    rows, owners = each.owners(ids.name, ids.delta)
+    owned = (rows != UNKNOWN).numpy()
+    return ids.assign(rows.numpy()[owned], owners.filter(pa.array(owned)))

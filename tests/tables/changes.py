@@ -7,7 +7,8 @@ import torch
 from torch import Tensor
 
 from recsys.tables import delta
-from recsys.tables.delta import Delta, Piece
+from recsys.tables.delta import Delta
+from recsys.tables.piece import Piece
 from recsys.tables.version import Version
 
 Table = dict[int, tuple[str | None, Tensor, float]]

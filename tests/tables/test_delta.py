@@ -13,7 +13,8 @@ import torch
 
 from recsys.errors import InputError
 from recsys.tables import delta, manifest
-from recsys.tables.delta import FORMAT, Piece
+from recsys.tables.delta import FORMAT
+from recsys.tables.piece import Piece
 from tests.tables.changes import VERSION, at_random, piece, rows_of, same, written
 
 
@@ -28,7 +29,7 @@ def test_what_is_written_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     shares = [[part.rows.tolist() for part in made.pieces("item_id", place, 2)] for place in range(2)]
     assert shares == [[[0, 3, 7, 8]], [[9, 11, 12, 40]]]
     plain = pq.read_table(tmp_path / "d" / "item_id.parquet")
-    assert plain.column_names == ["table", "item_id", "row", "vector", "state", "source", "base_version"]
+    assert plain.column_names == ["table", "item_id", "row", "vector", "state", "source", "base_version", "delta"]
     assert plain["base_version"].to_pylist() == ["lineage/dense/7"] * 8 and plain["item_id"].to_pylist()[0] is None
 
 
@@ -93,6 +94,7 @@ TEXT = pa.dictionary(pa.int32(), pa.string())
         (with_column("vector", pa.array([[0.0] * 7 + [None]] * 3, pa.list_(pa.float32(), 8))), "vector: expected no n"),
         (with_column("table", pa.array(["user_id"] * 3).cast(TEXT)), "column table: expected item_id"),
         (with_column("base_version", pa.array(["a/b/1"] * 3).cast(TEXT)), "base_version: 'a/b/1' is not in the"),
+        (with_column("delta", pa.array([1, 2, 1])), "column delta: row 5: expected 1 to 1, found 2"),
         (with_column("item_id", pa.array([1, 2, 3])), "column item_id: expected string, found int64"),
     ],
 )
@@ -118,6 +120,9 @@ def test_rows_that_fall_from_one_group_to_the_next_are_refused(tmp_path: Path) -
     "change",
     [
         lambda told: told.update(first=3),
+        lambda told: told.update(forced="yes"),
+        lambda told: told.update(made_of=[7]),
+        lambda told: told.pop("made_of"),
         lambda told: told.update(last=-1),
         lambda told: told.update(steps=[1]),
         lambda told: told.update(steps=[1, "x"]),

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from recsys.errors import InputError
 from recsys.tables import delta, log
+from recsys.tables.piece import Piece
 from recsys.tables.version import Version
 from tests.tables.changes import VERSION, Table, at_random, piece, rows_of, same
 
@@ -44,8 +45,11 @@ def test_what_is_no_delta_is_not_of_the_log(tmp_path: Path) -> None:
 
 def test_the_log_goes_on_where_others_have_come_to(tmp_path: Path) -> None:
     append(tmp_path, at_random(0, [1]))
-    assert log.retire(tmp_path, 1) == 1 and names(tmp_path) == [] and log.newest(tmp_path) == 0
-    assert log.append(tmp_path, [piece("item_id", at_random(0, [1]))], after=1).first == 2
+    assert log.retire(tmp_path, 1) == 1 and names(tmp_path) == ["retired.json"] and log.newest(tmp_path) == 1
+    assert log.pending(tmp_path, 1) == [] and log.every(tmp_path) == []
+    with pytest.raises(InputError, match="expected delta 1 next, which is no longer there"):
+        log.pending(tmp_path, 0)
+    assert log.append(tmp_path, [piece("item_id", at_random(0, [1]))]).first == 2
     with pytest.raises(InputError, match="expected delta 1 next, which is no longer there"):
         log.pending(tmp_path, 0)
 
@@ -86,7 +90,11 @@ def test_a_compacted_delta_serves_who_holds_a_part_of_it(tmp_path: Path) -> None
     kept = [shutil.copytree(path, tmp_path / path.name) for path in sorted(log.folder_of(tmp_path).iterdir())]
     log.compact(tmp_path)
     append(tmp_path, at_random(9, [9]))
-    assert [(each.first, each.last) for each in log.pending(tmp_path, 2)] == [(1, 3), (4, 4)]
+    pending = log.pending(tmp_path, 2)
+    assert [(each.first, each.last) for each in pending] == [(1, 3), (4, 4)]
+    # Who holds 1 and 2 may have trained their rows on: of the compacted one only the rest is taken.
+    assert [row for part in pending[0].pieces("item_id", after=2) for row in part.rows.tolist()] == [3]
+    assert pending[0].owners("item_id", after=1)[0].tolist() == [2, 3]
     # A process that died before it removed the parts has left them: the longest is taken.
     for path in kept:
         shutil.copytree(path, log.folder_of(tmp_path) / path.name)
@@ -113,7 +121,7 @@ def test_a_damaged_delta_is_refused_by_name(tmp_path: Path) -> None:
 
 def test_ids_of_integers_are_kept(tmp_path: Path) -> None:
     ids = pa.array([None, 2**60 + 1], pa.int64())
-    parts = [delta.Piece.of("item_id", torch.tensor([0, 4]), ids, torch.zeros(2, 8), "test", VERSION) for _ in range(2)]
+    parts = [Piece.of("item_id", torch.tensor([0, 4]), ids, torch.zeros(2, 8), "test", VERSION) for _ in range(2)]
     for part in parts:
         log.append(tmp_path, [part])
     made = log.compact(tmp_path)

@@ -16,9 +16,9 @@ from recsys.distributed import process_group
 from recsys.errors import InputError
 from recsys.tables import checkpoint, delta, log, manifest, service
 from recsys.tables.bundle import EXPORT, Bundle
-from recsys.tables.delta import Piece
 from recsys.tables.diff import diff
 from recsys.tables.export import export
+from recsys.tables.piece import Piece
 from recsys.tables.probe import raw_rows
 from recsys.tables.refresh import refresh, version_of
 from tests.ranks import run_ranks
@@ -73,7 +73,8 @@ def test_the_bundle_scores_as_an_export_of_the_patched_checkpoint(made: Config) 
     before = Bundle.load(bundle).score(rows_to_score(made, "new item", "item 03"))
     changed = known(made, 1, [0, 2, 5, 11]) | {free + 1: ("new item", *at_random(2, [1], dim=DIM)[1][1:])}
     publish(made, changed)
-    publish(made, {4: (None, torch.zeros(DIM), 0.0)} | known(made, 4, [5]))
+    gone = {4: (None, torch.zeros(DIM), 0.0)} | known(made, 4, [5])
+    service.publish(run_of(made), lambda: [piece("item_id", gone, BASE, dim=DIM)], evict=True)
     rows = rows_to_score(made, "new item", str(ids_of(made).owners(torch.tensor([2]).numpy())[0]))
     found = {mapped: Bundle.load(bundle, mapped=mapped) for mapped in (False, True)}
     run_ranks(1, exported, made, False)
@@ -102,7 +103,7 @@ def test_8_bit_tables_take_the_same_deltas(made: Config) -> None:
 def test_publishing_twice_and_catching_up_with_nothing_to_do_change_nothing(made: Config) -> None:
     publish(made, known(made, 1, [2, 5]))
     state = {path: path.read_bytes() for path in sorted(run_of(made).rglob("*")) if path.is_file()}
-    assert service.catch_up(run_of(made)) == 1
+    service.catch_up(run_of(made))
     assert service.publish(run_of(made), lambda: []) is None
     assert {path: path.read_bytes() for path in sorted(run_of(made).rglob("*")) if path.is_file()} == state
 
@@ -111,7 +112,7 @@ def test_a_delta_that_was_only_logged_is_caught_up_with(made: Config) -> None:
     rows = known(made, 1, [2, 5])
     log.append(run_of(made), [piece("item_id", rows, BASE, dim=DIM)])
     assert checkpoint.version_of(checkpoint.best(run_of(made) / "checkpoints")).delta == 0
-    assert service.catch_up(run_of(made)) == 1
+    service.catch_up(run_of(made))
     assert checkpoint.version_of(checkpoint.best(run_of(made) / "checkpoints")).delta == 1
     assert version_of(run_of(made) / "export").delta == 1 and ids_of(made).delta == 1
 
@@ -129,7 +130,8 @@ def test_a_bundle_takes_a_compacted_log_in_place_of_its_parts(made: Config) -> N
     assert (Bundle.load(bundle).score(rows_to_score(made)) != expected).any() and log_rows
     kept = sorted(path.name for path in (bundle / "deltas").iterdir())
     assert kept[-1].startswith("probe-"), kept
-    assert service.retire(run_of(made)) == 1 and service.catch_up(run_of(made)) == 0
+    assert service.retire(run_of(made)) == 1
+    service.catch_up(run_of(made))
     publish(made, known(made, 1, [2]))
     assert log.newest(run_of(made)) == 4, "numbers go on where the bundle is"
 
@@ -144,31 +146,38 @@ def test_a_bundle_behind_the_log_is_told_so(made: Config, tmp_path: Path) -> Non
 
 
 def test_rows_from_elsewhere_are_let_in_once(made: Config, tmp_path: Path) -> None:
-    rows = {"item_id": known(made, 1, [2])}
-    own = written(tmp_path / "own", rows, 8, BASE, DIM)
-    other = written(tmp_path / "other", rows, 1, replace(BASE, dense="retrained"), DIM)
+    own = written(tmp_path / "own", {"item_id": known(made, 1, [2])}, 8, BASE, DIM)
+    other = written(tmp_path / "other", {"item_id": known(made, 3, [2])}, 1, replace(BASE, dense="retrained"), DIM)
     assert service.take(run_of(made), own).first == 1  # type: ignore[union-attr]
     with pytest.raises(InputError, match="made for the training run retrained"):
         service.take(run_of(made), other)
     assert service.take(run_of(made), other, force=True).first == 2  # type: ignore[union-attr]
-    assert service.catch_up(run_of(made)) == 2, "nobody asks again"
+    service.catch_up(run_of(made))  # nobody asks again
     wide = written(tmp_path / "wide", {"item_id": at_random(1, [2])}, 1, BASE)
     with pytest.raises(InputError, match="expected width 256, found 8"):
         service.take(run_of(made), wide)
-    assert log.newest(run_of(made)) == 2
+    # The same rows again are not news, also once they have left the log.
+    assert service.take(run_of(made), own) is None
+    service.compact(run_of(made))
+    assert service.take(run_of(made), own) is None
+    service.retire(run_of(made))
+    assert service.take(run_of(made), other, force=True) is None and log.newest(run_of(made)) == 2
 
 
-def test_ids_may_change_rows_within_a_delta(made: Config) -> None:
-    ids = ids_of(made)
-    first, second = ids.owners(torch.tensor([2, 5]).numpy()).to_pylist()
-    vector = torch.ones(DIM)
-    publish(made, {2: (second, vector, 0.0), 5: (first, -vector, 0.0)})
-    assert ids_of(made).rows(pa.array([first, second])).tolist() == [5, 2]
-    bundle = Bundle.load(run_of(made) / "export")
-    assert bundle.ids["item_id"].rows(pa.array([first, second])).tolist() == [5, 2]
-    with pytest.raises(InputError, match="would own two rows"):
-        publish(made, {7: (first, vector, 0.0)})
-    assert log.newest(run_of(made)) == 1, "it is not in the log"
+@pytest.mark.parametrize("rows", [{2: "stranger"}, {3: None}, {28: "item 05"}, {2: "item 05", 5: "item 03"}])
+def test_rows_of_another_owner_are_not_let_in(made: Config, rows: dict[int, str | None]) -> None:
+    before = ids_of(made)
+    with pytest.raises(InputError, match=r"is owned by item|would own two rows") as refused:
+        publish(made, {row: (owner, torch.ones(DIM), 0.0) for row, owner in rows.items()})
+    assert ".tmp" not in str(refused.value)
+    assert log.newest(run_of(made)) == 0 and ids_of(made).ids.equals(before.ids)
+
+
+def test_integer_ids_are_not_let_into_a_map_of_strings(made: Config, tmp_path: Path) -> None:
+    part = Piece.of("item_id", torch.tensor([28]), pa.array([7], pa.int64()), torch.ones(1, DIM), "test", BASE)
+    with pytest.raises(InputError, match="expected ids of type string, found int64"):
+        service.publish(run_of(made), lambda: [part])
+    assert log.newest(run_of(made)) == 0
 
 
 @pytest.mark.parametrize("change", ["table", "width", "ids", "row", "damaged"])

@@ -1,0 +1,43 @@
+"""Who may change a run's files while others read them.
+
+A lock is a file that is locked, not one that exists: it goes with the process that holds it, however that ends. In a
+command of several ranks the first one holds it for all.
+"""
+
+from contextlib import AbstractContextManager
+from pathlib import Path
+
+from recsys.errors import InputError
+from recsys.files import locked
+
+
+def changing(run: Path) -> AbstractContextManager[None]:
+    """For whoever seals, replaces or removes checkpoints, deltas, id maps or the bundle: one process, and no reader."""
+    return locked(run / ".lock")
+
+
+def reading(run: Path) -> AbstractContextManager[None]:
+    """For whoever needs several of them to stay as they are for a while: any number of processes."""
+    return locked(run / ".lock", shared=True)
+
+
+def training(run: Path) -> AbstractContextManager[None]:
+    """Held while a run trains.
+
+    Raises:
+        InputError: another process trains it.
+    """
+    try:
+        return locked(run / ".training", wait=False)
+    except BlockingIOError:
+        raise InputError(f"{run}: another process trains this run") from None
+
+
+def require_idle(run: Path) -> None:
+    """Refuse while the run trains.
+
+    Raises:
+        InputError: it does.
+    """
+    with training(run):
+        pass

@@ -20,14 +20,15 @@ from transformers import (
 )
 
 WIDTH, LAYERS = 16, 2
+_EYES = {"hidden_size": 12, "intermediate_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2}
 
 
-def tokenizer(*special: str) -> PreTrainedTokenizerFast:
-    """Byte-level BPE with 300 tokens, `<s>`, `</s>`, `<pad>` and these special ones."""
+def tokenizer(special: dict[str, str] | None = None) -> PreTrainedTokenizerFast:
+    """Byte-level BPE with 300 tokens, `<s>`, `</s>`, `<pad>` and these special ones, by the names they go by."""
     made = Tokenizer(models.BPE())
     made.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     made.decoder = decoders.ByteLevel()
-    names = ["<pad>", "<s>", "</s>", *special]
+    names = ["<pad>", "<s>", "</s>", *(special or {}).values()]
     alphabet = pre_tokenizers.ByteLevel.alphabet()
     made.train_from_iterator(
         ['The compression word is:" a film of toys that come alive'] * 3,
@@ -38,7 +39,7 @@ def tokenizer(*special: str) -> PreTrainedTokenizerFast:
         bos_token="<s>",
         eos_token="</s>",
         pad_token="<pad>",
-        additional_special_tokens=[*special],
+        extra_special_tokens=special or {},
     )
 
 
@@ -66,23 +67,22 @@ def llama(folder: Path) -> Path:
 
 def idefics3(folder: Path) -> Path:
     """Eyes of 32 x 32 pixels in patches of 8; an image is cut into tiles."""
-    words = tokenizer("<fake_token_around_image>", "<image>", "<end_of_utterance>", "<global-img>")
+    words = tokenizer(
+        {
+            "fake": "<fake_token_around_image>",
+            "image_token": "<image>",
+            "end": "<end_of_utterance>",
+            "all": "<global-img>",
+        }
+    )
     size = {"longest_edge": 64}
     looks = Idefics3ImageProcessor(size=size, max_image_size={"longest_edge": 32})
     Idefics3Processor(looks, words, image_seq_len=4).save_pretrained(folder)
     config = Idefics3Config(
         text_config={"model_type": "llama", **_llama(len(words))},
-        vision_config={
-            "hidden_size": 12,
-            "intermediate_size": 16,
-            "num_hidden_layers": 2,
-            "num_attention_heads": 2,
-            "image_size": 32,
-            "patch_size": 8,
-        },
+        vision_config={**_EYES, "image_size": 32, "patch_size": 8},
         scale_factor=2,
-        image_token_id=words.convert_tokens_to_ids("<image>"),
-        pad_token_id=0,
+        image_token_id=words.get_vocab()["<image>"],
     )
     torch.manual_seed(0)
     Idefics3ForConditionalGeneration(config).save_pretrained(folder)
@@ -91,25 +91,48 @@ def idefics3(folder: Path) -> Path:
 
 def llava(folder: Path) -> Path:
     """CLIP's eyes of 16 x 16 pixels in patches of 8."""
-    words = tokenizer("<image>")
+    words = tokenizer({"image_token": "<image>"})
     looks = CLIPImageProcessor(size={"shortest_edge": 16}, crop_size={"height": 16, "width": 16})
     LlavaProcessor(
         looks, words, patch_size=8, vision_feature_select_strategy="default", num_additional_image_tokens=1
     ).save_pretrained(folder)
     config = LlavaConfig(
         text_config={"model_type": "llama", **_llama(len(words))},
-        vision_config={
-            "model_type": "clip_vision_model",
-            "hidden_size": 12,
-            "intermediate_size": 16,
-            "num_hidden_layers": 2,
-            "num_attention_heads": 2,
-            "image_size": 16,
-            "patch_size": 8,
-        },
-        image_token_id=words.convert_tokens_to_ids("<image>"),
+        vision_config={"model_type": "clip_vision_model", **_EYES, "image_size": 16, "patch_size": 8},
+        image_token_index=words.get_vocab()["<image>"],
         image_seq_length=4,
     )
     torch.manual_seed(0)
     LlavaForConditionalGeneration(config).save_pretrained(folder)
+    return folder
+
+
+def internvl(folder: Path) -> Path:
+    """Eyes of 32 x 32 pixels in patches of 8, of which four make a token. Its processor needs torchvision."""
+    from transformers import (
+        GotOcr2ImageProcessor,
+        InternVLConfig,
+        InternVLForConditionalGeneration,
+        InternVLProcessor,
+        InternVLVideoProcessor,
+    )
+
+    names = {
+        "start_image_token": "<img>",
+        "end_image_token": "</img>",
+        "context_image_token": "<IMG_CONTEXT>",
+        "video_token": "<video>",
+    }
+    words = tokenizer(names)
+    size = {"height": 32, "width": 32}
+    looks = GotOcr2ImageProcessor(size=size, max_patches=2)
+    InternVLProcessor(looks, words, InternVLVideoProcessor(size=size), image_seq_length=4).save_pretrained(folder)
+    config = InternVLConfig(
+        text_config={"model_type": "llama", **_llama(len(words))},
+        vision_config={**_EYES, "image_size": [32, 32], "patch_size": [8, 8]},
+        image_token_id=words.get_vocab()["<IMG_CONTEXT>"],
+        image_seq_length=4,
+    )
+    torch.manual_seed(0)
+    InternVLForConditionalGeneration(config).save_pretrained(folder)
     return folder

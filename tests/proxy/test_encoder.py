@@ -51,10 +51,9 @@ def test_states_are_those_of_plain_transformers(folder: Path) -> None:
     assert made(inputs).layers == () and made(inputs).last.equal(states.last)
     assert len(states.layers) == made.depth and states.layers[-1].equal(states.last)
     plain = LlamaModel.from_pretrained(folder)
-    own = plain.get_input_embeddings().weight
-    rows = made.get_submodule("model.embed_tokens")
+    rows = made.model.get_input_embeddings()
     assert isinstance(rows, TokenRows)
-    table = torch.cat([own, rows.rows])  # the three tokens come after all others
+    table = torch.cat([plain.embed_tokens.weight, rows.rows])  # the three tokens come after all others
     for row in range(3):
         ids = inputs["input_ids"][row, states.mask[row]]
         out = plain(inputs_embeds=table[ids].unsqueeze(0), output_hidden_states=True)

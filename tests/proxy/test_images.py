@@ -2,6 +2,7 @@
 
 from io import BytesIO
 
+import numpy as np
 import pytest
 from PIL import Image
 
@@ -51,7 +52,7 @@ def test_a_sound_image_is_decoded_as_rgb_and_shrunk(kind: str) -> None:
     assert images.fault(file.getvalue(), CONFIG) is None
     found = images.decode(file.getvalue(), 100)
     assert (found.mode, found.size) == ("RGB", (100, 50))
-    assert all(abs(value - 77) <= 2 for value in found.getpixel((50, 25)))
+    assert np.abs(np.asarray(found, np.int64) - 77).max() <= 2
     assert images.decode(file.getvalue(), 1000).size == (400, 200)
 
 

@@ -7,7 +7,9 @@ are constants, so the negatives of all ranks cost no traffic; the gradients are 
 """
 
 import math
+from contextlib import nullcontext
 from dataclasses import asdict, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -31,10 +33,11 @@ from proxy.targets import TRAIN, VALID, Targets
 from proxy.targets import read as read_targets
 from recsys.config import Config
 from recsys.data.schema import read_info
-from recsys.distributed import Ranks, on_first
+from recsys.distributed import Ranks, on_first, together
 from recsys.errors import InputError
 from recsys.files import sweep
-from recsys.runs import current
+from recsys.runs import bring_up
+from recsys.tables.locks import reading
 
 _FREE = ("epochs", "patience", "recall")
 """Settings that may change between a start and a resume."""
@@ -52,18 +55,23 @@ def align(config: Config, ranks: Ranks) -> Progress:
         InputError: no trained run of this config, no item to learn from, an alignment begun otherwise, or a loss that
             is not finite.
     """
-    on_first(ranks, lambda: current(config))
-    targets, content = learnable(config)
+    targets, content = learnable(config, ranks)
     model = untrained(config, targets.vectors.shape[1]).to(ranks.device)
     return Loop(config, model, targets, content, ranks).run()
 
 
-def learnable(config: Config) -> tuple[Targets, Content]:
-    """The targets that have any content, and that content, in the same order.
+def learnable(config: Config, ranks: Ranks) -> tuple[Targets, Content]:
+    """The targets that have any content, and that content, in the same order; all of it in memory. Collective.
 
     Raises:
-        InputError: as `proxy.targets.read` and `proxy.content.read`, or no target has content.
+        InputError: as `proxy.targets.read` and `proxy.content.read`, no run of this config, or no target has content.
     """
+    on_first(ranks, lambda: bring_up(config))
+    with reading(Path(config.run)) if ranks.is_first else nullcontext():
+        return together(lambda: _learnable(config))
+
+
+def _learnable(config: Config) -> tuple[Targets, Content]:
     targets = read_targets(config)
     parts, places = [], []
     for content in read_content(Path(config.data.path), config.proxy.encoder):
@@ -140,7 +148,7 @@ class Loop:
         while progress.epoch < self.options.epochs and progress.worse < self.options.patience:
             loss, progress = self._epoch(progress)
             progress = self._judged(progress)
-            on_first(self.ranks, lambda now=progress: self._save(now))
+            on_first(self.ranks, partial(self._save, progress))
             if log:
                 scalars = {"loss": loss, "temperature": float(self.model.temperature().detach()), **progress.metrics}
                 for name, value in scalars.items():

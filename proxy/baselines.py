@@ -13,9 +13,10 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from torch import Tensor, nn
 from torch.nn.functional import mse_loss
 
-from proxy.model import Projection
+from proxy.model import layers
 from proxy.retrieval import find, measures
 from proxy.targets import TRAIN, VALID, Targets
 from recsys.config import Align
@@ -87,13 +88,13 @@ def nearest(known: Known) -> Map:
 def mlp(known: Known, options: Align) -> Map:
     """Squared error to the ID vectors, AdamW, the epoch with the lowest error on VALID; as wide as stage 1's phi."""
     torch.manual_seed(options.seed)
-    mean = known.of(TRAIN)[0].mean(axis=0)
+    mean, scale = known.of(TRAIN)[0].mean(axis=0), known.of(TRAIN)[0].std(axis=0).mean()
 
-    def tensor(x: Matrix) -> torch.Tensor:
-        return torch.from_numpy(x).float()
+    def tensors(x: Matrix, y: Matrix) -> tuple[Tensor, Tensor]:
+        return torch.from_numpy((x - mean) / scale).float(), torch.from_numpy(y).float()
 
-    (x, y), (held_x, held_y) = ((tensor(x - mean), tensor(y)) for x, y in (known.of(part) for part in (TRAIN, VALID)))
-    net = Projection(x.shape[1], options.hidden, y.shape[1])
+    (x, y), (held_x, held_y) = (tensors(*known.of(part)) for part in (TRAIN, VALID))
+    net = nn.Sequential(*layers([x.shape[1], *options.hidden, y.shape[1]]))
     optimizer = torch.optim.AdamW(net.parameters(), lr=options.new_lr, weight_decay=options.weight_decay)
     best, kept, worse = float("inf"), net.state_dict(), 0
     for _ in range(_EPOCHS):
@@ -112,7 +113,7 @@ def mlp(known: Known, options: Align) -> Map:
 
     @torch.no_grad()
     def guess(asked: Matrix) -> Matrix:
-        return net(tensor(asked - mean)).double().numpy()
+        return net(tensors(asked, asked)[0]).double().numpy()
 
     return guess
 

@@ -37,7 +37,7 @@ def compare(config: Config, ranks: Ranks) -> dict[str, Any]:
     Raises:
         InputError: as `proxy.align.align`; the run has no alignment; no target has a content vector.
     """
-    targets, content = learnable(config)
+    targets, content = learnable(config, ranks)
     x = content_vectors(content_file(config, ranks), targets)
     at = np.flatnonzero(~np.isnan(x).any(axis=1))
     targets, content, x = targets.take(at), content.take(at), x[at]

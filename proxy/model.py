@@ -5,6 +5,7 @@ Legend: B items, T tokens, H encoder width, D ID width.
 
 from collections.abc import Iterable, Iterator
 from itertools import pairwise
+from typing import cast
 
 import numpy as np
 import pyarrow as pa
@@ -13,19 +14,16 @@ from torch import Tensor, nn
 from torch.nn.functional import normalize
 
 from proxy.content import Content
+from proxy.encoder import Encoder
 from proxy.loss import Temperature
 from proxy.pooling import AttentionPool
 from recsys.config import Align
 
 
-class Projection(nn.Sequential):
-    """phi: an MLP with GELU from H to D over normalised states, in float32."""
-
-    def __init__(self, width: int, hidden: list[int], dim: int) -> None:
-        sizes = [width, *hidden]
-        pairs = pairwise(sizes)
-        layers = [layer for before, after in pairs for layer in (nn.Linear(before, after), nn.GELU())]
-        super().__init__(nn.LayerNorm(width), *layers, nn.Linear(sizes[-1], dim))
+def layers(sizes: list[int]) -> list[nn.Module]:
+    """Of an MLP with GELU between its layers."""
+    pairs: list[tuple[nn.Module, ...]] = [(nn.Linear(before, after), nn.GELU()) for before, after in pairwise(sizes)]
+    return [layer for pair in pairs for layer in pair][:-1]
 
 
 class Aligner(nn.Module):
@@ -34,15 +32,18 @@ class Aligner(nn.Module):
     Attributes:
         encoder: M, as `proxy.encoder.load` gives it.
         pool: g, one learned query.
-        phi: to the ID space.
+        phi: an MLP to the ID space, in float32.
         temperature: of the loss that trains them.
     """
 
-    def __init__(self, encoder: nn.Module, dim: int, options: Align) -> None:
+    encoder: Encoder
+
+    def __init__(self, encoder: Encoder, dim: int, options: Align) -> None:
         super().__init__()
         self.encoder = encoder
         self.pool = AttentionPool(encoder.width)
-        self.phi = Projection(encoder.width, options.hidden, dim)
+        # Language models differ in the scale of their states by orders of magnitude.
+        self.phi = nn.Sequential(nn.LayerNorm(encoder.width), *layers([encoder.width, *options.hidden, dim]))
         self.temperature = Temperature(options.temperature, options.learn_temperature)
 
     def trained(self) -> dict[str, nn.Parameter]:
@@ -52,7 +53,11 @@ class Aligner(nn.Module):
     @property
     def dim(self) -> int:
         """D."""
-        return self.phi[-1].out_features
+        return self._last.out_features
+
+    @property
+    def _last(self) -> nn.Linear:
+        return cast(nn.Linear, self.phi[-1])
 
     def forward(self, inputs: dict[str, Tensor]) -> Tensor:
         """[B, D] float32 proxies of length 1, of what `encoder.collate` made of B items."""
@@ -61,7 +66,7 @@ class Aligner(nn.Module):
 
     def encode(self, content: Content) -> Tensor:
         """The same of B items' content, on the model's device."""
-        device = self.phi[-1].weight.device
+        device = self._last.weight.device
         inputs = self.encoder.collate(content)
         return self({name: tensor.to(device, non_blocking=True) for name, tensor in inputs.items()})
 

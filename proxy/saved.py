@@ -97,12 +97,17 @@ def about(folder: Path) -> Progress:
 
 
 def _save_adapter(encoder: nn.Module, folder: Path) -> None:
-    from peft import PeftModel  # takes seconds to import, and not every encoder has adapters
+    adapted: Any = next((module for module in encoder.modules() if hasattr(module, "peft_config")), None)
+    if adapted is None:
+        return
+    from peft import get_peft_model_state_dict  # takes seconds to import, and not every encoder has adapters
 
-    for module in encoder.modules():
-        if isinstance(module, PeftModel):
-            module.save_pretrained(str(folder), save_embedding_layers=False)
-            return
+    # PEFT names parameters as they are in the model that it wraps around the base.
+    weights = get_peft_model_state_dict(adapted, save_embedding_layers=False)
+    named = {f"base_model.model.{name}": weight.cpu().contiguous() for name, weight in weights.items()}
+    folder.mkdir()
+    adapted.peft_config["default"].save_pretrained(folder)
+    save_file(named, folder / "adapter_model.safetensors")
 
 
 def _read(path: Path) -> dict[str, Tensor]:

@@ -1,6 +1,7 @@
 """A small encoder with everything that matters of a real one, and items whose words say where their IDs lie."""
 
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -14,8 +15,8 @@ from recsys.config import Align
 WORDS = [f"word{k}" for k in range(12)]
 
 
-class Encoder(nn.Module):
-    """Words to states: an embedding, a trained and a frozen layer, dropout; what `proxy.encoder.load` gives."""
+class _Encoder(nn.Module):
+    """Words to states: an embedding, a trained and a frozen layer, dropout."""
 
     depth = 2
 
@@ -37,9 +38,14 @@ class Encoder(nn.Module):
         return SimpleNamespace(last=states, mask=inputs["mask"], emb=states[:, 0], layers=None)
 
 
+def encoder(width: int = 16, dropout: float = 0.0) -> Any:
+    """What `proxy.encoder.load` gives, for items of WORDS."""
+    return _Encoder(width, dropout)
+
+
 def options(**changes: object) -> Align:
     """Small ones."""
-    small = {"tau": 1, "hidden": [16], "batch_size": 24, "epochs": 3, "lr": 0.01, "new_lr": 0.01, "recall": [1, 10]}
+    small = {"tau": 1, "hidden": [16], "batch_size": 24, "epochs": 3, "lr": 0.01, "new_lr": 0.02, "recall": [1, 10]}
     return Align(**{**small, **changes})  # type: ignore[arg-type]
 
 

@@ -327,7 +327,7 @@ class Align:
     """Share of these items kept for early stopping, drawn by their ids."""
     test_share: Annotated[float, Field(gt=0, lt=1)] = 0.1
     """Share of them that nothing is chosen on: what retrieval is reported on."""
-    temperature: Annotated[float, Field(ge=0.01, le=1)] = 0.1
+    temperature: Annotated[float, Field(ge=0.01, le=1)] = 0.2
     """Of the softmax over the batch's IDs."""
     learn_temperature: bool = True
     """Train it with the rest, between 0.01 and 1, from the value above."""

@@ -97,10 +97,13 @@ def aligned(config: Config, dim: int) -> Aligner:
     """The best model that stage 1 has found, in evaluation mode.
 
     Raises:
-        InputError: the run has no alignment, or one of another encoder or of IDs of another width.
+        InputError: the run has no alignment, or one of another encoder (or another way to read content with it), or of
+            IDs of another width.
     """
+    folder = folder_of(config) / BEST
+    _require(folder, _encoder_settings(config))
     model = untrained(config, dim)
-    saved.load(folder_of(config) / BEST, model)
+    saved.load(folder, model)
     return model.eval()
 
 
@@ -228,20 +231,29 @@ class Loop:
         saved.save(self.folder / LAST, self.model, progress, self.optimizer)
 
     def _resumed(self) -> Progress:
-        found = saved.about(self.folder / LAST)
-        for key, now in self.begun.of.items():
-            if found.of.get(key) != now:
-                raise InputError(
-                    f"{self.folder}: this alignment was begun with {key}={found.of.get(key)}, not {now}: remove the "
-                    "folder to begin again"
-                )
+        _require(self.folder / LAST, self.begun.of)
         return saved.load(self.folder / LAST, self.model, self.optimizer)
+
+
+def _require(folder: Path, expected: dict[str, Any]) -> None:
+    """Refuse the alignment in a folder if it was begun otherwise."""
+    found = saved.about(folder).of
+    for key, now in expected.items():
+        if found.get(key) != now:
+            raise InputError(
+                f"{folder}: this alignment was begun with {key}={found.get(key)}, not {now}: remove the folder to "
+                "begin again"
+            )
 
 
 def _identity(config: Config, targets: Targets) -> dict[str, Any]:
     """What an alignment is of: with anything else of it another, it is another one."""
-    settings = {key: value for key, value in asdict(config.proxy.align).items() if key not in _FREE}
-    encoder_ = {key: value for key, value in asdict(config.proxy.encoder).items() if key not in ("batch_size", "cache")}
-    named = {f"proxy.align.{key}": value for key, value in settings.items()}
-    named |= {f"proxy.encoder.{key}": value for key, value in encoder_.items()}
-    return {**named, "dataset": read_info(config.data.path).fingerprint, "tables": targets.base}
+    settings = {f"proxy.align.{k}": v for k, v in asdict(config.proxy.align).items() if k not in _FREE}
+    dataset = read_info(config.data.path).fingerprint
+    return {**settings, **_encoder_settings(config), "dataset": dataset, "tables": targets.base}
+
+
+def _encoder_settings(config: Config) -> dict[str, Any]:
+    """How content is read: what changes no vector left out."""
+    chosen = asdict(config.proxy.encoder).items()
+    return {f"proxy.encoder.{k}": v for k, v in chosen if k not in ("batch_size", "cache", "checkpointing")}

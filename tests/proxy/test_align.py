@@ -206,6 +206,11 @@ def whole(home: Path) -> dict[str, Any]:
         pieces = list(coarse(model, contents, batch_size=4))
         with torch.no_grad():
             plain = torch.cat([model.encode(content) for content in contents])
+        other = replace(made.proxy.encoder, template="{title}")
+        with pytest.raises(InputError, match=r"begun with proxy.encoder.template=.*, not \{title\}"):
+            aligned(replace(made, proxy=replace(made.proxy, encoder=other)), model.dim)
+        with pytest.raises(InputError, match=r"about\.json: expected what tools.align writes"):
+            aligned(replace(made, run=str(home / "nowhere")), model.dim)
         # The adapters by PEFT's own loader, around a bare model.
         from peft import PeftModel
 

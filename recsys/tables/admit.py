@@ -144,12 +144,12 @@ def _named(run: Path, rows: np.ndarray) -> np.ndarray:
 def _read(path: Path) -> pa.Table:
     """item_id and categories of a file or folder of Parquet, each item once."""
     try:
-        names = set(pq.ParquetDataset(path).schema.names) & {"item_id", "categories"}
-        table = pq.read_table(path, columns=sorted(names))
+        names = pq.ParquetDataset(path).schema.names
+        table = pq.read_table(path, columns=[name for name in ("item_id", "categories") if name in names])
     except (pa.ArrowException, OSError) as error:
         raise InputError(f"{path}: cannot be read as Parquet: {error}") from None
     if "item_id" not in table.column_names:
-        raise InputError(f"{path}: expected a column item_id, found {', '.join(table.column_names)}")
+        raise InputError(f"{path}: expected a column item_id, found {', '.join(names)}")
     ids = decoded(table["item_id"])
     if ids.null_count:
         raise InputError(f"{path}: column item_id: row {pc.index(pc.is_null(ids), True).as_py()}: expected no null")

@@ -130,5 +130,5 @@ def test_killed_while_deltas_are_compacted(run: Path) -> None:
         catch_up(copy)
         assert numbers(copy) == {"checkpoint": 2, "ids": 2, "bundle": 2}, point
         compact(copy)
-        assert sorted(path.name for path in log.folder_of(copy).iterdir()) == [".lock", "00000001-00000002"], point
+        assert sorted(path.name for path in log.folder_of(copy).iterdir()) == ["00000001-00000002"], point
     assert seen == {1, 2}

@@ -61,9 +61,10 @@ def test_what_takes_the_place_of_a_whole_one_leaves_one_at_every_moment(tmp_path
     assert names(tmp_path) == [first.name]
 
 
-def test_what_a_crash_leaves_is_no_checkpoint_and_is_swept(tmp_path: Path) -> None:
+def test_what_a_crash_leaves_is_swept_and_what_is_damaged_is_passed_over(tmp_path: Path) -> None:
     kept = sealed(tmp_path, 1)
     (tmp_path / "step-00000002.partial").mkdir()
+    (tmp_path / ".step-00000002.d00000001.99999999.tmp").mkdir()
     cut, missing, unsealed = sealed(tmp_path, 3), sealed(tmp_path, 4), sealed(tmp_path, 5)
     (cut / "__0_0.distcp").write_bytes(b"tensor")
     (missing / "__0_0.distcp").unlink()
@@ -72,7 +73,20 @@ def test_what_a_crash_leaves_is_no_checkpoint_and_is_swept(tmp_path: Path) -> No
     told.write_text(told.read_text().replace('"step": 6', '"step": 7', 1))
     assert folders.whole(tmp_path) == [kept] and folders.best(tmp_path) == kept
     folders.sweep(tmp_path)
-    assert names(tmp_path) == [kept.name]
+    assert names(tmp_path) == [path.name for path in (kept, cut, missing, unsealed, told.parent)]
+
+
+def test_a_checkpoint_of_another_version_is_neither_used_nor_passed_over_nor_removed(tmp_path: Path) -> None:
+    sealed(tmp_path, 1)
+    path = sealed(tmp_path, 2) / "manifest.json"
+    path.write_text(path.read_text().replace('"version": 1', '"version": 2', 1))
+    for look in (folders.latest, folders.best, lambda folder: folders.prune(folder, 1)):
+        with pytest.raises(
+            InputError, match="expected thawrec-checkpoint version 1, found thawrec-checkpoint version 2"
+        ):
+            look(tmp_path)
+    folders.sweep(tmp_path)
+    assert path.exists()
 
 
 @pytest.mark.parametrize(

@@ -278,6 +278,10 @@ class Floor:
 class Tables:
     """Rows that are changed from outside of training (`tools.admit`, `tools.delta`)."""
 
+    start: Literal["auto", "unknown", "mean"] = "auto"
+    """What a new item's vector is: that of the unknown row, or the mean of the warm items of its categories; auto: the
+    first where training hides ids (`train.hide_ids`), since the unknown row then stands for new items, else the second.
+    """
     warm_rows: Positive = 20
     """Training rows from which an item's vector counts in the mean that a new item starts from."""
     max_staleness: Natural = 100_000

@@ -1,8 +1,9 @@
 """Give new items rows of the item table, and register them everywhere: id map, checkpoints, exported bundle.
 
-ITEMS is a Parquet file or folder with item_id and, where there are, categories (lists of strings): a new item starts
-from the mean of the warm items of its categories. Items that have a row already keep it. Evicted items give their row
-back and score as unknown; a row is given to another item only once no delta of the run's log names it.
+ITEMS is a Parquet file or folder with item_id and, where there are, categories (lists of strings). A new item starts
+as an unknown one, or where training hid no ids from the mean of the warm items of its categories (tables.start). Items
+that have a row already keep it. Evicted items give their row back and score as unknown; a row is given to another item
+only once no delta of the run's log names it (tools.delta --retire).
 
 python -m tools.admit configs/movielens-1m.yaml --items ITEMS
 python -m tools.admit configs/movielens-1m.yaml --evict ITEMS

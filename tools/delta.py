@@ -30,10 +30,13 @@ def main(argv: list[str] | None = None) -> None:
     what.add_argument("--apply", nargs="+", type=Path, metavar="FOLDER", help="take these deltas, in this order")
     what.add_argument("--diff", nargs=2, type=Path, metavar=("BASE", "NOW"), help="two checkpoints of the run")
     what.add_argument("--compact", action="store_true", help="make one delta of all in the log")
-    what.add_argument("--retire", action="store_true", help="remove deltas that everything here holds from the log")
-    parser.add_argument("--to", type=Path, help="--apply: this bundle or checkpoint alone, not the run")
-    parser.add_argument("--out", type=Path, help="--diff: the folder to write")
-    parser.add_argument("--force", action="store_true", help="--apply: though made for another trained dense part")
+    gone = "remove deltas that everything here holds from the log; a bundle elsewhere that lacks one stays behind"
+    what.add_argument("--retire", action="store_true", help=gone)
+    alone = "with --apply: change this bundle, or this checkpoint (which is renamed), and not the run"
+    parser.add_argument("--to", type=Path, help=alone)
+    parser.add_argument("--out", type=Path, help="with --diff: the folder to write the difference to")
+    forced = "with --apply: take rows although they were made for another training run"
+    parser.add_argument("--force", action="store_true", help=forced)
     arguments = parser.parse_intermixed_args(argv)
     if bool(arguments.diff) != bool(arguments.out) or ((arguments.to or arguments.force) and not arguments.apply):
         raise InputError("--out goes with --diff, --to and --force go with --apply")

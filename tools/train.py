@@ -5,6 +5,9 @@ torchrun --nproc-per-node 2 -m tools.train configs/movielens-1m.yaml train.lr=0.
 torchrun --nproc-per-node 2 -m tools.train configs/movielens-1m.yaml --plan
 """
 
+from pathlib import Path
+
+from recsys import runs
 from recsys.distributed import process_group
 from recsys.tables import memory
 from recsys.train import train
@@ -17,6 +20,8 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--plan", action="store_true", help="print which rank would hold what, and its memory; no run")
     arguments = parser.parse_intermixed_args(argv)
     config = _cli.config_of(arguments)
+    if arguments.plan and (Path(config.run) / "config.yaml").exists():
+        runs.require(config)  # else the plan would be of another model than a resumed run's
     with process_group() as ranks:
         if arguments.plan:
             memory.show(config, ranks)

@@ -21,8 +21,8 @@ from recsys.model.ranker import Ranker
 from recsys.tables import checkpoint, delta, live
 from recsys.tables.checkpoint import Progress
 from recsys.tables.delta import Delta
-from recsys.tables.piece import Piece
 from recsys.tables.patch import patch
+from recsys.tables.piece import Piece
 from recsys.tables.rows import Rows
 from recsys.tables.sharding import shard
 from recsys.tables.version import Version

@@ -46,6 +46,10 @@ def read_vectors(folder: Path, users: pa.Array, items: pa.Array) -> Vectors:
             for are looked at); a vector that is null, not finite or of another width; no rows; or vectors so long that
             a dot product would overflow float32.
     """
+    if (folder.parent / "deltas").exists():
+        raise InputError(
+            f"{folder}: rows of this export have changed since, by {folder.parent / 'deltas'}: export anew"
+        )
     user_vectors, unknown_users = _read(folder, USERS, users)
     item_vectors, unknown_items = _read(folder, ITEMS, items)
     if user_vectors.shape[1] != item_vectors.shape[1]:

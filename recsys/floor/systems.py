@@ -135,7 +135,7 @@ def _agree(frozen: Frozen, scores: NDArray[np.float32]) -> None:
         if np.abs(scores[row_id] - found).max() > (_SAME_BF16 if config.train.bf16 else _SAME):
             raise InputError(
                 f"{Path(config.run) / 'scores' / 'test'}: not the scores of the run's best checkpoint: "
-                "run tools.predict again"
+                "run tools.predict again (where held-out items have been admitted since, there is no floor to compare)"
             )
 
     on_first(ranks, compare)

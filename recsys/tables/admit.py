@@ -1,8 +1,9 @@
 """New items get rows and a vector to start from; items that are gone give theirs back: by deltas, so everywhere.
 
-A new item's vector is the mean of the warm rows of its categories (of each category the mean, of these the mean), or of
-all warm rows where it has no category that is warm; its optimizer state is that of an untrained row. Its row is the
-next that nobody owns; rows of evicted items come last, and never while a delta of the log names them.
+A new item's vector is that of the unknown row, where training hid ids so that it stands for new items; else the mean of
+the warm rows of its categories (of each category the mean, of these the mean), or of all warm rows where none of its
+categories is warm (`tables.start`). Its optimizer state is that of an untrained row. Its row is the next that nobody
+owns; rows of evicted items come last, and never while a delta of the log names them.
 """
 
 from collections.abc import Iterator
@@ -66,9 +67,10 @@ def admit(config: Config, path: Path) -> Admitted:
         held = _named(run, ids.unowned())
         _, rows = ids.admit(new["item_id"].combine_chunks(), held)
         if (rows == UNKNOWN).any():
+            waiting = f", and {len(held)} that wait for tools.delta --retire" if len(held) else ""
             raise InputError(
                 f"{path}: {new.num_rows} new items, but table {ITEM} has {ids.free - len(held)} free rows of "
-                f"{ids.capacity}: evict items, or train anew with a greater item_capacity"
+                f"{ids.capacity}{waiting}: evict items, or train anew with a greater item_capacity"
             )
         source = checkpoint.best(run / "checkpoints")
         vectors = _starts(config, source, ids, new)
@@ -86,8 +88,10 @@ def admit(config: Config, path: Path) -> Admitted:
 def evict(config: Config, path: Path) -> Delta | None:
     """Take their rows from the items of a Parquet file or folder (item_id), everywhere; they score as unknown ones.
 
+    Idempotent: an item without a row has none to lose.
+
     Raises:
-        InputError: the file, an item without a row, or one that a delta of the log names; nothing has changed then.
+        InputError: the file, or an item that a delta of the log names; nothing has changed then.
     """
     run = Path(config.run)
     items = _read(path)["item_id"].combine_chunks()
@@ -96,27 +100,27 @@ def evict(config: Config, path: Path) -> Delta | None:
         ids = _map(run)
         _require_type(path, items, ids)
         rows = ids.rows(items)
-        if (rows == UNKNOWN).any():
-            raise InputError(f"{path}: item {items[int((rows == UNKNOWN).argmax())]} has no row to give back")
+        rows = rows[rows != UNKNOWN]
         if len(live := _named(run, rows)):
             raise InputError(
                 f"{path}: item {ids.owners(live[:1])[0]} is named by a delta of {log.folder_of(run)}, which others may "
-                "still have to take: retire the log first"
+                "still have to take: once they have, run tools.delta with --retire"
             )
         source = checkpoint.best(run / "checkpoints")
         weight = _weight(source)
         unknown = weight.take(torch.tensor([UNKNOWN])).float()
-        for some in np.array_split(np.sort(rows), max(1, -(-len(rows) // ROWS))):
-            if len(some):
-                vectors, nobody = unknown.expand(len(some), -1), pa.nulls(len(some), ids.ids.type)
-                base = checkpoint.version_of(source)
-                yield Piece.of(ITEM, torch.from_numpy(some), nobody, vectors, "evict", base)
+        for some in torch.from_numpy(np.sort(rows)).split(ROWS) if len(rows) else ():
+            vectors, nobody = unknown.expand(len(some), -1), pa.nulls(len(some), ids.ids.type)
+            yield Piece.of(ITEM, some, nobody, vectors, "evict", checkpoint.version_of(source))
 
     return service.publish(run, pieces, evict=True, stale=config.tables.max_staleness)
 
 
 def _starts(config: Config, source: Path, ids: IdMap, new: pa.Table) -> Tensor:
     """[n, D] float32 vectors for new items to start from."""
+    start = config.tables.start
+    if start == "unknown" or (start == "auto" and config.train.hide_ids > 0):
+        return _weight(source).take(torch.full((new.num_rows,), UNKNOWN)).float()
     path = Path(config.data.path) / "items.parquet"
     old = pq.read_table(path, columns=["item_id", "categories"])
     rows = ids.rows(decoded(old["item_id"]))
@@ -143,14 +147,18 @@ def _named(run: Path, rows: np.ndarray) -> np.ndarray:
 
 def _read(path: Path) -> pa.Table:
     """item_id and categories of a file or folder of Parquet, each item once."""
+    if not path.exists():
+        raise InputError(f"{path}: no such file or folder")
     try:
         names = pq.ParquetDataset(path).schema.names
+        if names.count("item_id") != 1:
+            raise InputError(f"{path}: expected one column item_id, found {', '.join(names) or 'no column'}")
         table = pq.read_table(path, columns=[name for name in ("item_id", "categories") if name in names])
     except (pa.ArrowException, OSError) as error:
         raise InputError(f"{path}: cannot be read as Parquet: {error}") from None
-    if "item_id" not in table.column_names:
-        raise InputError(f"{path}: expected a column item_id, found {', '.join(names)}")
     ids = decoded(table["item_id"])
+    if not (pa.types.is_integer(ids.type) or pa.types.is_string(ids.type) or pa.types.is_large_string(ids.type)):
+        raise InputError(f"{path}: column item_id: expected strings or integers, found {ids.type}")
     if ids.null_count:
         raise InputError(f"{path}: column item_id: row {pc.index(pc.is_null(ids), True).as_py()}: expected no null")
     categories = decoded(table["categories"]) if "categories" in table.column_names else None
@@ -166,3 +174,7 @@ def _read(path: Path) -> pa.Table:
 def _require_type(path: Path, items: pa.ChunkedArray, ids: IdMap) -> None:
     if pa.types.is_integer(items.type) != pa.types.is_integer(ids.ids.type):
         raise InputError(f"{path}: column item_id: expected {ids.ids.type}, as in training, found {items.type}")
+    try:
+        items.cast(ids.ids.type)
+    except pa.ArrowException as error:
+        raise InputError(f"{path}: column item_id: expected {ids.ids.type}, as in training: {error}") from None

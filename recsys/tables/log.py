@@ -80,7 +80,7 @@ def pending(run: Path, applied: int) -> list[Delta]:
 
 def holding(run: Path, digest: str) -> bool:
     """Whether rows from elsewhere, by their delta's digest, are in the log or have been."""
-    return digest in _retired(run)[1] or any(digest in each.made_of for each in every(run))
+    return digest in _retired(run)[1] or any(digest in (each.digest, *each.made_of) for each in every(run))
 
 
 def every(run: Path) -> list[Delta]:
@@ -111,7 +111,7 @@ def compact(run: Path) -> Delta | None:
     _require_one_kind(chain)
     first, last = chain[0].first, chain[-1].last
     path = folder_of(run) / _name(first, last)
-    made_of = [digest for each in chain for digest in each.made_of]
+    made_of = [digest for each in chain for digest in (each.digest, *each.made_of)]
     with creating(path) as partial:
         delta.write(partial, merged(chain), first, last, None, any(each.forced for each in chain), made_of)
     _drop_contained(run)
@@ -126,7 +126,9 @@ def retire(run: Path, held: int) -> int:
     gone = [span for span in _spans(run) if span[1] <= held]
     if gone:
         digests = _retired(run)[1]
-        digests |= {each for span in gone for each in delta.read(folder_of(run) / _name(*span)).made_of}
+        for span in gone:
+            each = delta.read(folder_of(run) / _name(*span))
+            digests |= {each.digest, *each.made_of}
         with replacing(folder_of(run) / _RETIRED) as partial:
             partial.write_text(json.dumps({"last": max(last for _, last in gone), "made_of": sorted(digests)}))
     for span in _named(run):

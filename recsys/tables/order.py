@@ -77,7 +77,7 @@ def require_kind(found: Version, delta: Delta, where: str, force: bool = False) 
         if base.dense != found.dense and not force:
             raise InputError(
                 f"{delta.folder}: rows made for the training run {base.dense}, but {where} is of {found.dense}: make "
-                "them anew, or force it"
+                "them anew, or say --force"
             )
 
 

@@ -73,6 +73,8 @@ def take(run: Path, delta: Delta, force: bool = False, stale: int = MAX_STALENES
     """
     if delta.steps:
         raise InputError(f"{delta.folder}: what training changed goes to a bundle, not into the log of a run")
+    for path in _checkpoints(run):
+        require_kind(checkpoint.version_of(path), delta, str(path), force)
 
     def pieces() -> Iterator[Piece]:
         if not log.holding(run, delta.digest):

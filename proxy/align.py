@@ -175,7 +175,6 @@ class Loop:
     def _backward(self, batch: NDArray[np.int64], mine: NDArray[np.int64], seed: int) -> Tensor:
         content = self.content.take(batch)
         chunks = by_length(content, mine, self.items)
-        inputs = [self._inputs(content.take(chunk)) for chunk in chunks]
         seeds = [hash((seed, self.ranks.rank, k)) & 0xFFFFFFFF for k in range(len(chunks))]
         own = torch.from_numpy(np.concatenate(chunks)).to(self.ranks.device)
         items = torch.from_numpy(batch).to(self.ranks.device)
@@ -183,10 +182,8 @@ class Loop:
         def loss_of(h: Tensor) -> Tensor:
             return alignment_loss(h, self.unit[items], own, items, self.model.temperature())
 
-        return backward(lambda k: self.model(inputs[k]), seeds, loss_of)
-
-    def _inputs(self, content: Content) -> dict[str, Tensor]:
-        return {name: tensor.to(self.ranks.device) for name, tensor in self.model.encoder.collate(content).items()}
+        # Collated anew in each pass: the images of a batch, as pixels, are gigabytes.
+        return backward(lambda k: self.model.encode(content.take(chunks[k])), seeds, loss_of)
 
     def _sum_gradients(self) -> None:
         for parameter in self.model.trained().values():

@@ -8,27 +8,11 @@ from dataclasses import field
 from string import Formatter
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, ConfigDict, Field, field_validator
+from pydantic import AfterValidator, Field, field_validator
 from pydantic.dataclasses import dataclass
 
-STRICT = ConfigDict(extra="forbid", use_attribute_docstrings=True)
-
-Sharding = Literal[
-    "auto",
-    "row_wise",
-    "table_wise",
-    "column_wise",
-    "table_row_wise",
-    "grid_shard",
-    "table_column_wise",
-    "data_parallel",
-]
-Natural = Annotated[int, Field(ge=0)]
-Positive = Annotated[int, Field(ge=1)]
-Amount = Annotated[float, Field(ge=0, allow_inf_nan=False)]
-Share = Annotated[float, Field(ge=0, le=1)]
-Widths = Annotated[list[Positive], Field(min_length=1)]
-Cutoffs = Annotated[list[Positive], Field(min_length=1)]
+from recsys.config_slot import Slot
+from recsys.config_types import STRICT, Amount, Cutoffs, Natural, Positive, Sharding, Share, Widths
 
 
 def _feature_name(name: str) -> str:
@@ -37,6 +21,8 @@ def _feature_name(name: str) -> str:
         raise ValueError(f"{name!r}: expected a column name without a path separator")
     if name == "history":
         raise ValueError("'history' is read by model.history and cannot be a feature of its own")
+    if name in ("item_coarse", "item_layers", "item_fine"):
+        raise ValueError(f"{name!r} is a table of model.proxy and cannot be a feature")
     if name in ("history_label", "label", "value", "rank", "phase", "row_id"):
         raise ValueError(f"{name!r} is what is predicted, or known only afterwards, and cannot be a feature")
     return name
@@ -191,6 +177,8 @@ class Model:
     """Free rows of an auto-sized table, as a share of the ids seen in training: room for `admit`."""
     init_std: Amount = 0.01
     """Standard deviation of the initial embeddings."""
+    proxy: Slot = field(default_factory=Slot)
+    """What stands for an item besides its ID."""
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)

@@ -25,7 +25,7 @@ from recsys.errors import InputError
 from recsys.model.ranker import Ranker
 from recsys.runs import begin
 from recsys.score import score
-from recsys.tables import checkpoint, live
+from recsys.tables import checkpoint, content, live
 from recsys.tables.checkpoint import Progress, Saver
 from recsys.tables.locks import reading, training
 from recsys.tables.sharding import Sharded, shard
@@ -87,6 +87,7 @@ def _train(config: Config, run: Path, ranks: Ranks) -> Progress:
             progress, version = checkpoint.load(newest, sharded), checkpoint.version_of(newest)
             dist.barrier()
     else:
+        content.fill(sharded, encoder, ranks)
         progress, version = Progress(), of_first(ranks, lambda: Version.new(encoder.lineage))
     if progress.done:
         return progress

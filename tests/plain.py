@@ -20,12 +20,13 @@ EPS = 1e-8
 @dataclass
 class Plain:
     """Tables by name, [N, D] each, with their row-wise Adagrad sums [c * N]: of each of the c `pieces` that their
-    columns are cut into (one where none are named), one piece behind the other."""
+    columns are cut into (one where none are named), one piece behind the other. `content`: frozen tables."""
 
     dense: DenseArch
     tables: dict[str, Tensor]
     config: Train
     pieces: dict[str, int] = field(default_factory=dict)
+    content: dict[str, Tensor] = field(default_factory=dict)
     sums: dict[str, Tensor] = field(init=False)
 
     def __post_init__(self) -> None:
@@ -43,6 +44,9 @@ class Plain:
             bags.append(torch.stack([part.mean(0) if len(part) else part.sum(0) for part in parts]))
         items = self.tables["item_id"]
         target, history = batch.items["item_id"], batch.items["history"]
+        # At every position anew, not once a distinct item.
+        rows = {key: batch.content[key].values()[batch.content_index] for key in self.content}
+        content = [table[rows[key]].float() for key, table in self.content.items()]
         return self.dense(
             batch.dense,
             torch.cat(bags, 1),
@@ -50,6 +54,7 @@ class Plain:
             items[history.values()],
             history.lengths(),
             batch.history_label,
+            *([torch.arange(len(content[0])), *content] if content else []),
         )
 
     def step(self, batches: Iterable[Batch], rates: tuple[float, float] | None = None) -> None:

@@ -91,4 +91,5 @@ class Frozen:
             mixed(looked_up, place)
             for looked_up, place in zip((target, history), place_T.split([len(target), len(history)]), strict=True)
         )
-        return self._ranker.dense_arch(batch.dense, pooled, target, history, lengths, batch.history_label)
+        content = self._ranker.look_up_content(batch)
+        return self._ranker.dense_arch(batch.dense, pooled, target, history, lengths, batch.history_label, *content)

@@ -1,8 +1,12 @@
-"""What one step of one rank reads, as torchrec's pipelines want it. Legend: B batch, F features, L history length."""
+"""What one step of one rank reads, as torchrec's pipelines want it.
+
+Legend: B batch, F features, L history length, T history items of the batch, U distinct contents, C content tables.
+"""
 
 from dataclasses import dataclass, fields
 
 import numpy as np
+import pandas as pd
 import torch
 from torch import Tensor
 from torchrec.sparse.jagged_tensor import KeyedJaggedTensor
@@ -23,7 +27,11 @@ class Batch(Pipelineable):
         dense: [B, F_dense] float32, standardised.
         sparse: keys = the categorical features; table rows.
         items: keys = item_id (one row a sample) and history (0 to L rows); rows of the item table.
-        history_label: [total history] int64, 1 liked and 0 not, aligned with the history's values.
+        history_label: [T] int64, 1 liked and 0 not, aligned with the history's values.
+        content: keys = the content tables; U rows of each, those that the batch's items have, each once. All of them
+            lie in the first sample: their number has nothing to do with B, which every rank must have alike.
+        content_index: [B + T] int64, which of the U each target and history item has; [B] where histories show no
+            content, [0] where there are no content tables.
         label, weight: [B] float32. row_id: [B] int64, -1 for padding.
     """
 
@@ -31,6 +39,8 @@ class Batch(Pipelineable):
     sparse: KeyedJaggedTensor
     items: KeyedJaggedTensor
     history_label: Tensor
+    content: KeyedJaggedTensor
+    content_index: Tensor
     label: Tensor
     weight: Tensor
     row_id: Tensor
@@ -66,6 +76,7 @@ class Batcher:
         self._single_keys = [table.name for table in spec.single]
         self._user_column = self._single_keys.index(USER) if USER in self._single_keys else None
         self._multi_keys = [table.name for table in spec.multi]
+        self._content = {table.name: table.capacity for table in spec.content}
 
     def cut(self, block: Block, rows: np.ndarray, salt: int = 0) -> Batch:
         """The rows `rows` ([b] int64, b <= B) of a block, padded to B. `salt` draws which items are hidden."""
@@ -88,6 +99,7 @@ class Batcher:
         if self.hide_ids:
             target = hide(target, self.hide_ids, salt)
             history = Jagged(hide(history.values, self.hide_ids, salt), history.offsets)
+        content, content_index = self._distinct(block.content[rows], block.history_content[where.values])
         return Batch(
             dense=_pad(torch.from_numpy(dense), pad),
             sparse=self._sparse(single, multi, pad),
@@ -98,10 +110,25 @@ class Batcher:
                 [0, pad],
             ),
             history_label=torch.from_numpy(block.history_label[where.values].astype(np.int64)),
+            content=content,
+            content_index=content_index,
             label=_pad(torch.from_numpy(block.label[rows]), pad),
             weight=_pad(torch.ones(len(rows)), pad),
             row_id=_pad(torch.from_numpy(block.row_id[rows]), pad, value=-1),
         )
+
+    def _distinct(self, target: np.ndarray, history: np.ndarray) -> tuple[KeyedJaggedTensor, Tensor]:
+        """`Batch.content` and `Batch.content_index` of targets [b, C] and history items [T, C], or [T, 0]."""
+        if not self._content:
+            return _keyed([], [], []), torch.zeros(0, dtype=torch.int64)
+        rows = np.pad(target, ((0, self.batch_size - len(target)), (0, 0)))
+        rows = np.concatenate([rows, history]) if history.shape[1] else rows
+        capacity = tuple(self._content.values())
+        index, distinct = pd.factorize(np.ravel_multi_index(tuple(rows.T), capacity))
+        offsets = np.full(self.batch_size + 1, len(distinct))
+        offsets[0] = 0
+        columns = [Jagged(np.asarray(column), offsets) for column in np.unravel_index(distinct, capacity)]
+        return _keyed(list(self._content), columns, [0] * len(columns)), torch.from_numpy(index)
 
     def _sparse(self, single: np.ndarray, multi: list[Jagged], pad: int) -> KeyedJaggedTensor:
         n = len(single)

@@ -8,13 +8,15 @@ block = encoder.encode(table, first_row=0)
 import hashlib
 import json
 from copy import copy
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 
-from recsys.config import Config, Feature, Sharding
+from recsys.config import Config, Feature
+from recsys.config_types import Sharding
+from recsys.data import content
 from recsys.data.ids import IdMap
 from recsys.data.jagged import Jagged
 from recsys.data.side import Scaler, SideTable, encode_side, floats, lists, read_side
@@ -26,22 +28,27 @@ USER, ITEM = "user_id", "item_id"
 
 @dataclass(frozen=True)
 class TableSpec:
-    """One embedding table: `capacity` rows, the unknown row 0 included."""
+    """One embedding table: `capacity` rows, the unknown row 0 included, of `dim` columns (0: the model's D)."""
 
     name: str
     capacity: int
     sharding: Sharding
+    dim: int = 0
 
 
 @dataclass(frozen=True)
 class InputSpec:
-    """What the model must know of its input. Order is the order of the columns in a batch."""
+    """What the model must know of its input. Order is the order of the columns in a batch.
+
+    `content`: frozen tables of item content, `item_coarse` first.
+    """
 
     item: TableSpec
     single: list[TableSpec]
     multi: list[TableSpec]
     dense: int
     history: int
+    content: list[TableSpec] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -53,6 +60,8 @@ class Block:
         item_row: [n] int64 rows in the item embedding table.
         single: [n, S_c] int64, multi: list of Jagged, dense: [n, F_c] float32, all of the context columns.
         history: Jagged of item embedding rows; history_label: [sum of lengths] int8, aligned with its values.
+        content: [n, C] int64 rows of the target in the C content tables; history_content: [sum of lengths, C], or
+            without columns where the model reads none.
         label: [n] float32; row_id: [n] int64.
     """
 
@@ -64,6 +73,8 @@ class Block:
     dense: np.ndarray
     history: Jagged
     history_label: np.ndarray
+    content: np.ndarray
+    history_content: np.ndarray
     label: np.ndarray
     row_id: np.ndarray
 
@@ -76,17 +87,24 @@ class Encoder:
 
     Attributes:
         lineage: digest of what was fitted: features, ids by row, table widths. Ids admitted later do not change it.
+        widths: columns of the content tables.
 
     Raises:
         InputError: no feature of the config has a table; torchrec cannot pool nothing.
     """
 
     def __init__(
-        self, config: Config, maps: dict[str, IdMap], scalers: dict[str, Scaler], lineage: str | None = None
+        self,
+        config: Config,
+        maps: dict[str, IdMap],
+        scalers: dict[str, Scaler],
+        lineage: str | None = None,
+        widths: dict[str, int] | None = None,
     ) -> None:
         self.config = config
         self.maps = maps
         self.scalers = scalers
+        self.widths = widths or {}
         self.context = context_features(config)
         if all(feature.kind == "dense" or feature.name == ITEM for feature in config.features):
             raise InputError("features: expected at least one of kind category or multi besides item_id")
@@ -103,6 +121,8 @@ class Encoder:
         features = [[f.name, f.of, f.kind] for f in self.ordered]
         model = self.config.model
         told = [features, tables, model.dim, self.spec.history, model.history_labels]
+        if self.widths:
+            told.append(self.widths)
         return hashlib.sha256(json.dumps(told).encode()).hexdigest()[:16]
 
     def _side(self, path: Path, key: str, features: list[Feature]) -> SideTable:
@@ -126,6 +146,10 @@ class Encoder:
             multi=tables("multi"),
             dense=sum(f.kind == "dense" for f in self.ordered),
             history=self.config.data.history if self.config.model.history else 0,
+            content=[
+                TableSpec(name, self.maps[name].capacity, self.config.model.proxy.sharding, width)
+                for name, width in self.widths.items()
+            ],
         )
 
     def columns(self) -> list[str]:
@@ -153,10 +177,13 @@ class Encoder:
     def _block(self, table: pa.Table, first_row: int, user: np.ndarray, item: np.ndarray) -> Block:
         n = table.num_rows
         item_map = self.maps[ITEM]
+        content_maps = [self.maps[name] for name in self.widths]
         history, history_label = Jagged(np.zeros(0, np.int64), np.zeros(n + 1, np.int64)), np.zeros(0, np.int8)
+        history_content = content.rows([], pa.nulls(0))
         if self.config.model.history:
             values, offsets = lists(table["history"])
             history = Jagged(item_map.rows(values), offsets)
+            history_content = content.rows(content_maps if content.in_history(self.config) else [], values)
             history_label = lists(table["history_label"])[0].to_numpy(zero_copy_only=False)
         single = [self.maps[f.name].rows(table[f.name]) for f in self.context if f.kind == "category"]
         dense = [self.scalers[f.name](floats(table[f.name])) for f in self.context if f.kind == "dense"]
@@ -174,6 +201,8 @@ class Encoder:
             dense=np.stack(dense, 1) if dense else np.zeros((n, 0), dtype=np.float32),
             history=history,
             history_label=history_label,
+            content=content.rows(content_maps, table[ITEM]),
+            history_content=history_content,
             label=table["label"].to_numpy().astype(np.float32),
             row_id=np.arange(first_row, first_row + n),
         )
@@ -183,7 +212,7 @@ class Encoder:
         for name, id_map in self.maps.items():
             id_map.save(folder / f"{name}.parquet")
         manifest = {"maps": list(self.maps), "scalers": {name: asdict(s) for name, s in self.scalers.items()}}
-        manifest["lineage"] = self.lineage
+        manifest |= {"lineage": self.lineage, "widths": self.widths}
         with replacing(folder / "encoder.json") as partial:
             partial.write_text(json.dumps(manifest, indent=1))
 
@@ -204,7 +233,10 @@ class Encoder:
         for feature in config.features:
             if feature.name not in (scalers if feature.kind == "dense" else maps):
                 raise InputError(f"{folder}: feature {feature.name!r} of the config was not in the training run")
-        return cls(config, maps, scalers, manifest.get("lineage"))
+        widths = manifest.get("widths", {})
+        if widths.keys() != content.files(config).keys():
+            raise InputError(f"{folder}: model.proxy of the config was not in the training run")
+        return cls(config, maps, scalers, manifest.get("lineage"), widths)
 
 
 def context_features(config: Config) -> list[Feature]:

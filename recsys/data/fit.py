@@ -8,6 +8,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from recsys.config import Config, Feature
+from recsys.data import content
 from recsys.data.encode import ITEM, USER, Encoder, context_features
 from recsys.data.ids import IdMap
 from recsys.data.schema import is_list, split_files
@@ -51,7 +52,7 @@ def fit(config: Config) -> Encoder:
     not counted.
 
     Raises:
-        InputError: a declared capacity is too small.
+        InputError: a declared capacity is too small, or a file of content vectors is not one.
     """
     root = Path(config.data.path)
     context = context_features(config)
@@ -76,7 +77,8 @@ def fit(config: Config) -> Encoder:
     for owner, key in (("user", USER), ("item", ITEM)):
         features = [f for f in config.features if f.of == owner and f.name not in (USER, ITEM)]
         _fit_side(config, read_side(root / f"{owner}s.parquet", key, features), features, counters[key], maps, scalers)
-    return Encoder(config, maps, scalers)
+    held, widths = content.fit(config, maps[ITEM].ids.type)
+    return Encoder(config, maps | held, scalers, widths=widths)
 
 
 def _map(config: Config, name: str, capacity: int, counter: Counter) -> IdMap:

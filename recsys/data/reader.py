@@ -234,6 +234,8 @@ def take(block: Block, rows: np.ndarray) -> Block:
         dense=block.dense[rows],
         history=Jagged(block.history.values[where.values], where.offsets),
         history_label=block.history_label[where.values],
+        content=block.content[rows],
+        history_content=block.history_content[where.values],
         label=block.label[rows],
         row_id=block.row_id[rows],
     )

@@ -1,6 +1,7 @@
 """The host ranker: DLRM-style crossing of features, with target attention over the user's history.
 
-Legend: B batch, F vectors that are crossed, D embedding width, L history length, T history items of the batch.
+Legend: B batch, F vectors that are crossed, D embedding width, L history length, T history items of the batch,
+U distinct contents of the batch's items, K proxies of an item, C and G widths of its frozen vectors.
 """
 
 import torch
@@ -12,8 +13,9 @@ from torchrec.modules.mlp import MLP
 
 from recsys.config import Model
 from recsys.data.batch import HISTORY, Batch
-from recsys.data.encode import InputSpec
+from recsys.data.encode import InputSpec, TableSpec
 from recsys.model.attention import TargetAttention
+from recsys.model.proxies import Proxies
 from recsys.model.slots import IDSlot
 
 
@@ -45,17 +47,23 @@ class DenseArch(nn.Module):
         super().__init__()
         self.dim, self.history, self.bf16 = config.dim, spec.history, bf16
         self.bottom = MLP(spec.dense, [*config.bottom, config.dim]) if spec.dense else None
-        self.slot = IDSlot()
         self.attention = (
             TargetAttention(config.dim, config.attention, config.heads, spec.history, config.history_labels)
             if spec.history
             else None
         )
+        proxies = len(spec.content)
         vectors = len(spec.single) + len(spec.multi) + 1 + bool(spec.dense) + (config.heads if spec.history else 0)
+        vectors += proxies if config.proxy.place == "feature" else 0
         self.crossing = Crossing(config.cross, vectors, config.dim, config.cross_layers, config.cross_rank)
         self.top = MLP(self.crossing.out, config.top)
         self.dropout = nn.Dropout(config.dropout)
         self.logit = nn.Linear(config.top[-1], 1)
+        # Behind all the others, which so start from the same values as they do without proxies.
+        self.proxies = (
+            Proxies([table.dim for table in spec.content], config.dim, config.proxy.adaptor) if proxies else None
+        )
+        self.slot = IDSlot(config.dim, proxies if config.proxy.place == "slot" else 0)
 
     def forward(
         self,
@@ -65,6 +73,9 @@ class DenseArch(nn.Module):
         history: Tensor,
         history_lengths: Tensor,
         history_label: Tensor,
+        content_index: Tensor | None = None,
+        coarse: Tensor | None = None,
+        layers: Tensor | None = None,
     ) -> Tensor:
         """Logits of a batch.
 
@@ -72,18 +83,27 @@ class DenseArch(nn.Module):
             dense: [B, F_dense] float32.
             pooled: [B, F_sparse * D] float32, the bags side by side.
             target: [B, D] float32, ID vectors of the scored items.
-            history: [total, D] float32 ID vectors; history_lengths: [B]; history_label: [total] int64.
+            history: [T, D] float32 ID vectors; history_lengths: [B]; history_label: [T] int64.
+            content_index: as `Batch` has it; coarse: [U, C] and layers: [U, G] float32, where the model reads them.
 
         Returns:
             [B] float32.
         """
         # In a leaf of the pipelines' tracing: a context around the whole model would live only while it is traced.
         with torch.autocast(target.device.type, torch.bfloat16, enabled=self.bf16):
-            key_BLD = label_BL = None
+            shift = shift_T = proxies_BKD = key_BLD = label_BL = None
+            if self.proxies is not None and coarse is not None:
+                # Once a distinct item: a popular one is in most histories of a batch.
+                proxies_UKD = self.proxies(coarse, layers)
+                if self.slot.fuse is None:
+                    proxies_BKD = proxies_UKD[content_index]
+                else:
+                    shift, shift_T = self.slot.shift(proxies_UKD)[content_index].tensor_split([len(target)])
             if self.attention is not None:
-                key_BLD = self._padded(self.slot(history), history_lengths)
+                key_BLD = self._padded(self.slot(history, shift_T), history_lengths)
                 label_BL = self._padded(history_label.float().unsqueeze(1), history_lengths).squeeze(-1).long()
-            return self.logits(dense, pooled, self.slot(target), key_BLD, history_lengths, label_BL)
+            target_BD = self.slot(target, shift)
+            return self.logits(dense, pooled, target_BD, key_BLD, history_lengths, label_BL, proxies_BKD)
 
     def logits(
         self,
@@ -93,14 +113,20 @@ class DenseArch(nn.Module):
         key_BLD: Tensor | None,
         lengths_B: Tensor,
         label_BL: Tensor | None,
+        proxies_BKD: Tensor | None = None,
     ) -> Tensor:
-        """[B] float32 from slot vectors: of the scored items, and of the padded histories where the model reads any."""
+        """[B] float32 from slot vectors: of the scored items, and of the padded histories where the model reads any.
+
+        `proxies_BKD`: the scored items' proxies, where they are features of their own.
+        """
         # Not len(): torch.export would take the example's batch size for the only one.
         vectors = [pooled.view(target_BD.shape[0], -1, self.dim), target_BD.unsqueeze(1)]
         if self.bottom is not None:
             vectors.append(self.bottom(dense).unsqueeze(1))
         if self.attention is not None and key_BLD is not None and label_BL is not None:
             vectors.append(self.attention(target_BD, key_BLD, label_BL, lengths_B))
+        if proxies_BKD is not None:
+            vectors.append(proxies_BKD)
         crossed = self.crossing(torch.cat(vectors, dim=1))
         return self.logit(self.dropout(self.top(crossed))).squeeze(-1).float()
 
@@ -138,7 +164,8 @@ class Served(nn.Module):
 class Ranker(nn.Module):
     """Tables and dense part. Built on the meta device and sharded from outside (`recsys.tables.sharding`).
 
-    The item table lies in an `EmbeddingCollection` shared by target and history; every other table is a bag.
+    The item table lies in an `EmbeddingCollection` shared by target and history, each content table in one of its own;
+    every other table is a bag.
     """
 
     def __init__(self, spec: InputSpec, config: Model, device: torch.device | None = None, bf16: bool = False) -> None:
@@ -179,10 +206,11 @@ class Ranker(nn.Module):
         self.bag_keys = [table.name for table in [*spec.single, *spec.multi]]
         self.item_key = spec.item.name
         self.dense_arch = DenseArch(spec, config, bf16)
+        self.content = nn.ModuleDict({table.name: _frozen(table, device) for table in spec.content})
 
     def forward(self, batch: Batch) -> Tensor:
         """[B] float32 logits."""
-        return self.dense_arch(batch.dense, *self.look_up(batch), batch.history_label)
+        return self.dense_arch(batch.dense, *self.look_up(batch), batch.history_label, *self.look_up_content(batch))
 
     def look_up(self, batch: Batch) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """What the tables hold for a batch, in the order that `DenseArch` takes it.
@@ -199,6 +227,29 @@ class Ranker(nn.Module):
         items = self.items(batch.items)
         history = items[HISTORY]
         return pooled, items[self.item_key].values(), history.values(), history.lengths()
+
+    def look_up_content(self, batch: Batch) -> tuple[Tensor, ...]:
+        """What comes behind: the index, coarse vectors [U, C] and layers [U, G] float32; nothing without such tables.
+
+        No gradient reaches the tables, so that neither their rows nor their optimizer's state ever move.
+        """
+        if not self.content:
+            return ()
+        found = [tables(batch.content)[name].values().detach().float() for name, tables in self.content.items()]
+        return batch.content_index, *found
+
+
+def _frozen(table: TableSpec, device: torch.device | None) -> EmbeddingCollection:
+    """A table of half-precision vectors, all zero until `recsys.tables.content` fills it."""
+    config = EmbeddingConfig(
+        name=table.name,
+        num_embeddings=table.capacity,
+        embedding_dim=table.dim,
+        feature_names=[table.name],
+        data_type=DataType.FP16,
+        init_fn=nn.init.zeros_,
+    )
+    return EmbeddingCollection([config], device=device)
 
 
 class RankerLoss(nn.Module):

@@ -58,6 +58,8 @@ def export(config: Config, ranks: Ranks, int8: bool = False, part_rows: int = PA
         InputError: the run has no checkpoint, it cannot be read, its tables are not those of the run's id maps, or the
             bundle does not score as the trained model does.
     """
+    if config.model.proxy.place != "none":
+        raise InputError(f"{config.run}: a ranker with model.proxy cannot be exported yet")
     run = Path(config.run)
     folder = run / "export"
     with reading(run) if ranks.is_first else nullcontext():

@@ -78,7 +78,7 @@ def make_plan(
         topology=topology,
         batch_size=config.train.batch_size,
         storage_reservation=FixedPercentageStorageReservation(percentage=0.15),
-        constraints=_constraints(spec, config.model.dim, ranks),
+        constraints=_constraints(spec, config, ranks),
         debug=False,
         callbacks=[keep],
     )
@@ -99,27 +99,27 @@ def make_plan(
 
 def tables_of(spec: InputSpec) -> list[TableSpec]:
     """Every table of the ranker, the item table first."""
-    return [spec.item, *spec.single, *spec.multi]
+    return [spec.item, *spec.single, *spec.multi, *spec.content]
 
 
 def _check(spec: InputSpec, config: Config, ranks: Ranks) -> None:
     for table in tables_of(spec):
-        reason = _refusal(table, table is spec.item, config, ranks)
+        reason = _refusal(table, table is spec.item or table in spec.content, config, ranks)
         if reason:
             raise InputError(f"table {table.name}: sharding {table.sharding}: {reason}")
 
 
 def _refusal(table: TableSpec, sequence: bool, config: Config, ranks: Ranks) -> str | None:
     """Why this sharding of a table would crash, or would not learn what it should."""
-    sharding, places = table.sharding, _column_places(table.sharding, ranks)
+    sharding, places, dim = table.sharding, _column_places(table.sharding, ranks), table.dim or config.model.dim
     if sequence and sharding == DATA_PARALLEL:
-        return "torchrec computes wrong results with it for tables of sequences, which the item table is"
+        return "torchrec computes wrong results with it for tables of sequences, which those of items are"
     if sequence and sharding in _HOSTS:
-        return f"torchrec has it for pooled tables alone; the item table takes {', '.join(_SEQUENCE)}"
+        return f"torchrec has it for pooled tables alone; those of items take {', '.join(_SEQUENCE)}"
     if sharding in _HOSTS and ranks.world_size % ranks.local_world_size:
         return f"{ranks.world_size} ranks do not divide into hosts of {ranks.local_world_size}"
-    if sharding in _COLUMNS and places > 1 and _columns(config.model.dim, places) == config.model.dim:
-        return f"{config.model.dim} columns do not divide into 2 to {places} pieces, each a multiple of 4"
+    if sharding in _COLUMNS and places > 1 and _columns(dim, places) == dim:
+        return f"{dim} columns do not divide into 2 to {places} pieces, each a multiple of 4"
     if sharding == DATA_PARALLEL and config.train.table_weight_decay:
         return "train.table_weight_decay would shrink rows that no step has named; expected 0"
     if sharding == DATA_PARALLEL and config.model.table_dtype != "fp32":
@@ -127,18 +127,29 @@ def _refusal(table: TableSpec, sequence: bool, config: Config, ranks: Ranks) -> 
     return None
 
 
-def _constraints(spec: InputSpec, dim: int, ranks: Ranks) -> dict[str, ParameterConstraints]:
+def _constraints(spec: InputSpec, config: Config, ranks: Ranks) -> dict[str, ParameterConstraints]:
     constraints = {}
     for table in tables_of(spec):
+        dim, automatic = table.dim or config.model.dim, table.sharding == "auto"
         kernel = EmbeddingComputeKernel.DENSE if table.sharding == DATA_PARALLEL else EmbeddingComputeKernel.FUSED
         constraints[table.name] = ParameterConstraints(
-            sharding_types=_SEQUENCE if table.sharding == "auto" else [table.sharding],
+            # Wide as content tables are, they would be cut by columns, for which only what learns has a use.
+            sharding_types=_SEQUENCE[: 2 if table in spec.content else 3] if automatic else [table.sharding],
             compute_kernels=[kernel.value],
             # Cutting changes what is learned: the planner by itself cuts only tables of 256 columns and more.
-            min_partition=None if table.sharding == "auto" else _columns(dim, _column_places(table.sharding, ranks)),
-            pooling_factors=[1.0, float(spec.history)] if table is spec.item else [1.0],
+            min_partition=None if automatic else _columns(dim, _column_places(table.sharding, ranks)),
+            pooling_factors=_rows_a_sample(table, spec, config),
         )
     return constraints
+
+
+def _rows_a_sample(table: TableSpec, spec: InputSpec, config: Config) -> list[float]:
+    """Rows of a table that a sample names, about, for each key of its values."""
+    if table is spec.item:
+        return [1.0, float(spec.history)]
+    if table in spec.content and config.model.proxy.place == "slot":
+        return [min(1.0 + spec.history, table.capacity / config.train.batch_size)]  # each row once a batch
+    return [1.0]
 
 
 def _column_places(sharding: str, ranks: Ranks) -> int:

@@ -157,15 +157,15 @@ class Trained:
         """The ranker with the rows that the batch names, and the batch that names them by their new places."""
         sparse, rows = _renumbered(batch.sparse, dict(zip(batch.sparse.keys(), batch.sparse.keys(), strict=True)))
         items, item_rows = _renumbered(batch.items, dict.fromkeys(batch.items.keys(), ITEM))
-        rows |= item_rows
+        contents, content_rows = _renumbered(batch.content, {name: name for name in batch.content.keys()})  # noqa: SIM118
+        rows |= item_rows | content_rows
         spec = encoder.spec
 
         def cut(table: TableSpec) -> TableSpec:
             return replace(table, capacity=len(rows[table.name]))
 
-        spec = replace(
-            spec, item=cut(spec.item), single=[cut(t) for t in spec.single], multi=[cut(t) for t in spec.multi]
-        )
+        single, multi, content = ([cut(t) for t in tables] for tables in (spec.single, spec.multi, spec.content))
+        spec = replace(spec, item=cut(spec.item), single=single, multi=multi, content=content)
         ranker = Ranker(spec, self.config.model)
         tables = {"dense_arch." + name: tensor for name, tensor in self.dense.items()}
         for name in ranker.state_dict():
@@ -173,7 +173,7 @@ class Trained:
                 table = table_of(name) or ""
                 tables[name] = self.stored[table].take(rows[table])
         ranker.load_state_dict(tables)
-        return ranker.eval(), replace(batch, sparse=sparse, items=items)
+        return ranker.eval(), replace(batch, sparse=sparse, items=items, content=contents)
 
 
 def _renumbered(kjt: KeyedJaggedTensor, table_of: dict[str, str]) -> tuple[KeyedJaggedTensor, dict[str, Tensor]]:
@@ -184,7 +184,8 @@ def _renumbered(kjt: KeyedJaggedTensor, table_of: dict[str, str]) -> tuple[Keyed
         of_table = [values[key] for key in values if table_of[key] == name]
         rows[name] = torch.cat([torch.zeros(1, dtype=torch.int64), *of_table]).unique()
     places = [torch.searchsorted(rows[table_of[key]], values[key]) for key in values]
-    return KeyedJaggedTensor(keys=kjt.keys(), values=torch.cat(places), lengths=kjt.lengths()), rows
+    every = torch.cat([kjt.values()[:0], *places])  # of no keys there are none
+    return KeyedJaggedTensor(keys=kjt.keys(), values=every, lengths=kjt.lengths()), rows
 
 
 def _dense_state(source: Path) -> dict[str, Tensor]:

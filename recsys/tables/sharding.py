@@ -87,7 +87,7 @@ def shard(ranker: Ranker, spec: InputSpec, config: Config, ranks: Ranks) -> Shar
     train = config.train
     apply_optimizer_in_backward(
         RowWiseAdagrad,
-        [*ranker.bags.parameters(), *ranker.items.parameters()],
+        [*ranker.bags.parameters(), *ranker.items.parameters(), *ranker.content.parameters()],
         {
             "lr": train.table_lr,
             "weight_decay": train.table_weight_decay,

@@ -15,6 +15,7 @@ from recsys.data.encode import Encoder, InputSpec, TableSpec
 from recsys.data.fit import fit
 from recsys.data.reader import Reader
 from recsys.model.ranker import Crossing, DenseArch, Ranker, RankerLoss
+from recsys.model.slots import IDSlot
 from tests import wide
 
 SMALL = {"dim": 8, "attention": [8], "bottom": [8], "top": [16], "cross_rank": 4}
@@ -87,7 +88,7 @@ def test_the_slot_is_used_at_all_three_places(encoder: Encoder, batch: Batch) ->
     seen: list[Tensor] = []
 
     class Doubled(nn.Module):
-        def forward(self, x: Tensor) -> Tensor:
+        def forward(self, x: Tensor, _: Tensor | None = None) -> Tensor:
             seen.append(x)
             return 2 * x
 
@@ -95,7 +96,7 @@ def test_the_slot_is_used_at_all_three_places(encoder: Encoder, batch: Batch) ->
         plain = model(batch)
         model.dense_arch.slot = Doubled()  # type: ignore[assignment]
         doubled = model(batch)
-        model.dense_arch.slot = nn.Identity()  # type: ignore[assignment]
+        model.dense_arch.slot = IDSlot()
         model.items.embeddings["item_id"].weight.mul_(2)
         assert torch.equal(model(batch), doubled) and not torch.allclose(doubled, plain)
     assert sorted(len(x) for x in seen) == sorted([32, int(batch.items.lengths()[32:].sum())])

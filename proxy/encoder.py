@@ -51,6 +51,7 @@ class Encoder(nn.Module):
         self.depth: int = model.config.get_text_config().num_hidden_layers
         self._reader = reader
         self._bf16 = config.bf16
+        self._attention = ""
 
     def collate(self, content: Content) -> dict[str, Tensor]:
         """What `forward` takes of B >= 1 items, on the CPU: token ids and mask [B, T], pixels if there are images.
@@ -65,6 +66,7 @@ class Encoder(nn.Module):
         All layers of a batch are in memory until the result is dropped: B T H times `depth`.
         """
         device, dtype = self.model.device, self.model.dtype
+        self._attend(device)
         moved = {name: one.to(device, dtype if one.is_floating_point() else None) for name, one in inputs.items()}
         with torch.autocast(device.type, torch.bfloat16, enabled=self._bf16):
             out = self.model(**moved, output_hidden_states=layers)
@@ -72,6 +74,13 @@ class Encoder(nn.Module):
         start = ids.new_zeros(len(ids)) if self._reader.emb is None else (ids == self._reader.emb).int().argmax(1)
         every = tuple(out.hidden_states[1:]) if layers else ()
         return States(out.last_hidden_state, moved["attention_mask"].bool(), start, every)
+
+    def _attend(self, device: torch.device) -> None:
+        # On a CPU fused attention makes a step that trains half as long again, and no forward shorter.
+        wanted = "eager" if device.type == "cpu" else "sdpa"
+        if self._attention != wanted:
+            self.model.set_attn_implementation(wanted)
+            self._attention = wanted
 
     def trained(self) -> dict[str, Tensor]:
         """The weights that train, by name: all that has to be kept of an encoder beside its config. Not copied."""

@@ -64,11 +64,15 @@ def prepare(model: Any, config: ContentEncoder, fresh: tuple[int, ...]) -> None:
 
 def _adapt(model: Any, rank: int) -> None:
     from peft import LoraConfig, inject_adapter_in_model
+    from peft.tuners.lora import LoraLayer
 
     decoder = model.get_decoder()
     linear = {id(module) for module in decoder.modules() if isinstance(module, nn.Linear)}
     names = [name for name, module in model.named_modules() if id(module) in linear]
     inject_adapter_in_model(LoraConfig(r=rank, lora_alpha=2 * rank, target_modules=names), model)
+    for module in model.modules():
+        if isinstance(module, LoraLayer):
+            module.cast_input_dtype_enabled = False  # autocast casts, where PEFT would to float32 and back
     for parameter in model.parameters():
         if parameter.requires_grad:
             parameter.data = parameter.data.float()

@@ -13,13 +13,13 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from proxy import images, template
 from recsys.config import ContentEncoder
 from recsys.data.schema import ITEMS, is_list
 from recsys.data.side import decoded, lists
+from recsys.data.vectors import opened
 from recsys.errors import InputError
 
 _CHARACTERS = 16
@@ -74,7 +74,7 @@ def read(path: Path, config: ContentEncoder, batch: int = 256, counts: Counter[s
             an `image`), or a column of a type that cannot be read.
     """
     path = path / ITEMS if path.is_dir() else path
-    with _open(path) as file:
+    with opened(path) as file:
         names = file.schema_arrow.names
         if "item_id" not in names:
             raise InputError(f"{path}: expected a column item_id, found {', '.join(names)}")
@@ -121,15 +121,6 @@ def _bound(config: ContentEncoder) -> int:
     return _CHARACTERS * config.tokens
 
 
-def _open(path: Path) -> pq.ParquetFile:
-    try:
-        return pq.ParquetFile(path)
-    except FileNotFoundError:
-        raise InputError(f"{path}: no such file") from None
-    except (pa.ArrowException, OSError) as error:
-        raise InputError(f"{path}: truncated or not Parquet: {error}") from None
-
-
 def _strings(column: pa.Array | pa.ChunkedArray, name: str, config: ContentEncoder, where: str) -> list[str]:
     """A column as n short texts, a list joined by commas, null as ""."""
     try:
@@ -159,6 +150,7 @@ def _images(
         return [None] * rows, Counter()
     if not (pa.types.is_binary(column.type) or pa.types.is_large_binary(column.type) or pa.types.is_null(column.type)):
         raise InputError(f"{where}: column 'image': expected binary, found {column.type}")
+    column = column.cast(pa.large_binary())
     large = pc.fill_null(pc.greater(pc.binary_length(column), config.image_bytes), False)
     # Before they are copied out of Arrow's memory.
     brought = pc.if_else(large, None, column).to_pylist()

@@ -1,6 +1,8 @@
 """Images from outside, opened with care: bounded before they are decoded, and in no format that runs programs."""
 
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from io import BytesIO
 from typing import Literal
 
@@ -23,7 +25,7 @@ def fault(data: bytes, config: ContentEncoder) -> Fault | None:
     if len(data) > config.image_bytes:
         return "too large"
     try:
-        with warnings.catch_warnings(), _opened(data) as image:
+        with _opened(data) as image:
             if image.width * image.height > config.image_pixels:
                 return "too large"
             image.draft("RGB", (config.image_side, config.image_side))
@@ -44,8 +46,10 @@ def decode(data: bytes, side: int) -> Image.Image:
     return upright
 
 
-def _opened(data: bytes) -> Image.Image:
-    # Pillow warns of a large image at its own bound, where the caller has one.
+@contextmanager
+def _opened(data: bytes) -> Iterator[Image.Image]:
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-        return Image.open(BytesIO(data), formats=FORMATS)
+        # Of odd metadata, and of sizes at Pillow's own bound where the caller has one.
+        warnings.simplefilter("ignore")
+        with Image.open(BytesIO(data), formats=FORMATS) as image:
+            yield image

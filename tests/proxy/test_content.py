@@ -77,6 +77,11 @@ def test_every_column_that_can_be_text_is_read() -> None:
     assert content.of(rows, config).texts == ["Tune m1 12 a, b 1, 2"]
 
 
+def test_no_image_in_any_item_is_no_image() -> None:
+    assert content.of(items(title=["Heat"], image=[None]), SEES).images == [None]
+    assert content.of(items(title=["Heat"]), SEES).images == [None]
+
+
 @pytest.mark.parametrize(
     ("columns", "message"),
     [

@@ -1,5 +1,6 @@
 """Stage 1: two ranks learn what one does, a killed alignment what an uninterrupted one does, and only what should."""
 
+import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import partial
@@ -7,6 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import torch
 from torch import Tensor
@@ -18,6 +21,7 @@ from proxy.model import Aligner, coarse
 from proxy.retrieval import measures
 from proxy.saved import BEST, LAST, Progress
 from proxy.targets import TEST, TRAIN
+from recsys import settings
 from recsys.config import Config
 from recsys.distributed import process_group
 from recsys.errors import InputError
@@ -234,3 +238,39 @@ def test_from_a_run_to_coarse_proxies_of_all_items(home: Path) -> None:
     by_peft, ours, untrained = found["states"]
     torch.testing.assert_close(by_peft, ours, rtol=1e-4, atol=1e-4)
     assert not torch.allclose(untrained, ours, atol=1e-4)
+
+
+def test_an_item_without_content_gets_no_proxy() -> None:
+    _, content = planted.items(count=9)
+    some = replace(content, texts=["" if k in (0, 4) else text for k, text in enumerate(content.texts)])
+    model = Aligner(planted.encoder(dropout=0.5), 8, planted.options())
+    [(ids, proxies)] = coarse(model, [some], batch_size=4)
+    assert ids.to_pylist() == [f"item {k}" for k in (1, 2, 3, 5, 6, 7, 8)]
+    with torch.no_grad():
+        torch.testing.assert_close(proxies, model.encode(content.take([1, 2, 3, 5, 6, 7, 8])))
+
+
+def test_an_item_without_content_is_nothing_to_learn_from(home: Path, tmp_path: Path) -> None:
+    shutil.copytree(home, tmp_path / "home")
+    made = runs.config(tmp_path / "home")
+    settings.dump(made, tmp_path / "home" / "run" / "config.yaml")
+    with process_group() as ranks:
+        every, _ = learnable(made, ranks)
+        blank(made, ["item 05", "item 11"])
+        targets, content = learnable(made, ranks)
+        kept = [k for k, name in enumerate(every.ids.to_pylist()) if name not in ("item 05", "item 11")]
+        assert len(kept) == len(every.ids) - 2
+        assert targets.ids.to_pylist() == content.ids.to_pylist() == content.texts == every.ids.take(kept).to_pylist()
+        assert torch.equal(targets.vectors, every.vectors[torch.tensor(kept)])
+        blank(made, every.ids.to_pylist())
+        with pytest.raises(InputError, match=r"none of \d+ items with targets has any content"):
+            learnable(made, ranks)
+
+
+def blank(made: Config, items: list[str]) -> None:
+    """Take these items' titles away."""
+    path = Path(made.data.path) / "items.parquet"
+    rows = pq.read_table(path)
+    titles = [None if name in items else name for name in rows["item_id"].to_pylist()]
+    at = rows.column_names.index("title")
+    pq.write_table(rows.set_column(at, "title", pa.array(titles, pa.string())), path)

@@ -25,6 +25,7 @@ from recsys.tables import checkpoint, manifest, parts
 from recsys.tables.bundle import Bundle
 from recsys.tables.checkpoint import Progress
 from recsys.tables.export import PART_ROWS, export
+from recsys.tables.stored import StoredTensor
 from recsys.tables.version import Version
 from recsys.train import build
 
@@ -39,14 +40,14 @@ def measure_export(config: Config, ranks: Ranks) -> Measured:
     run = Path(config.run)
     source = checkpoint.best(run / "checkpoints")
     table = next(table for table in parts.tables_of(run, source) if table.name == ITEM)
-    folder = run / "written"
-    for path in parts.write(table, source, folder, 0, 1, PART_ROWS, int8=False):
+    stored, folder = StoredTensor(source, table.tensor), run / "written"
+    for path in parts.write(table, stored, folder, 0, 1, PART_ROWS, int8=False):
         manifest.stamp(path)
     files = sorted((folder / "parquet" / ITEM).iterdir())
     written = [pq.read_table(path) for path in files]
 
     def ours() -> None:
-        for path in parts.write(table, source, folder, 0, 1, PART_ROWS, int8=False):
+        for path in parts.write(table, stored, folder, 0, 1, PART_ROWS, int8=False):
             manifest.stamp(path)
 
     def bare() -> None:

@@ -17,7 +17,8 @@ from recsys.data.ids import UNKNOWN, IdMap
 from recsys.data.vectors import read
 from recsys.errors import InputError
 
-COARSE, LAYERS = "item_coarse", "item_layers"
+COARSE, LAYERS, FINE = "item_coarse", "item_layers", "item_fine"
+"""The tables; the last is made from the other two when a ranker is exported, and is in bundles alone."""
 
 
 def files(config: Config) -> dict[str, Path]:

@@ -27,7 +27,8 @@ class Proxies(nn.Module):
     def __init__(self, widths: list[int], dim: int, hidden: list[int]) -> None:
         """`widths`: C, and G where there are layers. `hidden`: the adaptor's hidden sizes."""
         super().__init__()
-        coarse, layers = widths[0], sum(widths[1:])
+        self.width = coarse = widths[0]
+        layers = sum(widths[1:])
         self.project = nn.Linear(coarse, dim, bias=False) if coarse != dim else nn.Identity()
         self.adaptor = nn.Sequential(MLP(layers, hidden), nn.Linear(hidden[-1], dim)) if layers else None
         self.gate = nn.Linear(2 * dim, dim, bias=False) if layers else None

@@ -145,7 +145,15 @@ class Served(nn.Module):
         self.dense_arch = dense_arch
 
     def forward(
-        self, dense: Tensor, pooled: Tensor, target: Tensor, history: Tensor, lengths: Tensor, history_label: Tensor
+        self,
+        dense: Tensor,
+        pooled: Tensor,
+        target: Tensor,
+        history: Tensor,
+        lengths: Tensor,
+        history_label: Tensor,
+        content: Tensor | None = None,
+        history_content: Tensor | None = None,
     ) -> Tensor:
         """Probabilities of a batch.
 
@@ -153,12 +161,28 @@ class Served(nn.Module):
             dense: [B, F_dense] float32. pooled: [B, F_sparse * D] float32. target: [B, D] float32 ID vectors.
             history: [B, L, D] float32 ID vectors, oldest first, anything beyond `lengths` [B] int64.
             history_label: [B, L] int64, 0 or 1.
+            content: [B, C] or [B, C + D] float32, the coarse vector and, where there is one, the fine proxy beside it;
+            history_content: [B, L, ...] the same, where history items show theirs.
 
         Returns:
             [B] float32.
         """
-        slot = self.dense_arch.slot
-        return self.dense_arch.logits(dense, pooled, slot(target), slot(history), lengths, history_label).sigmoid()
+        slot, proxies_BKD, shift, shift_BLD = self.dense_arch.slot, None, None, None
+        if slot.fuse is not None and content is not None:
+            shift = slot.shift(self._proxies(content))
+            shift_BLD = None if history_content is None else slot.shift(self._proxies(history_content))
+        elif content is not None:
+            proxies_BKD = self._proxies(content)
+        target, history = slot(target, shift), slot(history, shift_BLD)
+        return self.dense_arch.logits(dense, pooled, target, history, lengths, history_label, proxies_BKD).sigmoid()
+
+    def _proxies(self, content: Tensor) -> Tensor:
+        """[..., C] or [..., C + D] -> [..., K, D]."""
+        proxies = self.dense_arch.proxies
+        assert proxies is not None
+        coarse, fine = content[..., : proxies.width], content[..., proxies.width :]
+        found = [proxies.project(coarse), fine] if proxies.adaptor is not None else [proxies.project(coarse)]
+        return torch.stack(found, dim=-2)
 
 
 class Ranker(nn.Module):

@@ -131,6 +131,7 @@ class Bundle:
 
     def _score(self, table: pa.Table) -> Tensor:
         target = self.inputs["item"]
+        content = self._content(table) if self.inputs.get("content") else ()
         # Where the model reads no history the program still takes one, of a single place.
         history = torch.zeros(table.num_rows, 1, self.vectors[target].dim)
         lengths, label = torch.zeros(table.num_rows, dtype=torch.int64), torch.zeros(table.num_rows, 1).long()
@@ -143,6 +144,7 @@ class Bundle:
             history,
             lengths,
             label,
+            *content,
         )
 
     def _dense(self, table: pa.Table) -> Tensor:
@@ -171,9 +173,7 @@ class Bundle:
         """Vectors [B, L, D] of the newest L items, how many are real [B], and their labels [B, L]."""
         item, longest = self.inputs["item"], self.inputs["history"]
         values, offsets = _lists(table, "history")
-        lengths = offsets.diff().clamp(max=longest)
-        place = (offsets[1:] - lengths).unsqueeze(1) + torch.arange(longest)
-        real = torch.arange(longest) < lengths.unsqueeze(1)
+        lengths, place, real = _newest(offsets, longest)
         rows_BL = _padded(self.ids[item].rows(values, "history"), place, real)
         label_BL = torch.zeros_like(rows_BL)
         if self.inputs["history_labels"]:
@@ -185,6 +185,25 @@ class Bundle:
                 raise InputError("column 'history_label': expected 0 or 1")
         vectors = self.vectors[item].take(rows_BL.flatten())
         return vectors.view(table.num_rows, longest, -1), lengths, label_BL
+
+    def _content(self, table: pa.Table) -> tuple[Tensor, ...]:
+        """The vectors of the content tables side by side: of targets [B, X], and of histories [B, L, X] where read."""
+        names, item = self.inputs["content"], self.inputs["item"]
+        target = [self.vectors[name].take(self.ids[name].rows(table[item], item)) for name in names]
+        if not self.inputs["history_content"]:
+            return (torch.cat(target, dim=1),)
+        values, offsets = _lists(table, "history")
+        _, place, real = _newest(offsets, self.inputs["history"])
+        rows = {name: _padded(self.ids[name].rows(values, "history"), place, real) for name in names}
+        history = [self.vectors[name].take(rows_BL.flatten()) for name, rows_BL in rows.items()]
+        return torch.cat(target, dim=1), torch.cat(history, dim=1).view(table.num_rows, self.inputs["history"], -1)
+
+
+def _newest(offsets: Tensor, longest: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Of lists by their offsets [B + 1]: how many items are read [B], where they lie [B, L], which are real [B, L]."""
+    lengths = offsets.diff().clamp(max=longest)
+    place = (offsets[1:] - lengths).unsqueeze(1) + torch.arange(longest)
+    return lengths, place, torch.arange(longest) < lengths.unsqueeze(1)
 
 
 def _padded(values_T: Tensor, place_BL: Tensor, real_BL: Tensor) -> Tensor:

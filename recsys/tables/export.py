@@ -27,6 +27,7 @@ import yaml
 from sklearn.metrics import roc_auc_score
 
 from recsys.config import Config
+from recsys.data.content import COARSE, FINE, in_history
 from recsys.data.encode import Encoder
 from recsys.data.schema import read_info
 from recsys.distributed import Ranks, agree, of_first, on_first, together
@@ -35,8 +36,9 @@ from recsys.files import replacing
 from recsys.model.ranker import Served
 from recsys.tables import checkpoint, manifest, parts
 from recsys.tables.bundle import EXPORT, PROBE, Bundle
+from recsys.tables.folded import served
 from recsys.tables.locks import reading
-from recsys.tables.parts import Table, tables_of
+from recsys.tables.parts import Table, Vectors, tables_of
 from recsys.tables.probe import Trained, probe, raw_rows
 from recsys.tables.program import PROGRAM
 
@@ -58,8 +60,6 @@ def export(config: Config, ranks: Ranks, int8: bool = False, part_rows: int = PA
         InputError: the run has no checkpoint, it cannot be read, its tables are not those of the run's id maps, or the
             bundle does not score as the trained model does.
     """
-    if config.model.proxy.place != "none":
-        raise InputError(f"{config.run}: a ranker with model.proxy cannot be exported yet")
     run = Path(config.run)
     folder = run / "export"
     with reading(run) if ranks.is_first else nullcontext():
@@ -69,10 +69,11 @@ def export(config: Config, ranks: Ranks, int8: bool = False, part_rows: int = PA
 def _export(config: Config, ranks: Ranks, run: Path, folder: Path, int8: bool, part_rows: int) -> Path:
     source = of_first(ranks, lambda: checkpoint.best(run / "checkpoints"))
     tables = together(lambda: tables_of(run, source))
+    exported = together(lambda: served(config, source, tables))
     with replacing(folder) if ranks.is_first else nullcontext() as partial:
         target = of_first(ranks, lambda: Path(str(partial)))
         target.mkdir(parents=True, exist_ok=True)
-        files = _write_share(tables, source, target, ranks, part_rows, int8)
+        files = _write_share(exported, target, ranks, part_rows, int8)
 
         def finish() -> None:
             encoder = Encoder.load(config, run / "encoder", {table.name: table.ids for table in tables})
@@ -80,29 +81,35 @@ def _export(config: Config, ranks: Ranks, run: Path, folder: Path, int8: bool, p
             told = {
                 "source": _origin(run, source),
                 "inputs": _inputs(encoder),
-                "tables": {table.name: table.describe(part_rows) for table in tables},
+                "tables": {table.name: table.describe(part_rows) for table, _ in exported},
                 "origin": asdict(checkpoint.version_of(source)),
                 "probe": PROBE,
                 "deltas": [],
             }
             _write_program(trained, target / PROGRAM)
-            _prove(config, trained, target, lambda: _seal(target, files, told), int8)
+            exact = {table.name: vectors for table, vectors in exported} if int8 else None
+            _prove(config, trained, target, lambda: _seal(target, files, told), exact)
 
         on_first(ranks, finish)
     dist.barrier()
     return folder
 
 
-def _prove(config: Config, trained: Trained, folder: Path, seal: Callable[[], None], int8: bool) -> None:
-    """Write the probe and seal the folder; refuse it where, read back, it does not score as the trained model does."""
+def _prove(
+    config: Config, trained: Trained, folder: Path, seal: Callable[[], None], exact: dict[str, Vectors] | None
+) -> None:
+    """Write the probe and seal the folder; refuse it where, read back, it does not score as the trained model does.
+
+    exact: of 8-bit tables, the vectors that they are of.
+    """
     rows = probe(config, trained.encoder)
     _write_probe(rows, trained.score(rows), folder / PROBE)
     seal()
     bundle = Bundle.load(folder, mapped=True)
-    if not int8:
+    if exact is None:
         bundle.check(TOLERANCE)
         return
-    coded, bundle.vectors = bundle.vectors, dict(trained.stored)
+    coded, bundle.vectors = bundle.vectors, {**exact}
     bundle.check(TOLERANCE)  # all but the codes
     bundle.vectors = coded
     _require_auc(config, trained, bundle)
@@ -113,7 +120,7 @@ def _prove(config: Config, trained: Trained, folder: Path, seal: Callable[[], No
 
 
 def _write_share(
-    tables: list[Table], source: Path, folder: Path, ranks: Ranks, part_rows: int, int8: bool
+    tables: list[tuple[Table, Vectors]], folder: Path, ranks: Ranks, part_rows: int, int8: bool
 ) -> manifest.Files:
     """Write this rank's parts of every table; the files of all ranks, on every rank. Collective.
 
@@ -123,10 +130,10 @@ def _write_share(
     files: manifest.Files = {}
     said: str | None = None
     try:
-        for k, table in enumerate(tables):
+        for k, (table, vectors) in enumerate(tables):
             # Turned by one rank a table, so that the many tables of a single part do not all fall to the same rank.
             place = (ranks.rank + k) % ranks.world_size
-            for path in parts.write(table, source, folder, place, ranks.world_size, part_rows, int8):
+            for path in parts.write(table, vectors, folder, place, ranks.world_size, part_rows, int8):
                 files[str(path.relative_to(folder))] = manifest.stamp(path)
     except InputError as error:
         said = str(error)
@@ -142,7 +149,7 @@ def _write_program(trained: Trained, path: Path) -> None:
     spec = trained.encoder.spec
     width, longest = arch.dim, max(spec.history, 1)
     rows = 2  # an example of one row would be taken for a constant
-    example = (
+    example: tuple[torch.Tensor, ...] = (
         torch.zeros(rows, spec.dense),
         torch.zeros(rows, (len(spec.single) + len(spec.multi)) * width),
         torch.zeros(rows, width),
@@ -150,6 +157,10 @@ def _write_program(trained: Trained, path: Path) -> None:
         torch.zeros(rows, dtype=torch.int64),
         torch.zeros(rows, longest, dtype=torch.int64),
     )
+    if arch.proxies is not None:
+        content = spec.content[0].dim + width * (len(spec.content) - 1)
+        example += (torch.zeros(rows, content),)
+        example += (torch.zeros(rows, longest, content),) if in_history(trained.encoder.config) else ()
     batch = torch.export.Dim("batch", min=1)
     program = torch.export.export(Served(arch).eval(), example, dynamic_shapes=tuple({0: batch} for _ in example))
     program.example_inputs = None  # they would be pickled
@@ -196,6 +207,8 @@ def _inputs(encoder: Encoder) -> dict[str, object]:
         "dense": [{"name": name, "mean": s.mean, "std": s.std, "log": s.log} for name, s in scalers.items()],
         "history": spec.history,
         "history_labels": bool(spec.history and encoder.config.model.history_labels),
+        "content": [COARSE, FINE][: len(spec.content)],
+        "history_content": in_history(encoder.config),
     }
 
 

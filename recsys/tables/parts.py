@@ -11,6 +11,7 @@ values alone, not on their sharding nor on the ranks that write them.
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -22,8 +23,20 @@ from recsys.errors import InputError
 from recsys.files import sync
 from recsys.tables import checkpoint
 from recsys.tables.sharding import table_of
-from recsys.tables.stored import StoredTensor
 from recsys.tables.vectors import quantise
+
+
+class Vectors(Protocol):
+    """A table's vectors [rows, dim], which lie somewhere (`StoredTensor`) or are made as they are asked for."""
+
+    @property
+    def dim(self) -> int: ...
+
+    def check(self, rows: range) -> None: ...
+
+    def read(self, rows: range) -> Tensor: ...
+
+    def take(self, rows: Tensor) -> Tensor: ...
 
 
 @dataclass(frozen=True)
@@ -84,7 +97,7 @@ def tables_of(run: Path, source: Path) -> list[Table]:
 
 
 def write(
-    table: Table, source: Path, folder: Path, place: int, places: int, part_rows: int, int8: bool
+    table: Table, stored: Vectors, folder: Path, place: int, places: int, part_rows: int, int8: bool
 ) -> Iterator[Path]:
     """Write the `place`-th of `places` shares of a table's parts; one part is in memory at a time. Yields each file.
 
@@ -95,7 +108,6 @@ def write(
     mine = range(place * len(parts) // places, (place + 1) * len(parts) // places)
     if not mine:
         return
-    stored = StoredTensor(source, table.tensor)
     stored.check(range(parts[mine.start].start, parts[mine.stop - 1].stop))
     for k in mine:
         vectors = stored.read(parts[k]).float()

@@ -20,7 +20,6 @@ from recsys.model.ranker import DenseArch
 from recsys.predict import predict
 from recsys.tables import checkpoint, content, memory
 from recsys.tables.checkpoint import Progress
-from recsys.tables.export import export
 from recsys.train import build, train
 from tests import contents, live, wide
 from tests.plain import Plain
@@ -122,8 +121,6 @@ def train_resume_and_predict(made: Config, files: list[str]) -> live.Shards:
         progress = checkpoint.progress_of(checkpoint.latest(Path(made.run) / "checkpoints") or Path())
         assert progress.step == 4
         predict(replace(made, train=replace(made.train, max_steps=4)), "test", ranks)
-        with pytest.raises(InputError, match=r"model\.proxy cannot be exported yet"):
-            export(made, ranks)
         encoder = Encoder.load(made, Path(made.run) / "encoder")
         sharded = build(made, encoder, ranks)
         found = checkpoint.load(checkpoint.best(Path(made.run) / "checkpoints"), sharded)

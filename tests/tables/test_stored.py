@@ -63,7 +63,7 @@ def write_parts(source: Path, folder: Path) -> tuple[int, int]:
         "item_id", "items.embeddings.item_id.weight", IdMap("", pa.array(range(ROWS - 1)), np.zeros(0), ROWS), WIDTH
     )
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    for path in parts.write(table, source, folder, 0, 1, PART_ROWS, int8=False):
+    for path in parts.write(table, StoredTensor(source, table.tensor), folder, 0, 1, PART_ROWS, int8=False):
         path.unlink()
     return (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * 1024, ROWS * WIDTH * 4
 

@@ -351,6 +351,10 @@ class Proxy:
     """What reads the content."""
     align: Align = field(default_factory=Align)
     """How it learns the ID space."""
+    groups: Positive = 3
+    """Groups of layers, shallow to deep, whose states the ranker's adaptor reads."""
+    sample: Positive = 256
+    """Items on whose states the layers are grouped."""
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)

@@ -1,0 +1,102 @@
+"""What the ranker reads of an item's content: coarse proxies and layer states, as files of frozen vectors.
+
+    <run>/proxy/vectors/coarse.parquet     item_id, vector [D]: p_coarse = h (section 3.1.3)
+    <run>/proxy/vectors/layers.parquet     item_id, vector [k H]: z of each group of layers, side by side (3.2.1)
+    <run>/proxy/vectors/about.json         the groups
+
+`model.proxy.coarse` and `model.proxy.layers` name such files. Items without any content are in none of them.
+
+Legend: B items of a batch, L layers, H encoder width, D ID width, k groups.
+"""
+
+import json
+from collections.abc import Iterator
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import torch
+from torch import Tensor
+from torch.nn.functional import normalize
+from tqdm import tqdm
+
+from proxy.align import aligned
+from proxy.content import Content
+from proxy.content import read as read_content
+from proxy.groups import group
+from proxy.model import Aligner, by_length
+from proxy.targets import read as read_targets
+from recsys.config import Config
+from recsys.distributed import Ranks
+from recsys.files import replacing
+
+
+def folder_of(config: Config) -> Path:
+    """Where a run's item vectors are."""
+    return Path(config.run) / "proxy" / "vectors"
+
+
+def write(config: Config, ranks: Ranks) -> Path:
+    """Write the vectors of every item of the dataset that has content, all files or none; on one process.
+
+    Raises:
+        InputError: the run has no alignment, or fewer layers than groups.
+    """
+    model = aligned(config, read_targets(config).vectors.shape[1]).to(ranks.device)
+    model.encoder.merge()
+    dataset, options = Path(config.data.path), config.proxy
+    sample = islice(_told(read_content(dataset, options.encoder)), 1 + options.sample // 256)
+    states = [pooled(model, content, options.encoder.batch_size)[1] for content in sample]
+    groups = group(torch.cat(states)[: options.sample].numpy(), options.groups, options.align.seed)
+    with replacing(folder_of(config)) as partial:
+        partial.mkdir()
+        _stream(model, groups, _told(read_content(dataset, options.encoder)), config, partial)
+        (partial / "about.json").write_text(json.dumps({"groups": groups}, indent=1) + "\n")
+    return folder_of(config)
+
+
+@torch.inference_mode()
+def pooled(model: Aligner, content: Content, batch_size: int) -> tuple[Tensor, Tensor]:
+    """p_coarse [n, D] and z = g(H) of every layer [n, L, H], float32 on the CPU, of n items with content."""
+    coarse, layers = torch.empty(len(content), model.dim), torch.empty(len(content), model.encoder.depth, 0)
+    for some in by_length(content, np.arange(len(content)), batch_size):
+        states = model.encoder(model.encoder.collate(content.take(some)), layers=True)
+        every = torch.stack([model.pool(one, states.mask) for one in states.layers], dim=1).float()
+        if not layers.shape[2]:
+            layers = torch.empty(len(content), *every.shape[1:])
+        layers[some] = every.cpu()
+        coarse[some] = normalize(model.phi(every[:, -1])).cpu()
+    return coarse, layers
+
+
+def grouped(layers: Tensor, groups: list[list[int]]) -> Tensor:
+    """[n, L, H] -> [n, k H]: of each group the mean of its layers."""
+    return torch.cat([layers[:, each].mean(1) for each in groups], dim=1)
+
+
+def _told(contents: Iterator[Content]) -> Iterator[Content]:
+    """The items that have any content."""
+    for content in contents:
+        yield content.take(np.flatnonzero(~content.empty))
+
+
+def _stream(model: Aligner, groups: list[list[int]], contents: Iterator[Content], config: Config, folder: Path) -> None:
+    writers: dict[str, pq.ParquetWriter] = {}
+    bar = tqdm(desc="item vectors", unit="item", disable=None)
+    try:
+        for content in contents:
+            coarse, layers = pooled(model, content, config.proxy.encoder.batch_size)
+            for name, vectors in (("coarse", coarse), ("layers", grouped(layers, groups))):
+                flat = pa.array(vectors.numpy().reshape(-1))
+                offsets = pa.array(np.arange(len(vectors) + 1, dtype=np.int32) * vectors.shape[1])
+                table = pa.table({"item_id": content.ids, "vector": pa.ListArray.from_arrays(offsets, flat)})
+                if name not in writers:
+                    writers[name] = pq.ParquetWriter(folder / f"{name}.parquet", table.schema, use_dictionary=False)
+                writers[name].write_table(table)
+            bar.update(len(content))
+    finally:
+        bar.close()
+        for writer in writers.values():
+            writer.close()

@@ -1,0 +1,33 @@
+"""Teach an encoder of item content the ranker's ID space, and write every item's vectors (IDProxy, stage 1).
+
+The ranker of the config must be trained. What the encoder has learned is judged on left-out warm items, whose own IDs
+it must find among all, beside frozen content, a regression and a ridge; then coarse proxies and layer states of all
+items are written, which `model.proxy.coarse` and `model.proxy.layers` of a second run read (stage 2).
+
+torchrun --nproc-per-node 2 -m tools.align configs/movielens-1m.yaml
+python -m tools.align configs/movielens-1m.yaml proxy.encoder.train=frozen proxy.encoder.batch_size=512
+"""
+
+from rich.console import Console
+
+from proxy import vectors
+from proxy.align import align
+from proxy.compare import compare, table
+from recsys.distributed import on_first, process_group
+from tools import _cli
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Parse, align, show how well, say where the vectors are."""
+    config = _cli.config_of(_cli.parser(__doc__).parse_intermixed_args(argv))
+    with process_group() as ranks:
+        align(config, ranks)
+        told = compare(config, ranks)
+        on_first(ranks, lambda: vectors.write(config, ranks))
+        if ranks.is_first:
+            Console().print(table(told))
+            print(f"item vectors: {vectors.folder_of(config)}")
+
+
+if __name__ == "__main__":
+    _cli.run(main)

@@ -19,7 +19,7 @@ from torch.nn.functional import mse_loss
 from proxy.model import layers
 from proxy.retrieval import find, measures
 from proxy.targets import TRAIN, VALID, Targets
-from recsys.config import Align
+from recsys.config_proxy import Align
 from recsys.data.splits import keys_at
 from recsys.evaluate.ties import user_keys
 from recsys.floor.ridge import FOLDS, Matrix, Ridge, fit, moments

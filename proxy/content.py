@@ -16,7 +16,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from proxy import images, template
-from recsys.config import ContentEncoder
+from recsys.config_proxy import ContentEncoder
 from recsys.data.schema import ITEMS, is_list
 from recsys.data.side import decoded, lists
 from recsys.data.vectors import opened

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from proxy import pretrained, tuning
 from proxy.content import Content
 from proxy.prompt import Plain, Prompt
-from recsys.config import ContentEncoder
+from recsys.config_proxy import ContentEncoder
 from recsys.errors import InputError
 
 

@@ -8,7 +8,7 @@ from typing import Literal
 
 from PIL import Image, ImageOps
 
-from recsys.config import ContentEncoder
+from recsys.config_proxy import ContentEncoder
 
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP")
 """Formats that are read. Others are refused: Pillow hands some of them, such as EPS, to other programs."""

@@ -17,7 +17,7 @@ from proxy.content import Content
 from proxy.encoder import Encoder
 from proxy.loss import Temperature
 from proxy.pooling import AttentionPool
-from recsys.config import Align
+from recsys.config_proxy import Align
 
 
 def layers(sizes: list[int]) -> list[nn.Module]:

@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from recsys.config import ContentEncoder
+from recsys.config_proxy import ContentEncoder
 from recsys.errors import InputError
 from recsys.files import creating
 

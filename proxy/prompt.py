@@ -13,7 +13,7 @@ from torch.nn.utils.rnn import pad_sequence
 
 from proxy import images
 from proxy.content import Content
-from recsys.config import ContentEncoder
+from recsys.config_proxy import ContentEncoder
 from recsys.errors import InputError
 
 BOS, EOS, EMB = "[BOS]", "[EOS]", "[EMB]"

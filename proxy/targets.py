@@ -9,7 +9,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from recsys.config import Align, Config
+from recsys.config import Config
+from recsys.config_proxy import Align
 from recsys.data.encode import ITEM
 from recsys.data.ids import IdMap
 from recsys.data.splits import keys_at

@@ -5,7 +5,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from recsys.config import ContentEncoder
+from recsys.config_proxy import ContentEncoder
 
 
 class TokenRows(nn.Module):

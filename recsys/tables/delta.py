@@ -32,6 +32,8 @@ from recsys.tables.version import Version
 FORMAT = manifest.Format("thawrec-delta", 1, "not a whole delta")
 ROWS = 65536
 """Most rows of a piece, and of a Parquet row group."""
+WIDEST = 65536
+"""Most columns of a table."""
 
 
 @dataclass(frozen=True)
@@ -206,6 +208,8 @@ def parse(folder: Path, told: dict) -> Delta:
         numbers = [told["first"], told["last"], *(steps or ()), *(n for s in tables.values() for n in (s.rows, s.dim))]
         if any(type(number) is not int or number < 0 for number in numbers):
             raise ValueError("expected whole numbers")
+        if any(stored.dim > WIDEST for stored in tables.values()):
+            raise ValueError(f"expected vectors of at most {WIDEST} numbers")
         if told["first"] > told["last"] + 1 or {f"{name}.parquet" for name in tables} != set(told["files"]):
             raise ValueError("its parts do not fit together")
         forced, made_of = told["forced"], tuple(told["made_of"])
@@ -228,7 +232,7 @@ def _opened(path: Path) -> Iterator[pq.ParquetFile]:
     try:
         with pq.ParquetFile(path) as file:
             yield file
-    except (pa.ArrowException, OSError) as error:
+    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
         raise InputError(f"{path}: cannot be read as Parquet: {error}") from None
 
 
@@ -265,5 +269,5 @@ def _require_numbers(where: str, piece: Piece, delta: "Delta") -> None:
 def _group(path: Path, file: pq.ParquetFile, k: int, columns: list[str] | None = None) -> pa.Table:
     try:
         return file.read_row_group(k, columns=columns)
-    except (pa.ArrowException, OSError) as error:
+    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
         raise InputError(f"{path}: row group {k}: cannot be read: {error}") from None

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from proxy.content import Content
 from proxy.targets import Targets, divide
-from recsys.config import Align
+from recsys.config_proxy import Align
 
 WORDS = [f"word{k}" for k in range(12)]
 

@@ -9,7 +9,7 @@ import pytest
 
 from proxy import content
 from proxy.content import Content
-from recsys.config import ContentEncoder
+from recsys.config_proxy import ContentEncoder
 from recsys.errors import InputError
 from tests.proxy.pictures import bomb, jpeg, png
 

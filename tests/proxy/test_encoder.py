@@ -10,7 +10,7 @@ import torch
 from proxy import encoder
 from proxy.content import Content
 from proxy.tuning import TokenRows
-from recsys.config import ContentEncoder
+from recsys.config_proxy import ContentEncoder
 from recsys.errors import InputError
 from tests.proxy import models
 

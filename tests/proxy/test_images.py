@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from proxy import images
-from recsys.config import ContentEncoder
+from recsys.config_proxy import ContentEncoder
 from tests.proxy.pictures import bomb, jpeg, png
 
 CONFIG = ContentEncoder(kind="vision", image_bytes=100_000, image_pixels=1_000_000)

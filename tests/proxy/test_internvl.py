@@ -9,7 +9,7 @@ import torch
 
 from proxy import encoder
 from proxy.content import Content
-from recsys.config import ContentEncoder
+from recsys.config_proxy import ContentEncoder
 from tests.proxy import models
 from tests.proxy.pictures import png
 

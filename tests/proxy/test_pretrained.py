@@ -12,7 +12,7 @@ from safetensors.torch import load_file, save_file
 
 from proxy import encoder, pretrained
 from proxy.content import Content
-from recsys.config import ContentEncoder
+from recsys.config_proxy import ContentEncoder
 from recsys.errors import InputError
 from tests.proxy import models
 

@@ -8,7 +8,7 @@ import torch
 
 from proxy import content, encoder
 from proxy.content import Content
-from recsys.config import ContentEncoder
+from recsys.config_proxy import ContentEncoder
 from recsys.errors import InputError
 from tests.proxy import models
 from tests.proxy.pictures import png

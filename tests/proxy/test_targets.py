@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from proxy.targets import TEST, TRAIN, VALID, divide, read
-from recsys.config import Align
+from recsys.config_proxy import Align
 from recsys.data.ids import IdMap
 from recsys.errors import InputError
 from tests.proxy import runs

@@ -6,16 +6,19 @@
 Trainer, checkpoint and serving bundle apply the same folder (`recsys.tables.live`, `.patch`, `.overlay`). `state` is
 what row-wise Adagrad keeps of the row, 0 as of an untrained one; `item_id` owns the row, null leaves it to nobody (row
 0 is always nobody's); `source` says what made the vector; `base_version` is lineage/dense/step of the tables it was
-made for; `delta` is the number that it came into the log with, which compaction keeps. Pieces of at most `ROWS` rows
-are in memory at a time (`recsys.tables.piece`). Needs torch and pyarrow alone.
+made for; `delta` is the number that it came into the log with, which compaction keeps. The manifest tells the audience
+of each table: a bundle leaves what is for training, all others leave what is for serving; what is theirs they must be
+able to take. Pieces of at most `ROWS` rows are in memory at a time (`recsys.tables.piece`). Needs torch and pyarrow
+alone.
 """
 
 import hashlib
 import json
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import Literal, get_args
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -26,7 +29,7 @@ from torch import Tensor
 from recsys.errors import InputError
 from recsys.files import sync
 from recsys.tables import manifest
-from recsys.tables.piece import Piece, arrow, column, from_table, schema_of, to_table
+from recsys.tables.piece import Audience, Piece, arrow, column, from_table, schema_of, to_table
 from recsys.tables.version import Version
 
 FORMAT = manifest.Format("thawrec-delta", 1, "not a whole delta")
@@ -38,11 +41,12 @@ WIDEST = 65536
 
 @dataclass(frozen=True)
 class Stored:
-    """The part of a delta that is of one table: `rows` rows of width `dim`, ids of type `id_type`."""
+    """The part of a delta that is of one table: `rows` rows of width `dim`, ids of type `id_type`, and who takes it."""
 
     rows: int
     dim: int
     id_type: str
+    audience: Audience = "both"
 
 
 @dataclass(frozen=True)
@@ -72,6 +76,10 @@ class Delta:
         """Rows of all its tables."""
         return sum(stored.rows for stored in self.tables.values())
 
+    def taken_by(self, who: Literal["training", "serving"]) -> dict[str, Stored]:
+        """The tables that this kind of target takes, and must have."""
+        return {name: stored for name, stored in self.tables.items() if stored.audience in (who, "both")}
+
     def pieces(self, table: str, place: int = 0, places: int = 1, after: int = -1) -> Iterator[Piece]:
         """The `place`-th of `places` shares of a table's pieces, in order of rows.
 
@@ -89,6 +97,7 @@ class Delta:
                 piece = from_table(f"{path}: row group {k}", table, _group(path, file, k), known)
                 _require_numbers(f"{path}: row group {k}", piece, self)
                 newer = piece.numbers > after
+                piece = replace(piece, audience=self.tables[table].audience)
                 yield piece if newer.all() else piece.take(newer.nonzero().squeeze(1))
 
     def owners(self, table: str, after: int = -1) -> tuple[Tensor, pa.Array]:
@@ -165,13 +174,16 @@ def write(
             table = to_table(piece)
             if name not in writers:
                 writers[name] = stack.enter_context(_writer(folder / f"{name}.parquet", table.schema))
-                tables[name], ends[name] = Stored(0, piece.vectors.shape[1], str(piece.ids.type)), -1
+                stored = Stored(0, piece.vectors.shape[1], str(piece.ids.type), piece.audience)
+                tables[name], ends[name] = stored, -1
+            if piece.audience != tables[name].audience:
+                raise InputError(f"{folder.name}: {name}: rows for {tables[name].audience} and for {piece.audience}")
             used = set(pc.unique(piece.bases).to_pylist())
             from_table(f"{folder.name}: {name}", name, table, used)
             if n and int(piece.rows[0]) <= ends[name]:
                 raise InputError(f"{folder.name}: {name}: expected rows in order, found {int(piece.rows[0])} late")
             writers[name].write_table(table, row_group_size=ROWS)
-            tables[name] = Stored(tables[name].rows + n, tables[name].dim, tables[name].id_type)
+            tables[name] = replace(tables[name], rows=tables[name].rows + n)
             ends[name] = int(piece.rows[-1]) if n else ends[name]
             bases |= used
     files = {}
@@ -210,6 +222,8 @@ def parse(folder: Path, told: dict) -> Delta:
             raise ValueError("expected whole numbers")
         if any(stored.dim > WIDEST for stored in tables.values()):
             raise ValueError(f"expected vectors of at most {WIDEST} numbers")
+        if any(stored.audience not in get_args(Audience) for stored in tables.values()):
+            raise ValueError(f"expected an audience of {', '.join(get_args(Audience))}")
         if told["first"] > told["last"] + 1 or {f"{name}.parquet" for name in tables} != set(told["files"]):
             raise ValueError("its parts do not fit together")
         forced, made_of = told["forced"], tuple(told["made_of"])

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import torch
 
+from recsys.data.content import COARSE, LAYERS
 from recsys.data.ids import IdMap
 from recsys.errors import InputError
 from recsys.files import creating
@@ -28,7 +29,8 @@ def diff(run: Path, base: Path, now: Path, folder: Path) -> Delta:
         run: what the checkpoints are of; its id maps tell who owns a row.
 
     Raises:
-        InputError: a checkpoint is damaged, they are not of one run, or `now` is not the later one.
+        InputError: a checkpoint is damaged, they are not of one run, `now` is not the later one, or content has come
+            in between: a bundle has fine proxies made of it, which the deltas that brought it hold and tables do not.
     """
     old, new = checkpoint.version_of(base), checkpoint.version_of(now)
     if (old.lineage, old.dense) != (new.lineage, new.dense):
@@ -37,9 +39,12 @@ def diff(run: Path, base: Path, now: Path, folder: Path) -> Delta:
         raise InputError(f"{now}: expected a later checkpoint than {base}")
     for path in (base, now):
         manifest.verify(path, FORMAT)
+    names = [name for name in checkpoint.stored_tensors(now) if table_of(name)]
+    frozen = [name for name in names if table_of(name) in (COARSE, LAYERS)]
+    if any(True for name in frozen for _ in _changed(run, base, now, name, new)):
+        raise InputError(f"{now}: content has come in since {base}: give bundles the run's deltas first, then this")
     try:
         with creating(folder) as partial:
-            names = [name for name in checkpoint.stored_tensors(now) if table_of(name)]
             pieces = (piece for name in names for piece in _changed(run, base, now, name, new))
             delta.write(partial, pieces, old.delta + 1, new.delta, (old.step, new.step))
     except FileExistsError:

@@ -66,9 +66,10 @@ def _accepted(delta: Delta, rows: Rows, version: Version, ranks: Ranks, force: b
     """Whether the delta is to be written; this rank's share of it has been looked at then."""
 
     def look(piece: Piece) -> None:
-        if wrong := rows.wrong(piece.table, piece.rows, piece.vectors, piece.state):
+        if piece.table in mine and (wrong := rows.wrong(piece.table, piece.rows, piece.vectors, piece.state)):
             raise InputError(f"{delta.folder}: {wrong}")
 
+    mine = delta.taken_by("training")
     taken = accepts(version, delta, "the model", force, stale)
     if taken:
         delta.check(look, ranks.rank, ranks.world_size)
@@ -77,7 +78,7 @@ def _accepted(delta: Delta, rows: Rows, version: Version, ranks: Ranks, force: b
 
 def _shares(delta: Delta, ranks: Ranks, version: Version) -> Iterator[Piece]:
     """This rank's pieces; as many on every rank, the missing ones empty."""
-    for table, stored in delta.tables.items():
+    for table, stored in delta.taken_by("training").items():
         mine = delta.pieces(table, ranks.rank, ranks.world_size, beyond(version, delta))
         none = Piece.of(table, torch.zeros(0).long(), pa.nulls(0), torch.zeros(0, stored.dim), "", version)
         for _ in range(-(-delta.groups(table) // ranks.world_size)):

@@ -144,6 +144,8 @@ def merged(chain: list[Delta]) -> Iterator[Piece]:
     number of deltas and not by their rows.
     """
     for table in dict.fromkeys(name for each in chain for name in each.tables):
+        if len(audiences := {each.tables[table].audience for each in chain if table in each.tables}) > 1:
+            raise InputError(f"{chain[-1].folder}: table {table}: rows for {' and for '.join(sorted(audiences))}")
         readers = [_Reader(each, table) for each in chain if table in each.tables]
         while any(reader.left for reader in readers):
             # No reader has a row below the end of its piece unread.
@@ -195,6 +197,7 @@ def _last_of(parts: list[Piece]) -> Iterator[Piece]:
         sources=_joined([part.sources for part in parts]),
         bases=_joined([part.bases for part in parts]),
         numbers=torch.cat([part.numbers for part in parts]),
+        audience=parts[-1].audience,
     )
     yield together.take(order[last])
 
@@ -208,7 +211,7 @@ def _sliced(piece: Piece, start: int, stop: int) -> Piece:
     rows, vectors, state, numbers = (
         each[start:stop] for each in (piece.rows, piece.vectors, piece.state, piece.numbers)
     )
-    return Piece(piece.table, rows, ids, vectors, state, sources, bases, numbers)
+    return Piece(piece.table, rows, ids, vectors, state, sources, bases, numbers, piece.audience)
 
 
 def _require_one_kind(chain: list[Delta]) -> None:

@@ -57,7 +57,7 @@ def require_fit(folder: Path, told: dict[str, Any], each: Delta) -> None:
     Raises:
         InputError: it names a table, a width or a type of ids that the bundle does not have.
     """
-    for name, stored in each.tables.items():
+    for name, stored in each.taken_by("serving").items():
         table = told["tables"].get(name)
         if table is None:
             raise InputError(f"{each.folder}: table {name}: {folder} has {', '.join(told['tables'])}")
@@ -74,7 +74,8 @@ def require_rows(told: dict[str, Any], each: Delta) -> None:
     Raises:
         InputError: damaged, or a row beyond its table's capacity.
     """
-    each.check(lambda piece: _require_rows(told["tables"][piece.table], each, piece))
+    mine = each.taken_by("serving")
+    each.check(lambda piece: _require_rows(told["tables"][piece.table], each, piece) if piece.table in mine else None)
 
 
 def _require_rows(table: dict[str, Any], each: Delta, piece: Piece) -> None:
@@ -94,7 +95,7 @@ def put(
     """
     rows, owners = [torch.zeros(0, dtype=torch.int64)], [ids[:0]]
     for each in deltas:
-        for piece in each.delta.pieces(name, after=each.after) if name in each.delta.tables else ():
+        for piece in each.delta.pieces(name, after=each.after) if name in each.delta.taken_by("serving") else ():
             _require_rows(table, each.delta, piece)
             rows.append(piece.rows)
             owners.append(piece.ids.cast(ids.type))

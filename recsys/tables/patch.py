@@ -81,9 +81,11 @@ def require_fit(source: Path, each: Delta) -> None:
         InputError: damaged, or the checkpoint's tables cannot hold it.
     """
     found = tensors(source)
-    weights = {name: _table(source, found, name)[0] for name in each.tables}
+    weights = {name: _table(source, found, name)[0] for name in each.taken_by("training")}
 
     def look(piece: Piece) -> None:
+        if piece.table not in weights:
+            return
         weight, where = weights[piece.table], f"{each.folder}: table {piece.table}"
         if piece.vectors.shape[1] != weight.dim:
             raise InputError(f"{where}: expected width {weight.dim}, found {piece.vectors.shape[1]}")
@@ -106,7 +108,7 @@ def _table(folder: Path, found: Places, name: str) -> tuple[StoredTensor, Stored
 
 def _chunks(found: Places, deltas: list[Delta]) -> list[Chunk]:
     """Where the deltas' tables lie, with their sums."""
-    named = {name for each in deltas for name in each.tables}
+    named = {name for each in deltas for name in each.taken_by("training")}
     return [
         chunk
         for full, place in found.items()
@@ -116,7 +118,7 @@ def _chunks(found: Places, deltas: list[Delta]) -> list[Chunk]:
 
 
 def _write(folder: Path, found: Places, each: Delta, held: int) -> None:
-    for name in each.tables:
+    for name in each.taken_by("training"):
         weight, sums = _table(folder, found, name)
         for piece in each.pieces(name, after=held):
             for tensor, values in ((weight, piece.vectors), (sums, piece.state.unsqueeze(1).expand(-1, sums.dim))):

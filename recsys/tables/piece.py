@@ -5,6 +5,7 @@ Legend: n rows, D table width. Needs torch and pyarrow alone.
 
 from collections.abc import Set
 from dataclasses import dataclass, replace
+from typing import Literal
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -13,6 +14,9 @@ from torch import Tensor
 
 from recsys.errors import InputError
 from recsys.tables.version import Version
+
+Audience = Literal["training", "serving", "both"]
+"""Who takes rows: checkpoints, id maps and live models; bundles; all of these."""
 
 _TEXT = pa.dictionary(pa.int32(), pa.string())
 
@@ -25,6 +29,7 @@ class Piece:
         rows: [n] int64, rising; ids: [n] of the table's id type; vectors: [n, D] float32; state: [n] float32.
         sources, bases: [n] dictionary of string.
         numbers: [n] int64, 0 where the delta has no place in a log.
+        audience: of all rows that a delta has of the table.
     """
 
     table: str
@@ -35,6 +40,7 @@ class Piece:
     sources: pa.Array
     bases: pa.Array
     numbers: Tensor
+    audience: Audience = "both"
 
     @classmethod
     def of(
@@ -46,19 +52,20 @@ class Piece:
         source: str,
         base: Version,
         state: Tensor | None = None,
+        audience: Audience = "both",
     ) -> "Piece":
         """Rows of one source, made for one version; without a `state` they are as untrained."""
         n = len(rows)
         state = torch.zeros(n) if state is None else state
         texts = _constant(source, n), _constant(base.base, n)
-        return cls(table, rows, ids, vectors, state, *texts, torch.zeros(n, dtype=torch.int64))
+        return cls(table, rows, ids, vectors, state, *texts, torch.zeros(n, dtype=torch.int64), audience)
 
     def take(self, places: Tensor) -> "Piece":
         """The rows at `places` [m] int64."""
         chosen = arrow(places)
         ids, sources, bases = (each.take(chosen) for each in (self.ids, self.sources, self.bases))
         rows, vectors, state = self.rows[places], self.vectors[places], self.state[places]
-        return Piece(self.table, rows, ids, vectors, state, sources, bases, self.numbers[places])
+        return Piece(self.table, rows, ids, vectors, state, sources, bases, self.numbers[places], self.audience)
 
     def numbered(self, number: int) -> "Piece":
         """The same rows as those of the delta with this number."""

@@ -182,7 +182,7 @@ def _require_fit(run: Path, each: Delta, force: bool, evict: bool) -> None:
 
 def _require_owners(ids: IdMap, each: Delta, evict: bool) -> None:
     """A row keeps its owner, or nobody owns it yet; and no id gets a second row."""
-    if ids.name not in each.tables:
+    if ids.name not in each.taken_by("training"):
         return
     if each.tables[ids.name].id_type != str(ids.ids.type):
         raise InputError(
@@ -212,7 +212,7 @@ def _catch_up_map(run: Path, path: Path) -> None:
 
 def _with_owners(ids: IdMap, each: Delta) -> IdMap:
     """The id map with the owners that a delta names."""
-    if ids.name not in each.tables:
+    if ids.name not in each.taken_by("training"):
         return ids
     rows, owners = each.owners(ids.name, ids.delta)
     owned = (rows != UNKNOWN).numpy()

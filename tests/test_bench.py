@@ -10,6 +10,7 @@ import torch
 from recsys.bench import delta as delta_row
 from recsys.bench import rank as rank_row
 from recsys.bench import rows as rows_row
+from recsys.bench import slot as slot_row
 from recsys.bench import train as train_row
 from recsys.bench.data import make
 from recsys.bench.frame import Measured, Row, bench, median_ratio
@@ -151,3 +152,15 @@ def test_the_delta_row_measures_ours_and_the_reading_alone() -> None:
     row = run_ranks(1, delta_measured)[0]
     assert set(row.rates) == {"ours", "pyarrow.parquet"} and row.detail["checkpoint_rows_per_second"] > 0
     assert len(row.rates["ours"]) == delta_row.ROUNDS
+
+
+def slot_measured(home: Path) -> Measured:
+    with process_group() as ranks:
+        return slot_row.compare(tiny.config(home / "data", home / "run"), ranks, rounds=2, steps=3, width=8)
+
+
+def test_the_slot_row_measures_one_ranker_with_and_without_proxies(tmp_path: Path) -> None:
+    tiny.write(tmp_path / "data")
+    [row] = run_ranks(1, slot_measured, tmp_path)
+    assert set(row.rates) == {"ours", "without proxies"} and len(row.rates["ours"]) == 2
+    assert 1 < row.detail["distinct items"] <= tiny.ITEMS < row.detail["positions"]

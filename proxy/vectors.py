@@ -72,8 +72,12 @@ def pooled(model: Aligner, content: Content, batch_size: int) -> tuple[Tensor, T
 
 
 def grouped(layers: Tensor, groups: list[list[int]]) -> Tensor:
-    """[n, L, H] -> [n, k H]: of each group the mean of its layers."""
-    return torch.cat([layers[:, each].mean(1) for each in groups], dim=1)
+    """[n, L, H] -> [n, k H]: of each group the mean of its layers, each of root mean square 1.
+
+    Layers differ in scale by orders of magnitude, and some would not fit the half precision that they are kept in.
+    """
+    even = normalize(layers, dim=2) * layers.shape[2] ** 0.5
+    return torch.cat([even[:, each].mean(1) for each in groups], dim=1)
 
 
 def _told(contents: Iterator[Content]) -> Iterator[Content]:

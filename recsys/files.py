@@ -37,17 +37,26 @@ def replacing(path: Path) -> Iterator[Path]:
 
 
 @contextmanager
+def beside(path: Path) -> Iterator[Path]:
+    """A temporary, empty folder beside `path`, gone when the block ends unless it has another name by then."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    _sweep(path)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    temporary.mkdir()
+    try:
+        yield temporary
+    finally:
+        remove(temporary)
+
+
+@contextmanager
 def creating(path: Path) -> Iterator[Path]:
     """A temporary, empty folder beside `path`, which takes its name when the block ends without an error.
 
     Raises:
         FileExistsError: something has the name by then.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    _sweep(path)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    temporary.mkdir()
-    try:
+    with beside(path) as temporary:
         yield temporary
         _sync_all(temporary)
         try:
@@ -55,8 +64,6 @@ def creating(path: Path) -> Iterator[Path]:
         except OSError as error:
             raise FileExistsError(path) if path.exists() else error from None
         sync(path.parent)
-    finally:
-        remove(temporary)
 
 
 def locked(path: Path, shared: bool = False, wait: bool = True) -> AbstractContextManager[None]:

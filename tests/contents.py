@@ -10,12 +10,19 @@ import torch
 from torch import Tensor
 
 from recsys.data.encode import Encoder
-from tests import tiny
+from tests import tiny, wide
 
 WIDTHS = {"item_coarse": 6, "item_layers": 16}
 """Of the vectors; the first table has two columns more, since fbgemm's are multiples of 4."""
 BARE = 3
 """Every so many items there is one without content."""
+
+
+def home(folder: Path) -> Path:
+    """The wide dataset in `folder`/data, with both files beside it."""
+    wide.write(folder / "data")
+    write(folder)
+    return folder
 
 
 def write(folder: Path, items: int = tiny.ITEMS, seed: int = 0) -> dict[str, str]:

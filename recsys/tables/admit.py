@@ -73,14 +73,11 @@ def admit(config: Config, path: Path) -> Admitted:
                 f"{ids.capacity}{waiting}: evict items, or train anew with a greater item_capacity"
             )
         source = checkpoint.best(run / "checkpoints")
-        vectors = _starts(config, source, ids, new)
-        order = np.argsort(rows)
-        for start in range(0, len(order), ROWS):
-            some = order[start : start + ROWS]
-            owners = new["item_id"].combine_chunks().take(pa.array(some)).cast(ids.ids.type)
-            yield Piece.of(
-                ITEM, torch.from_numpy(rows[some]), owners, vectors[some], "admit", checkpoint.version_of(source)
-            )
+        vectors, base = _starts(config, source, ids, new), checkpoint.version_of(source)
+        owners = new["item_id"].combine_chunks().cast(ids.ids.type)
+        for some in np.split(np.argsort(rows), range(ROWS, len(rows), ROWS)):
+            named = torch.from_numpy(rows[some])
+            yield Piece.of(ITEM, named, owners.take(pa.array(some)), vectors[some], "admit", base)
 
     return Admitted(service.publish(run, pieces, stale=config.tables.max_staleness), known)
 
@@ -107,11 +104,10 @@ def evict(config: Config, path: Path) -> Delta | None:
                 "still have to take: once they have, run tools.delta with --retire"
             )
         source = checkpoint.best(run / "checkpoints")
-        weight = _weight(source)
-        unknown = weight.take(torch.tensor([UNKNOWN])).float()
+        unknown, base = _weight(source).take(torch.tensor([UNKNOWN])).float(), checkpoint.version_of(source)
         for some in torch.from_numpy(np.sort(rows)).split(ROWS) if len(rows) else ():
             vectors, nobody = unknown.expand(len(some), -1), pa.nulls(len(some), ids.ids.type)
-            yield Piece.of(ITEM, some, nobody, vectors, "evict", checkpoint.version_of(source))
+            yield Piece.of(ITEM, some, nobody, vectors, "evict", base)
 
     return service.publish(run, pieces, evict=True, stale=config.tables.max_staleness)
 

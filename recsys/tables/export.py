@@ -30,7 +30,7 @@ from recsys.config import Config
 from recsys.data.content import COARSE, FINE, in_history
 from recsys.data.encode import Encoder
 from recsys.data.schema import read_info
-from recsys.distributed import Ranks, agree, of_first, on_first, together
+from recsys.distributed import Ranks, of_first, on_first, together
 from recsys.errors import InputError
 from recsys.files import replacing
 from recsys.model.ranker import Served
@@ -127,17 +127,17 @@ def _write_share(
     Raises:
         InputError: any rank's, on every rank.
     """
-    files: manifest.Files = {}
-    said: str | None = None
-    try:
+
+    def work() -> manifest.Files:
+        files: manifest.Files = {}
         for k, (table, vectors) in enumerate(tables):
             # Turned by one rank a table, so that the many tables of a single part do not all fall to the same rank.
             place = (ranks.rank + k) % ranks.world_size
             for path in parts.write(table, vectors, folder, place, ranks.world_size, part_rows, int8):
                 files[str(path.relative_to(folder))] = manifest.stamp(path)
-    except InputError as error:
-        said = str(error)
-    agree(ranks, said)
+        return files
+
+    files = together(work)
     shares: list[manifest.Files] = [{}] * ranks.world_size
     dist.all_gather_object(shares, files)
     return {path: stamp for share in shares for path, stamp in sorted(share.items())}

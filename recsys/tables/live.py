@@ -9,7 +9,7 @@ import pyarrow as pa
 import torch
 import torch.distributed as dist
 
-from recsys.distributed import Ranks, on_first, together
+from recsys.distributed import Ranks, of_first, together
 from recsys.errors import InputError
 from recsys.tables import log
 from recsys.tables.delta import Delta, read
@@ -46,20 +46,18 @@ def catch_up(run: Path, sharded: Sharded, version: Version, ranks: Ranks, stale:
         InputError: as `apply`.
     """
     with reading(run) if ranks.is_first else nullcontext():
-        box: list[list[Path]] = [[]]
-
-        def look() -> None:
-            box[0] = [each.folder for each in log.pending(run, version.delta)]
-
-        on_first(ranks, look)
-        dist.broadcast_object_list(box)
-        if box[0]:
+        folders = of_first(ranks, partial(_pending, run, version.delta))
+        if folders:
             rows = Rows(sharded, ranks)
-            for folder in box[0]:
+            for folder in folders:
                 delta = together(partial(read, folder))
                 version = apply(delta, rows, version, ranks, delta.forced, stale)
         dist.barrier()
     return version
+
+
+def _pending(run: Path, applied: int) -> list[Path]:
+    return [each.folder for each in log.pending(run, applied)]
 
 
 def _accepted(delta: Delta, rows: Rows, version: Version, ranks: Ranks, force: bool, stale: int) -> bool:
@@ -83,4 +81,4 @@ def _shares(delta: Delta, ranks: Ranks, version: Version) -> Iterator[Piece]:
         none = Piece.of(table, torch.zeros(0).long(), pa.nulls(0), torch.zeros(0, stored.dim), "", version)
         for _ in range(-(-delta.groups(table) // ranks.world_size)):
             # A rank whose file has gone bad since it was looked at ends all of them.
-            yield together(lambda: next(mine, none))  # noqa: B023 - called at once
+            yield together(partial(next, mine, none))

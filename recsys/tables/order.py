@@ -3,12 +3,13 @@
 import logging
 from dataclasses import replace
 
+from recsys.config import Tables
 from recsys.errors import InputError
 from recsys.tables.delta import Delta
 from recsys.tables.version import Version
 
 _LOG = logging.getLogger(__name__)
-MAX_STALENESS = 100_000
+MAX_STALENESS = Tables().max_staleness
 """Training steps between the tables that rows were made for and those they go to, past which a warning is given."""
 
 

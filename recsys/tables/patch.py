@@ -8,8 +8,6 @@ are linked, not copied. Rows are written a piece at a time, in place, so memory 
 
 import os
 import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +15,7 @@ import torch
 from torch import Tensor
 
 from recsys.errors import InputError
-from recsys.files import discard, remove, sync
+from recsys.files import beside, discard, sync
 from recsys.tables import checkpoint, manifest
 from recsys.tables.archive import resum
 from recsys.tables.delta import Delta
@@ -55,7 +53,7 @@ def patch(source: Path, deltas: list[Delta], force: bool = False, stale: int = M
         require_fit(source, each)
     progress = checkpoint.progress_of(source)
     target = checkpoint.place(source.parent, progress.step, version.delta)
-    with _beside(target) as partial:
+    with beside(target) as partial:
         touched = {chunk.file for chunk in _chunks(found, taken)}
         for name in told["files"]:
             _copy(source / name, partial / name, name in touched)
@@ -148,15 +146,3 @@ def _copy(source: Path, target: Path, written: bool) -> None:
             raise InputError(f"{source}: cannot be copied: {error}") from None
         shutil.copyfile(source, target)  # a file system without links
         sync(target)
-
-
-@contextmanager
-def _beside(target: Path) -> Iterator[Path]:
-    """A temporary folder in the same place, which `checkpoint.seal` renames."""
-    partial = target.with_name(f".{target.name}.{os.getpid()}.tmp")
-    remove(partial)
-    partial.mkdir()
-    try:
-        yield partial
-    finally:
-        remove(partial)

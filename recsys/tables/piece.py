@@ -73,6 +73,7 @@ class Piece:
 
 
 def schema_of(dim: int, id_type: pa.DataType) -> pa.Schema:
+    """Of the Parquet file of a table of width `dim`."""
     kinds = {
         "table": _TEXT,
         "item_id": id_type,
@@ -87,6 +88,7 @@ def schema_of(dim: int, id_type: pa.DataType) -> pa.Schema:
 
 
 def to_table(piece: Piece) -> pa.Table:
+    """The rows of a piece, [n], as they are written."""
     n, dim = piece.vectors.shape
     vectors = pa.FixedSizeListArray.from_arrays(arrow(piece.vectors.reshape(-1)), dim)
     columns = [
@@ -103,7 +105,14 @@ def to_table(piece: Piece) -> pa.Table:
 
 
 def from_table(where: str, name: str, table: pa.Table, known: Set[str]) -> Piece:
-    """The rows of one row group, looked at."""
+    """The rows of one row group, looked at.
+
+    Args:
+        where: what is named in messages. name: the table. known: the base versions that there may be.
+
+    Raises:
+        InputError: a value that no table could take, with its column.
+    """
     for field in table.schema:
         if field.name != "item_id":
             _require_full(where, table, field.name)
@@ -137,6 +146,11 @@ def _require_full(where: str, table: pa.Table, key: str) -> None:
 
 
 def column(where: str, table: pa.Table, key: str) -> Tensor:
+    """[n] a numeric column.
+
+    Raises:
+        InputError: it holds a null.
+    """
     _require_full(where, table, key)
     return torch.from_dlpack(table[key].combine_chunks())
 

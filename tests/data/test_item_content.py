@@ -25,10 +25,7 @@ def config(home: Path, place: str = "slot", layers: bool = True, **proxy: Any) -
 
 @pytest.fixture(scope="module")
 def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    home = tmp_path_factory.mktemp("content")
-    wide.write(home / "data")
-    contents.write(home)
-    return home
+    return contents.home(tmp_path_factory.mktemp("content"))
 
 
 def test_every_item_of_the_files_has_a_row_and_there_are_free_ones(home: Path) -> None:

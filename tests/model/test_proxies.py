@@ -68,10 +68,7 @@ VARIANTS = {"v1-v3": ("feature", False), "v4": ("feature", True), "ridge": ("slo
 
 @pytest.fixture(scope="module")
 def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    home = tmp_path_factory.mktemp("proxies")
-    wide.write(home / "data")
-    contents.write(home)
-    return home
+    return contents.home(tmp_path_factory.mktemp("proxies"))
 
 
 def config(home: Path, variant: str | None = None, **changes: Any) -> Config:

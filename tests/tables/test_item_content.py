@@ -38,10 +38,7 @@ def config(home: Path, place: str = "slot", layers: bool = True, sharding: str =
 
 @pytest.fixture(scope="module")
 def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    home = tmp_path_factory.mktemp("content")
-    wide.write(home / "data")
-    contents.write(home)
-    return home
+    return contents.home(tmp_path_factory.mktemp("content"))
 
 
 def readers(made: Config, encoder: Encoder, world_size: int) -> list[Reader]:

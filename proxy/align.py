@@ -2,8 +2,9 @@
 
 Notation: N targets, B items of a batch, D width.
 
-Every rank draws the same batches by the seed, encodes its share of each, and reads the ID vectors of all of it: these
-are constants, so the negatives of all ranks cost no traffic; the gradients are summed over the ranks.
+Every rank draws the same batches by the seed, encodes its share of each (which items, is fixed), and reads the ID
+vectors of all of it: these are constants, so the negatives of all ranks cost no traffic; the gradients are summed over
+the ranks. Of an encoder that is frozen each item's token states are computed once.
 """
 
 import math
@@ -25,6 +26,7 @@ from tqdm import tqdm
 from proxy import encoder, saved
 from proxy.content import Content
 from proxy.content import read as read_content
+from proxy.frozen import Kept
 from proxy.loss import alignment_loss, backward
 from proxy.model import Aligner, by_length
 from proxy.retrieval import Found, find, measures, names
@@ -108,14 +110,24 @@ def aligned(config: Config, dim: int) -> Aligner:
 
 
 @torch.no_grad()
-def retrieve(model: Aligner, targets: Targets, content: Content, part: int, batch_size: int, ranks: Ranks) -> Found:
-    """Of the targets that are for `part`, how well their own IDs are found among all N. Collective."""
+def retrieve(
+    model: Aligner,
+    targets: Targets,
+    content: Content,
+    part: int,
+    batch_size: int,
+    ranks: Ranks,
+    kept: Kept | None = None,
+) -> Found:
+    """Of the targets that are for `part`, how well their own IDs are found among all N. Collective.
+
+    `kept`: token states of the items of this rank, if the encoder is frozen and they are there.
+    """
     wanted = targets.of(part)
-    mine = wanted[ranks.rank :: ranks.world_size]
     model.eval()
     proxies = torch.zeros(len(wanted), model.dim, device=ranks.device)
-    for some in by_length(content, mine, batch_size):
-        proxies[np.searchsorted(wanted, some)] = model.encode(content.take(some))
+    for some in by_length(content, wanted[_own(wanted, ranks)], batch_size):
+        proxies[np.searchsorted(wanted, some)] = _proxies(model, content, some, kept)
     dist.all_reduce(proxies)
     return find(proxies, targets.unit.to(ranks.device), wanted)
 
@@ -136,6 +148,10 @@ class Loop:
         new = [parameter for name, parameter in trained.items() if not name.startswith("encoder.")]
         groups = [{"params": old, "lr": self.options.lr}, {"params": new, "lr": self.options.new_lr}]
         self.optimizer = torch.optim.AdamW(groups, weight_decay=self.options.weight_decay)
+        self.kept: Kept | None = None
+        if not old:
+            own = np.flatnonzero(_own(np.arange(len(content)), ranks))
+            self.kept = Kept(model.encoder, content, own, self.items, self.folder)
 
     def run(self) -> Progress:
         """Epochs up to the last, from where the folder says. Collective.
@@ -162,7 +178,7 @@ class Loop:
 
     def step(self, batch: NDArray[np.int64], seed: int) -> Tensor:
         """[] the loss of one step on the targets [B] at these positions, detached. Collective."""
-        mine = np.arange(len(batch))[self.ranks.rank :: self.ranks.world_size]
+        mine = np.flatnonzero(_own(batch, self.ranks))
         self.model.train()
         self.optimizer.zero_grad()
         loss = self._backward(batch, mine, seed) if len(mine) else torch.zeros((), device=self.ranks.device)
@@ -173,8 +189,7 @@ class Loop:
         return loss
 
     def _backward(self, batch: NDArray[np.int64], mine: NDArray[np.int64], seed: int) -> Tensor:
-        content = self.content.take(batch)
-        chunks = by_length(content, mine, self.items)
+        chunks = by_length(self.content.take(batch), mine, self.items)
         seeds = [hash((seed, self.ranks.rank, k)) & 0xFFFFFFFF for k in range(len(chunks))]
         own = torch.from_numpy(np.concatenate(chunks)).to(self.ranks.device)
         items = torch.from_numpy(batch).to(self.ranks.device)
@@ -183,7 +198,7 @@ class Loop:
             return alignment_loss(h, self.unit[items], own, items, self.model.temperature())
 
         # Collated anew in each pass: the images of a batch, as pixels, are gigabytes.
-        return backward(lambda k: self.model.encode(content.take(chunks[k])), seeds, loss_of)
+        return backward(lambda k: _proxies(self.model, self.content, batch[chunks[k]], self.kept), seeds, loss_of)
 
     def _sum_gradients(self) -> None:
         for parameter in self.model.trained().values():
@@ -214,7 +229,7 @@ class Loop:
 
     def _judged(self, progress: Progress) -> Progress:
         recall = self.options.recall
-        found = retrieve(self.model, self.targets, self.content, VALID, self.items, self.ranks)
+        found = retrieve(self.model, self.targets, self.content, VALID, self.items, self.ranks, self.kept)
         values = measures(found, len(self.unit), recall).mean(axis=1)
         metrics = dict(zip(names(recall), values.tolist(), strict=True))
         better = metrics["auc"] > progress.best
@@ -230,6 +245,20 @@ class Loop:
     def _resumed(self) -> Progress:
         _require(self.folder / LAST, self.begun.of)
         return saved.load(self.folder / LAST, self.model, self.optimizer)
+
+
+def _own(items: NDArray[np.int64], ranks: Ranks) -> NDArray[np.bool_]:
+    """[n] which of these items this rank encodes: the same ones always."""
+    return items % ranks.world_size == ranks.rank
+
+
+def _proxies(model: Aligner, content: Content, at: NDArray[np.int64], kept: Kept | None) -> Tensor:
+    """[B, D] of the items `at` [B], on the model's device."""
+    if kept is None:
+        return model.encode(content.take(at))
+    states, mask = kept(at)
+    device = model.device
+    return model.project(states.to(device), mask.to(device))
 
 
 def _require(folder: Path, expected: dict[str, Any]) -> None:

@@ -42,6 +42,7 @@ class Encoder(nn.Module):
     Attributes:
         width: H.
         depth: how many layers there are.
+        bf16: whether it computes in bfloat16.
     """
 
     def __init__(self, model: Any, reader: Plain | Prompt, config: ContentEncoder) -> None:
@@ -50,7 +51,7 @@ class Encoder(nn.Module):
         self.width: int = model.config.get_text_config().hidden_size
         self.depth: int = model.config.get_text_config().num_hidden_layers
         self._reader = reader
-        self._bf16 = config.bf16
+        self.bf16 = config.bf16
         self._attention = ""
 
     def collate(self, content: Content) -> dict[str, Tensor]:
@@ -68,7 +69,7 @@ class Encoder(nn.Module):
         device, dtype = self.model.device, self.model.dtype
         self._attend(device)
         moved = {name: one.to(device, dtype if one.is_floating_point() else None) for name, one in inputs.items()}
-        with torch.autocast(device.type, torch.bfloat16, enabled=self._bf16):
+        with torch.autocast(device.type, torch.bfloat16, enabled=self.bf16):
             out = self.model(**moved, output_hidden_states=layers)
         ids = moved["input_ids"]
         start = ids.new_zeros(len(ids)) if self._reader.emb is None else (ids == self._reader.emb).int().argmax(1)

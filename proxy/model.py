@@ -56,19 +56,27 @@ class Aligner(nn.Module):
         return self._last.out_features
 
     @property
+    def device(self) -> torch.device:
+        """Where it is."""
+        return self._last.weight.device
+
+    @property
     def _last(self) -> nn.Linear:
         return cast(nn.Linear, self.phi[-1])
 
     def forward(self, inputs: dict[str, Tensor]) -> Tensor:
         """[B, D] float32 proxies of length 1, of what `encoder.collate` made of B items."""
         states = self.encoder(inputs)
-        return normalize(self.phi(self.pool(states.last, states.mask).float()))
+        return self.project(states.last, states.mask)
+
+    def project(self, states: Tensor, mask: Tensor) -> Tensor:
+        """[B, T, H] states of the last layer, [B, T] bool -> [B, D] float32 proxies of length 1."""
+        return normalize(self.phi(self.pool(states, mask)))
 
     def encode(self, content: Content) -> Tensor:
         """The same of B items' content, on the model's device."""
-        device = self._last.weight.device
         inputs = self.encoder.collate(content)
-        return self({name: tensor.to(device, non_blocking=True) for name, tensor in inputs.items()})
+        return self({name: tensor.to(self.device, non_blocking=True) for name, tensor in inputs.items()})
 
 
 @torch.inference_mode()

@@ -15,8 +15,9 @@ import pyarrow.compute as pc
 import torch
 from rich.table import Table
 
-from proxy.align import aligned, folder_of, learnable, retrieve
+from proxy.align import aligned, folder_of, learnable
 from proxy.baselines import Known, fit_all
+from proxy.loop import retrieve
 from proxy.retrieval import Values, find, interval, measures, names
 from proxy.targets import TEST, Targets
 from recsys.config import Config

@@ -21,9 +21,9 @@ from recsys.tables import checkpoint
 from recsys.tables.parts import tables_of
 from recsys.tables.stored import StoredTensor
 
-TRAIN, VALID, TEST = 0, 1, 2
-"""What a target is for: to learn from, to stop early on, to report."""
-_SALT = 5
+TRAIN, VALID, TEST, OUT = 0, 1, 2, 3
+"""What a target is for: to learn from, to stop early on, to report, nothing."""
+_SALT, _FOLD_SALT = 5, 6
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,8 @@ class Targets:
         ids: [N] raw ids, in the order of their rows.
         vectors: [N, D] float32, the items' rows of the table as they are.
         updates: [N] int64 training rows of each.
-        part: [N] int8, TRAIN, VALID or TEST.
+        part: [N] int8, TRAIN, VALID, TEST or OUT.
+        fold: [N] int8, the fold of a target that is learned from; -1 of the others, and of all where there are none.
         base: the version of the tables that they were read from.
     """
 
@@ -42,6 +43,7 @@ class Targets:
     vectors: Tensor
     updates: NDArray[np.int64]
     part: NDArray[np.int8]
+    fold: NDArray[np.int8]
     base: str
 
     @property
@@ -58,7 +60,12 @@ class Targets:
             vectors=self.vectors[places],
             updates=self.updates[at],
             part=self.part[at],
+            fold=self.fold[at],
         )
+
+    def without(self, fold: int) -> "Targets":
+        """The same, of which nothing is learned from those of `fold`."""
+        return replace(self, part=np.where(self.fold == fold, np.int8(OUT), self.part))
 
     def of(self, part: int) -> NDArray[np.int64]:
         """Positions of the targets that are for `part`."""
@@ -104,7 +111,8 @@ def read(config: Config) -> Targets:
             "found zeros or values that are not finite"
         )
     counts, base = table.ids.counts[rows - 1], checkpoint.version_of(source).base
-    targets = Targets(ids, vectors, counts, divide(ids, options), base)
+    part = divide(ids, options)
+    targets = Targets(ids, vectors, counts, part, np.where(part == TRAIN, folds(ids, options), np.int8(-1)), base)
     targets.require(options)
     return targets
 
@@ -114,6 +122,13 @@ def divide(ids: pa.Array, options: Align) -> NDArray[np.int8]:
     draw = keys_at(user_keys(ids), options.seed, _SALT) / 2.0**64
     edges = [options.valid_share, options.valid_share + options.test_share]
     return np.array([VALID, TEST, TRAIN], np.int8)[np.searchsorted(edges, draw, side="right")]
+
+
+def folds(ids: pa.Array, options: Align) -> NDArray[np.int8]:
+    """[N] int8: the fold of each item if it is learned from, drawn like its part; -1 where there are none."""
+    if not options.folds:
+        return np.full(len(ids), -1, np.int8)
+    return (keys_at(user_keys(ids), options.seed, _FOLD_SALT) % np.uint64(options.folds)).astype(np.int8)
 
 
 def _warm(items: IdMap, dataset: Path, tau: int) -> tuple[pa.Array, NDArray[np.int64]]:

@@ -4,7 +4,8 @@
     <run>/proxy/vectors/layers.parquet     item_id, vector [k H]: z of each group of layers, side by side (3.2.1)
     <run>/proxy/vectors/about.json         the groups
 
-`model.proxy.coarse` and `model.proxy.layers` name such files. Items without any content are in none of them.
+`model.proxy.coarse` and `model.proxy.layers` name such files. Items without any content are in none of them. The
+vectors of an item whose ID was learned from come from the alignment without its fold.
 
 Legend: B items of a batch, L layers, H encoder width, D ID width, k groups.
 """
@@ -16,6 +17,7 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import torch
 from torch import Tensor
@@ -27,6 +29,7 @@ from proxy.content import Content
 from proxy.content import read as read_content
 from proxy.groups import group
 from proxy.model import Aligner, by_length
+from proxy.targets import Targets
 from proxy.targets import read as read_targets
 from recsys.config import Config
 from recsys.distributed import Ranks
@@ -44,15 +47,22 @@ def write(config: Config, ranks: Ranks) -> Path:
     Raises:
         InputError: the run has no alignment, or fewer layers than groups.
     """
-    model = aligned(config, read_targets(config).vectors.shape[1]).to(ranks.device)
-    model.encoder.merge()
+    targets = read_targets(config)
+    model = _merged(config, targets, None, ranks)
     dataset, options = Path(config.data.path), config.proxy
     sample = islice(_told(read_content(dataset, options.encoder)), 1 + options.sample // 256)
     states = [pooled(model, content, options.encoder.batch_size)[1] for content in sample]
     groups = group(torch.cat(states)[: options.sample].numpy(), options.groups, options.align.seed)
-    with replacing(folder_of(config)) as partial:
-        partial.mkdir()
-        _stream(model, groups, _told(read_content(dataset, options.encoder)), config, partial)
+    with replacing(folder_of(config)) as partial, Files(partial) as files:
+        for fold in (None, *range(options.align.folds)):
+            if fold is not None:
+                model = _merged(config, targets, fold, ranks)
+            bar = tqdm(desc="item vectors" if fold is None else f"item vectors, fold {fold}", unit="item", disable=None)
+            for content in _of(targets, fold, _told(read_content(dataset, options.encoder))):
+                coarse, layers = pooled(model, content, options.encoder.batch_size)
+                files.write(content.ids, coarse, grouped(layers, groups))
+                bar.update(len(content))
+            bar.close()
         (partial / "about.json").write_text(json.dumps({"groups": groups}, indent=1) + "\n")
     return folder_of(config)
 
@@ -86,21 +96,43 @@ def _told(contents: Iterator[Content]) -> Iterator[Content]:
         yield content.take(np.flatnonzero(~content.empty))
 
 
-def _stream(model: Aligner, groups: list[list[int]], contents: Iterator[Content], config: Config, folder: Path) -> None:
-    writers: dict[str, pq.ParquetWriter] = {}
-    bar = tqdm(desc="item vectors", unit="item", disable=None)
-    try:
-        for content in contents:
-            coarse, layers = pooled(model, content, config.proxy.encoder.batch_size)
-            for name, vectors in (("coarse", coarse), ("layers", grouped(layers, groups))):
-                flat = pa.array(vectors.numpy().reshape(-1))
-                offsets = pa.array(np.arange(len(vectors) + 1, dtype=np.int32) * vectors.shape[1])
-                table = pa.table({"item_id": content.ids, "vector": pa.ListArray.from_arrays(offsets, flat)})
-                if name not in writers:
-                    writers[name] = pq.ParquetWriter(folder / f"{name}.parquet", table.schema, use_dictionary=False)
-                writers[name].write_table(table)
-            bar.update(len(content))
-    finally:
-        bar.close()
-        for writer in writers.values():
+def _of(targets: Targets, fold: int | None, contents: Iterator[Content]) -> Iterator[Content]:
+    """The items of a fold, or those of none: whoever was not learned from."""
+    folds = np.append(targets.fold, -1)
+    for content in contents:
+        at = pc.index_in(content.ids.cast(targets.ids.type), targets.ids).fill_null(-1).to_numpy()
+        if len(mine := np.flatnonzero(folds[at] == (-1 if fold is None else fold))):
+            yield content.take(mine)
+
+
+def _merged(config: Config, targets: Targets, fold: int | None, ranks: Ranks) -> Aligner:
+    model = aligned(config, targets.vectors.shape[1], fold).to(ranks.device)
+    model.encoder.merge()
+    return model
+
+
+class Files:
+    """Both files of vectors in a new folder, written as the vectors come."""
+
+    def __init__(self, folder: Path) -> None:
+        folder.mkdir()
+        self._folder = folder
+        self._writers: dict[str, pq.ParquetWriter] = {}
+
+    def write(self, ids: pa.Array, coarse: Tensor, layers: Tensor) -> None:
+        """Ids [n], coarse [n, D] and layers [n, k H] float32."""
+        for name, vectors in (("coarse", coarse), ("layers", layers)):
+            flat = pa.array(vectors.numpy().reshape(-1))
+            offsets = pa.array(np.arange(len(vectors) + 1, dtype=np.int32) * vectors.shape[1])
+            table = pa.table({"item_id": ids, "vector": pa.ListArray.from_arrays(offsets, flat)})
+            if name not in self._writers:
+                path = self._folder / f"{name}.parquet"
+                self._writers[name] = pq.ParquetWriter(path, table.schema, use_dictionary=False)
+            self._writers[name].write_table(table)
+
+    def __enter__(self) -> "Files":
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        for writer in self._writers.values():
             writer.close()

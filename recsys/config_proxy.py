@@ -80,8 +80,12 @@ class Align:
     """Stop after this many epochs in which the left-out items' IDs were not found better; the best epoch is kept."""
     recall: Cutoffs = field(default_factory=lambda: [10, 100])
     """Recall@K of the true ID among all targets, for each of these K."""
+    folds: Natural = 5
+    """Alignments more, each without one part of the training items, that make these items' proxies. A proxy made by an
+    encoder that has learned from the item's own ID is nearer to it than a new item's can be, and the ranker that is
+    trained on such proxies trusts them too much. 0: none, one encoder makes all."""
     seed: Natural = 0
-    """Draws the left-out items, the initial weights, the batches and dropout."""
+    """Draws the left-out items, the folds, the initial weights, the batches and dropout."""
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)

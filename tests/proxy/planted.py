@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from proxy.content import Content
-from proxy.targets import Targets, divide
+from proxy.targets import TRAIN, Targets, divide, folds
 from recsys.config_proxy import Align
 
 WORDS = [f"word{k}" for k in range(12)]
@@ -58,7 +58,9 @@ def items(count: int = 60, dim: int = 8, seed: int = 0, noise: float = 0.1) -> t
     ids = pa.array([f"item {k}" for k in range(count)])
     content = Content(ids, [" ".join(WORDS[k] for k in words) for words in told], [None] * count)
     updates = random.integers(1, 90, count)
-    targets = Targets(ids, torch.from_numpy(vectors).float(), updates, divide(ids, options()), "lineage/dense/1")
+    part = divide(ids, options())
+    fold = np.where(part == TRAIN, folds(ids, options()), -1).astype(np.int8)
+    targets = Targets(ids, torch.from_numpy(vectors).float(), updates, part, fold, "lineage/dense/1")
     return targets, content
 
 

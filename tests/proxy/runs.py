@@ -19,7 +19,16 @@ ITEM = "ranker.items.embeddings.item_id.weight"
 
 
 def config(home: Path, **align: object) -> Config:
-    small = {"tau": 5, "hidden": [16], "epochs": 2, "recall": [1, 5], "valid_share": 0.2, "test_share": 0.2, **align}
+    small = {
+        "tau": 5,
+        "hidden": [16],
+        "epochs": 2,
+        "folds": 2,
+        "recall": [1, 5],
+        "valid_share": 0.2,
+        "test_share": 0.2,
+        **align,
+    }
     return tiny.config(home / "data", home / "run", proxy={"align": small, "encoder": {"tokens": 16, "bf16": False}})
 
 

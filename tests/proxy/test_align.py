@@ -15,8 +15,9 @@ import torch
 from torch import Tensor
 
 from proxy import saved
-from proxy.align import Loop, align, aligned, folder_of, learnable, retrieve
+from proxy.align import align, aligned, folder_of, learnable
 from proxy.content import read as read_content
+from proxy.loop import Loop, retrieve
 from proxy.model import Aligner, coarse
 from proxy.retrieval import measures
 from proxy.saved import BEST, LAST, Progress
@@ -51,7 +52,7 @@ def loop(made: Config, ranks: Any, dropout: float = 0.0, **items: Any) -> Loop:
     torch.manual_seed(0)
     targets, content = planted.items(**items)
     model = Aligner(planted.encoder(dropout=dropout), targets.vectors.shape[1], made.proxy.align)
-    return Loop(made, model, targets, content, ranks)
+    return Loop(made, model, targets, content, ranks, folder_of(made))
 
 
 def run(home: Path, batch_size: int, dropout: float, align: dict[str, Any]) -> tuple[Progress, Weights]:
@@ -145,6 +146,29 @@ def test_killed_at_any_moment_of_a_save_it_resumes_to_the_same(folder: Path, tmp
         run_ranks(1, run, home, *rest)
         assert stored(home) == expected, point
         assert {path.name for path in (home / "run" / "proxy" / "align").iterdir()} == {LAST, BEST}
+
+
+def crossed(home: Path, spoiled: int | None) -> list[Weights]:
+    """What the alignments without fold 0 and 1 learn; the ID vectors of a fold may be spoiled."""
+    made = config(home, folds=2)
+    learned: list[Weights] = []
+    with process_group() as ranks:
+        for fold in (0, 1):
+            torch.manual_seed(0)
+            targets, content = planted.items()
+            targets.vectors[torch.from_numpy(targets.fold == spoiled)] *= -3.0
+            model = Aligner(planted.encoder(), 8, made.proxy.align)
+            one = Loop(made, model, targets.without(fold), content, ranks, folder_of(made, fold), fold=fold)
+            for seed in range(2):
+                one.step(targets.without(fold).of(TRAIN), seed)
+            learned.append({name: weight.detach().clone() for name, weight in model.trained().items()})
+    return learned
+
+
+def test_an_alignment_without_a_fold_learns_nothing_of_its_ids(folder: Path) -> None:
+    before, after = crossed(folder, None), crossed(folder, 0)
+    same(after[0], before[0], rtol=0.0, atol=0.0)
+    assert any(not torch.equal(after[1][name], before[1][name]) for name in before[1])
 
 
 def stored(home: Path) -> dict[str, bytes]:

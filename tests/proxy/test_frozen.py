@@ -8,9 +8,9 @@ import pytest
 import torch
 
 from proxy import encoder
-from proxy.align import Loop
 from proxy.content import Content
 from proxy.frozen import Kept
+from proxy.loop import Loop
 from proxy.model import Aligner
 from proxy.targets import TRAIN
 from recsys.config_proxy import ContentEncoder
@@ -49,9 +49,10 @@ def test_an_alignment_on_them_takes_the_same_step(tmp_path: Path) -> None:
         targets, content = planted.items()
         model = Aligner(planted.encoder().requires_grad_(False), 8, planted.options())
         with process_group() as ranks:
-            one = Loop(made, model, targets, content, ranks)
-            assert one.kept is not None
-            one.kept = one.kept if kept else None
+            one = Loop(made, model, targets, content, ranks, tmp_path)
+            assert one.frozen
+            if kept:
+                one.keep()
             loss = one.step(one.targets.of(TRAIN)[:9], seed=1)
         grads.append([loss, *(p.grad for p in model.trained().values())])
     for with_states, without in zip(*grads, strict=True):

@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from proxy.targets import TEST, TRAIN, VALID, divide, read
+from proxy.targets import OUT, TEST, TRAIN, VALID, divide, folds, read
 from recsys.config_proxy import Align
 from recsys.data.ids import IdMap
 from recsys.errors import InputError
@@ -94,3 +94,15 @@ def test_a_vector_without_a_direction_is_refused(home: Path, monkeypatch: pytest
 def read_name(home: Path) -> str:
     """The third target."""
     return sorted(item for item, count in counted(home).items() if count >= 5)[2]
+
+
+def test_folds_are_of_what_is_learned_from(home: Path) -> None:
+    found = read(runs.config(home, folds=3))
+    learned = found.part == TRAIN
+    np.testing.assert_array_equal(found.fold >= 0, learned)
+    rest = found.without(1)
+    np.testing.assert_array_equal(rest.part == OUT, found.fold == 1)
+    np.testing.assert_array_equal(rest.part[found.fold != 1], found.part[found.fold != 1])
+    assert (read(runs.config(home, folds=0)).fold == -1).all()
+    many = folds(pa.array(range(4000)), Align(folds=4))
+    assert np.bincount(many).tolist() == pytest.approx([1000] * 4, rel=0.15)

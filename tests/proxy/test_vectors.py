@@ -5,13 +5,16 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
 
 from proxy import vectors
 from proxy.align import align, aligned
-from proxy.content import read
+from proxy.content import Content, read
+from proxy.model import Aligner
+from proxy.targets import read as read_targets
 from recsys.config import Config
 from recsys.distributed import process_group
 from recsys.errors import InputError
@@ -37,14 +40,28 @@ def test_files_hold_what_the_model_gives(home: Path) -> None:
     assert sorted(layer for each in groups for layer in each) == list(range(6)) and len(groups) == 2
     found = {name: pq.read_table(folder / f"{name}.parquet") for name in ("coarse", "layers")}
     [content] = read(Path(made.data.path), made.proxy.encoder)
-    assert found["coarse"]["item_id"].combine_chunks().equals(content.ids)
-    model = aligned(made, 8)
-    with torch.inference_mode():
-        states = model.encoder(model.encoder.collate(content), layers=True)
-        coarse = model.encode(content)
-        pools = [model.pool(one, states.mask) for one in states.layers]
-        even = [one / one.pow(2).mean(1, keepdim=True).sqrt() for one in pools]
-        z = [torch.stack([even[k] for k in each]).mean(0) for each in groups]
-    np.testing.assert_allclose(np.stack(found["coarse"]["vector"].to_pylist()), coarse.numpy(), atol=2e-5)
-    np.testing.assert_allclose(np.stack(found["layers"]["vector"].to_pylist()), torch.cat(z, 1).numpy(), atol=2e-4)
-    assert found["layers"]["vector"].type.value_type == "float" and coarse.norm(dim=1).allclose(torch.ones(len(coarse)))
+    ids = found["coarse"]["item_id"].to_pylist()
+    assert sorted(ids) == content.ids.to_pylist() and found["layers"]["item_id"].to_pylist() == ids
+    targets = read_targets(made)
+    fold_of = {name: int(k) for name, k in zip(targets.ids.to_pylist(), targets.fold, strict=True) if k >= 0}
+    assert {0, 1} == set(fold_of.values()) and len(fold_of) < len(ids)
+    for fold in (None, 0, 1):
+        mine = [k for k, name in enumerate(ids) if fold_of.get(name) == fold]
+        coarse, layers = by_hand(aligned(made, 8, fold), content.take([int(name[-2:]) for name in np.array(ids)[mine]]))
+        z = torch.cat([torch.stack([layers[k] for k in each]).mean(0) for each in groups], 1)
+        np.testing.assert_allclose(vector(found["coarse"])[mine], coarse.numpy(), atol=2e-5)
+        np.testing.assert_allclose(vector(found["layers"])[mine], z.numpy(), atol=2e-4)
+        assert coarse.norm(dim=1).allclose(torch.ones(len(coarse)))
+    assert found["layers"]["vector"].type.value_type == "float"
+
+
+@torch.inference_mode()
+def by_hand(model: Aligner, content: Content) -> tuple[torch.Tensor, list[torch.Tensor]]:
+    """p_coarse, and every layer's pooled state at root mean square 1."""
+    states = model.encoder(model.encoder.collate(content), layers=True)
+    pools = [model.pool(one, states.mask) for one in states.layers]
+    return model.encode(content), [one / one.pow(2).mean(1, keepdim=True).sqrt() for one in pools]
+
+
+def vector(table: pa.Table) -> np.ndarray:
+    return np.stack(table["vector"].to_pylist())

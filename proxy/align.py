@@ -49,17 +49,14 @@ def align(config: Config, ranks: Ranks) -> Progress:
             is not finite.
     """
     targets, content = learnable(config, ranks)
-    main = Loop(config, _fresh(config, targets, ranks), targets, content, ranks, folder_of(config))
-    progress = main.run()
-    for fold in range(config.proxy.align.folds):
-        # A frozen encoder's states are the same for all.
-        model, rest, folder = _fresh(config, targets, ranks), targets.without(fold), folder_of(config, fold)
-        Loop(config, model, rest, content, ranks, folder, main.kept, fold).run()
-    return progress
-
-
-def _fresh(config: Config, targets: Targets, ranks: Ranks) -> Aligner:
-    return untrained(config, targets.vectors.shape[1]).to(ranks.device)
+    kept, found = None, []
+    for fold in config.proxy.align.every_fold:
+        model = untrained(config, targets.vectors.shape[1]).to(ranks.device)
+        rest, folder = targets.without(fold), folder_of(config, fold)
+        loop = Loop(config, model, rest, content, ranks, folder, kept, fold)
+        found.append(loop.run())
+        kept = loop.kept  # a frozen encoder's states are the same for all
+    return found[0]
 
 
 def learnable(config: Config, ranks: Ranks) -> tuple[Targets, Content]:

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
@@ -63,9 +64,14 @@ class Targets:
             fold=self.fold[at],
         )
 
-    def without(self, fold: int) -> "Targets":
+    def without(self, fold: int | None) -> "Targets":
         """The same, of which nothing is learned from those of `fold`."""
-        return replace(self, part=np.where(self.fold == fold, np.int8(OUT), self.part))
+        return self if fold is None else replace(self, part=np.where(self.fold == fold, np.int8(OUT), self.part))
+
+    def folds_of(self, ids: pa.Array) -> NDArray[np.int8]:
+        """[n] the fold of each of these items, -1 of one that is not learned from."""
+        at = pc.index_in(ids.cast(self.ids.type), self.ids).fill_null(-1).to_numpy()
+        return np.append(self.fold, np.int8(-1))[at]
 
     def of(self, part: int) -> NDArray[np.int64]:
         """Positions of the targets that are for `part`."""

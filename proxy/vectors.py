@@ -16,9 +16,6 @@ from itertools import islice
 from pathlib import Path
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.compute as pc
-import pyarrow.parquet as pq
 import torch
 from torch import Tensor
 from torch.nn.functional import normalize
@@ -27,6 +24,7 @@ from tqdm import tqdm
 from proxy.align import aligned
 from proxy.content import Content
 from proxy.content import read as read_content
+from proxy.files import Files
 from proxy.groups import group
 from proxy.model import Aligner, by_length
 from proxy.targets import Targets
@@ -54,13 +52,14 @@ def write(config: Config, ranks: Ranks) -> Path:
     states = [pooled(model, content, options.encoder.batch_size)[1] for content in sample]
     groups = group(torch.cat(states)[: options.sample].numpy(), options.groups, options.align.seed)
     with replacing(folder_of(config)) as partial, Files(partial) as files:
-        for fold in (None, *range(options.align.folds)):
+        for fold in options.align.every_fold:
             if fold is not None:
                 model = _merged(config, targets, fold, ranks)
             bar = tqdm(desc="item vectors" if fold is None else f"item vectors, fold {fold}", unit="item", disable=None)
-            for content in _of(targets, fold, _told(read_content(dataset, options.encoder))):
+            for told in _told(read_content(dataset, options.encoder)):
+                content = told.take(np.flatnonzero(targets.folds_of(told.ids) == (-1 if fold is None else fold)))
                 coarse, layers = pooled(model, content, options.encoder.batch_size)
-                files.write(content.ids, coarse, grouped(layers, groups))
+                files.write(content.ids, {"coarse": coarse.numpy(), "layers": grouped(layers, groups).numpy()})
                 bar.update(len(content))
             bar.close()
         (partial / "about.json").write_text(json.dumps({"groups": groups}, indent=1) + "\n")
@@ -96,43 +95,7 @@ def _told(contents: Iterator[Content]) -> Iterator[Content]:
         yield content.take(np.flatnonzero(~content.empty))
 
 
-def _of(targets: Targets, fold: int | None, contents: Iterator[Content]) -> Iterator[Content]:
-    """The items of a fold, or those of none: whoever was not learned from."""
-    folds = np.append(targets.fold, -1)
-    for content in contents:
-        at = pc.index_in(content.ids.cast(targets.ids.type), targets.ids).fill_null(-1).to_numpy()
-        if len(mine := np.flatnonzero(folds[at] == (-1 if fold is None else fold))):
-            yield content.take(mine)
-
-
 def _merged(config: Config, targets: Targets, fold: int | None, ranks: Ranks) -> Aligner:
     model = aligned(config, targets.vectors.shape[1], fold).to(ranks.device)
     model.encoder.merge()
     return model
-
-
-class Files:
-    """Both files of vectors in a new folder, written as the vectors come."""
-
-    def __init__(self, folder: Path) -> None:
-        folder.mkdir()
-        self._folder = folder
-        self._writers: dict[str, pq.ParquetWriter] = {}
-
-    def write(self, ids: pa.Array, coarse: Tensor, layers: Tensor) -> None:
-        """Ids [n], coarse [n, D] and layers [n, k H] float32."""
-        for name, vectors in (("coarse", coarse), ("layers", layers)):
-            flat = pa.array(vectors.numpy().reshape(-1))
-            offsets = pa.array(np.arange(len(vectors) + 1, dtype=np.int32) * vectors.shape[1])
-            table = pa.table({"item_id": ids, "vector": pa.ListArray.from_arrays(offsets, flat)})
-            if name not in self._writers:
-                path = self._folder / f"{name}.parquet"
-                self._writers[name] = pq.ParquetWriter(path, table.schema, use_dictionary=False)
-            self._writers[name].write_table(table)
-
-    def __enter__(self) -> "Files":
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        for writer in self._writers.values():
-            writer.close()

@@ -87,6 +87,11 @@ class Align:
     seed: Natural = 0
     """Draws the left-out items, the folds, the initial weights, the batches and dropout."""
 
+    @property
+    def every_fold(self) -> list[int | None]:
+        """All alignments by the fold that they are without, first the one that is without none."""
+        return [None, *range(self.folds)]
+
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
 class Proxy:

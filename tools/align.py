@@ -2,7 +2,8 @@
 
 The ranker of the config must be trained. What the encoder has learned is judged on left-out warm items, whose own IDs
 it must find among all, beside frozen content, a regression and a ridge; then coarse proxies and layer states of all
-items are written, which `model.proxy.coarse` and `model.proxy.layers` of a second run read (stage 2).
+items are written, which `model.proxy.coarse` and `model.proxy.layers` of a second run read (stage 2), and the rivals'
+vectors, which can stand in place of the coarse proxies (`<run>/proxy/rivals`).
 
 torchrun --nproc-per-node 2 -m tools.align configs/movielens-1m.yaml
 python -m tools.align configs/movielens-1m.yaml proxy.encoder.train=frozen proxy.encoder.batch_size=512
@@ -10,10 +11,11 @@ python -m tools.align configs/movielens-1m.yaml proxy.encoder.train=frozen proxy
 
 from rich.console import Console
 
-from proxy import vectors
+from proxy import rivals, vectors
 from proxy.align import align
 from proxy.compare import compare, table
 from recsys.distributed import on_first, process_group
+from recsys.floor.content import content_file
 from tools import _cli
 
 
@@ -23,6 +25,8 @@ def main(argv: list[str] | None = None) -> None:
     with process_group() as ranks:
         align(config, ranks)
         told = compare(config, ranks)
+        content = content_file(config, ranks)
+        on_first(ranks, lambda: rivals.write(config, content))
         on_first(ranks, lambda: vectors.write(config, ranks))
         if ranks.is_first:
             Console().print(table(told))

@@ -17,12 +17,25 @@ _CONFIG = TypeAdapter(Config)
 
 
 def load(path: str | Path, overrides: Iterable[str] = ()) -> Config:
-    """Read a config file and apply dotted overrides such as `train.lr=0.01` or `features.0.capacity=100`.
+    """Read a config file, lay others over it, and apply dotted overrides such as `train.lr=0.01`.
+
+    overrides: `key=value`, where the key of a list's entry is its number (`features.0.capacity=100`), or the path of a
+        config file, whose keys win over those before; lists are replaced whole. Of files and keys the last word counts.
 
     Raises:
         InputError: unreadable YAML, unknown key (with the nearest known one), or a value of the wrong type or
             out of its range.
     """
+    tree, origin = _read(path), str(path)
+    for override in overrides:
+        if override.endswith((".yaml", ".yml")) and "=" not in override:
+            tree, origin = _laid(tree, _read(override)), f"{origin} {override}"
+        else:
+            _apply(tree, override)
+    return parse(tree, origin=origin)
+
+
+def _read(path: str | Path) -> dict[str, Any]:
     try:
         tree = yaml.safe_load(Path(path).read_text()) or {}
     except FileNotFoundError:
@@ -33,9 +46,15 @@ def load(path: str | Path, overrides: Iterable[str] = ()) -> Config:
         raise InputError(f"{path}: not YAML: {error}") from None
     if not isinstance(tree, dict):
         raise InputError(f"{path}: expected a mapping of keys, found {type(tree).__name__}")
-    for override in overrides:
-        _apply(tree, override)
-    return parse(tree, origin=str(path))
+    return tree
+
+
+def _laid(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
+    merged = dict(below)
+    for key, value in above.items():
+        old = below.get(key)
+        merged[key] = _laid(old, value) if isinstance(old, dict) and isinstance(value, dict) else value
+    return merged
 
 
 def parse(tree: dict[str, Any], origin: str = "config") -> Config:

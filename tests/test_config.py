@@ -1,6 +1,6 @@
 """The schema carries what others' rankers need, in few lines, and the configs of the repo fit it."""
 
-from dataclasses import is_dataclass
+from dataclasses import is_dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -54,3 +54,13 @@ def test_the_configs_of_the_repo_are_sound(path: Path) -> None:
 )
 def test_every_field_is_documented(schema: Any) -> None:
     assert schema.__doc__ and [name for name, info in schema.__pydantic_fields__.items() if not info.description] == []
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "configs" / "idproxy").glob("*.yaml")), ids=lambda path: path.name)
+def test_overlays_lie_over_every_dataset_and_change_the_slot_alone(path: Path) -> None:
+    for below in ("movielens-1m", "kuairand-pure"):
+        under = settings.load(ROOT / "configs" / f"{below}.yaml")
+        made = settings.load(ROOT / "configs" / f"{below}.yaml", [str(path), "train.epochs=9"])
+        assert made.run == f"runs/{path.stem}" and made.model.proxy.coarse and made.train.epochs == 9
+        model = replace(made.model, proxy=under.model.proxy)
+        assert replace(made, run=under.run, model=model, train=under.train) == under

@@ -38,6 +38,18 @@ def test_overrides_reach_into_lists_and_absent_sections(path: Path) -> None:
     assert made.evaluate.seed == 3 and made.model.dim == 16
 
 
+def test_a_file_over_another_wins_key_by_key(path: Path, tmp_path: Path) -> None:
+    (tmp_path / "over.yaml").write_text("data: {history: 7}\nfeatures: [{name: zip3, of: user}]\n")
+    made = settings.load(path, ["train.epochs=7", "data.path=mine", str(tmp_path / "over.yaml"), "data.row_group=9"])
+    assert (made.data.path, made.data.history, made.data.row_group) == ("mine", 7, 9)
+    assert [feature.name for feature in made.features] == ["zip3"] and (made.train.epochs, made.train.lr) == (7, 0.5)
+    (tmp_path / "over.yaml").write_text("data: {histroy: 7}\n")
+    with pytest.raises(InputError, match=r"x\.yaml .*over\.yaml: unknown key 'data\.histroy'; did you mean 'history'"):
+        settings.load(path, [str(tmp_path / "over.yaml")])
+    with pytest.raises(InputError, match=r"absent\.yaml: no such config file"):
+        settings.load(path, ["absent.yaml"])
+
+
 @pytest.mark.parametrize(
     ("override", "said"),
     [

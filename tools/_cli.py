@@ -10,14 +10,17 @@ from recsys.errors import InputError, RelayedError
 
 
 def parser(module_doc: str | None) -> argparse.ArgumentParser:
-    """An argument parser that takes CONFIG and overrides; a tool adds its own switches to it."""
+    """An argument parser that takes CONFIG, files that are laid over it, and overrides; a tool adds its switches."""
     made = argparse.ArgumentParser(
         description=module_doc,
         epilog="every key of the config, with its default:\n" + "\n".join(settings.describe()),
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     made.add_argument("config", help="a YAML file such as configs/movielens-1m.yaml")
-    made.add_argument("overrides", nargs="*", metavar="key=value", help="change single keys, such as train.epochs=2")
+    more = (
+        "change single keys, such as train.epochs=2, or lay another file's keys over, such as configs/idproxy/v5.yaml"
+    )
+    made.add_argument("overrides", nargs="*", metavar="key=value", help=more)
     return made
 
 

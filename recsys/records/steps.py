@@ -97,7 +97,8 @@ def _run_of(command: str) -> Path:
     words = shlex.split(command)
     config = next(word for word in words if word.endswith(".yaml"))
     after = words[words.index(config) + 1 :]
-    overrides = [word for k, word in enumerate(after) if "=" in word and not after[k - 1].startswith("--")]
+    given = [word for k, word in enumerate(after) if not after[k - 1].startswith("--")]
+    overrides = [word for word in given if "=" in word or word.endswith(".yaml")]
     return Path(settings.load(config, overrides).run)
 
 

@@ -56,13 +56,19 @@ def test_what_follows_a_changed_command_is_done_again(tmp_path: Path) -> None:
 def test_again_removes_what_was_trained(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     Path("some.yaml").write_text("run: runs/own")
-    for name in ("own", "other", "kept"):
+    Path("over.yaml").write_text("run: runs/over")
+    for name in ("own", "over", "other", "kept"):
         (tmp_path / "runs" / name / "checkpoints").mkdir(parents=True)
-    asked = ["some.yaml", "some.yaml train.lr=1 run=runs/other", "some.yaml --split test run=runs/other"]
+    asked = [
+        "some.yaml",
+        "some.yaml train.lr=1 run=runs/other",
+        "some.yaml --split test run=runs/other",
+        "some.yaml over.yaml",
+    ]
     commands = [f"torchrun --nproc-per-node 2 -m tools.train {words}" for words in asked]
     commands.append("python -m tools.evaluate some.yaml run=runs/kept --scores base=x")
     monkeypatch.setattr(Steps, "_launch", lambda self, record, command: 1.0)
-    assert Steps(tmp_path).run("one", commands, again=True) == 4.0
+    assert Steps(tmp_path).run("one", commands, again=True) == 5.0
     assert [path.name for path in (tmp_path / "runs").iterdir()] == ["kept"]
 
 

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow.compute as pc
 import torch
 from rich.table import Table
 
@@ -19,11 +18,10 @@ from proxy.align import aligned, folder_of, learnable
 from proxy.baselines import Known, fit_all
 from proxy.loop import retrieve
 from proxy.retrieval import Values, find, interval, measures, names
-from proxy.targets import TEST, Targets
+from proxy.targets import TEST
 from recsys.config import Config
-from recsys.content import vectors
+from recsys.data.vectors import of as vectors_of
 from recsys.distributed import Ranks, on_first
-from recsys.errors import InputError
 from recsys.files import replacing
 from recsys.floor.content import content_file
 
@@ -39,7 +37,7 @@ def compare(config: Config, ranks: Ranks) -> dict[str, Any]:
         InputError: as `proxy.align.align`; the run has no alignment; no target has a content vector.
     """
     targets, content = learnable(config, ranks)
-    x = content_vectors(content_file(config, ranks), targets)
+    x = vectors_of(content_file(config, ranks), targets.ids)
     at = np.flatnonzero(~np.isnan(x).any(axis=1))
     targets, content, x = targets.take(at), content.take(at), x[at]
     targets.require(config.proxy.align)
@@ -52,25 +50,6 @@ def compare(config: Config, ranks: Ranks) -> dict[str, Any]:
     told = {"items": len(asked), "among": len(targets.ids), **_told(values, config)}
     on_first(ranks, lambda: _write(told, folder_of(config) / "retrieval.json"))
     return told
-
-
-def content_vectors(path: Path, targets: Targets) -> Values:
-    """[N, H] float64 of the targets in the file, NaN for one that is not there.
-
-    Raises:
-        InputError: not a file of vectors, or no target is in it.
-    """
-    parts = [
-        (pc.index_in(ids.cast(targets.ids.type), targets.ids), x) for ids, x in vectors.read(path, targets.ids.type)
-    ]
-    found: Values | None = None
-    for places, x in parts:
-        found = np.full((len(targets.ids), x.shape[1]), np.nan) if found is None else found
-        known = places.is_valid().to_numpy(zero_copy_only=False)
-        found[places.drop_null().to_numpy()] = x[known]
-    if found is None or np.isnan(found).all():
-        raise InputError(f"{path}: none of {len(targets.ids)} items with targets has a content vector there")
-    return found
 
 
 def table(told: dict[str, Any]) -> Table:

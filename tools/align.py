@@ -7,30 +7,57 @@ vectors, which can stand in place of the coarse proxies (`<run>/proxy/rivals`).
 
 torchrun --nproc-per-node 2 -m tools.align configs/movielens-1m.yaml
 python -m tools.align configs/movielens-1m.yaml proxy.encoder.train=frozen proxy.encoder.batch_size=512
+
+Of either run, pictures of the ID space and of the proxies in it, and their lengths and cosines as numbers:
+
+python -m tools.align look CONFIG
 """
+
+import sys
 
 from rich.console import Console
 
 from proxy import rivals, vectors
 from proxy.align import align
 from proxy.compare import compare, table
-from recsys.distributed import on_first, process_group
+from recsys.config import Config
+from recsys.distributed import Ranks, on_first, process_group
 from recsys.floor.content import content_file
 from tools import _cli
 
 
 def main(argv: list[str] | None = None) -> None:
-    """Parse, align, show how well, say where the vectors are."""
-    config = _cli.config_of(_cli.parser(__doc__).parse_intermixed_args(argv))
+    """Parse, do what the leading word says, tell what came of it."""
+    argv = sys.argv[1:] if argv is None else argv
+    word = argv[0] if argv and argv[0] in ("look",) else ""
+    parser = _cli.parser(__doc__)
+    if word:
+        parser.prog += f" {word}"
+    config = _cli.config_of(parser.parse_intermixed_args(argv[1:] if word else argv))
+    if word == "look":
+        _look(config)
+        return
     with process_group() as ranks:
-        align(config, ranks)
-        told = compare(config, ranks)
-        content = content_file(config, ranks)
-        on_first(ranks, lambda: rivals.write(config, content))
-        on_first(ranks, lambda: vectors.write(config, ranks))
-        if ranks.is_first:
-            Console().print(table(told))
-            print(f"item vectors: {vectors.folder_of(config)}")
+        _align(config, ranks)
+
+
+def _align(config: Config, ranks: Ranks) -> None:
+    align(config, ranks)
+    told = compare(config, ranks)
+    content = content_file(config, ranks)
+    on_first(ranks, lambda: rivals.write(config, content))
+    on_first(ranks, lambda: vectors.write(config, ranks))
+    if ranks.is_first:
+        Console().print(table(told))
+        print(f"item vectors: {vectors.folder_of(config)}")
+
+
+def _look(config: Config) -> None:
+    from proxy import look  # slow to import, and all else draws nothing
+
+    print("drawing: up to half a minute", flush=True)
+    Console().print(look.table(look.look(config)))
+    print(f"pictures: {look.folder_of(config)}")
 
 
 if __name__ == "__main__":

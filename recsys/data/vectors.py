@@ -44,6 +44,23 @@ def read(path: Path, kind: pa.DataType) -> Iterator[tuple[pa.Array, NDArray[np.f
                 yield told["item_id"].combine_chunks(), vectors
 
 
+def of(path: Path, wanted: pa.Array) -> NDArray[np.float64]:
+    """[N, H] vectors of the items `wanted` [N], NaN for one that is not there.
+
+    Raises:
+        InputError: as `read`, or no item is there.
+    """
+    found: NDArray[np.float64] | None = None
+    for ids, x in read(path, wanted.type):
+        found = np.full((len(wanted), x.shape[1]), np.nan) if found is None else found
+        places = pc.index_in(wanted, ids.cast(wanted.type))
+        known = places.is_valid().to_numpy(zero_copy_only=False)
+        found[known] = x[places.drop_null().to_numpy()]
+    if found is None or np.isnan(found).all():
+        raise InputError(f"{path}: none of {len(wanted)} items has a vector there")
+    return found
+
+
 def opened(path: Path) -> pq.ParquetFile:
     """The file, its footer read.
 

@@ -37,9 +37,7 @@ class Fine:
         self.dim = config.model.dim
         self._ids: tuple[IdMap, IdMap] = coarse.ids, layers.ids
         self._coarse, self._layers = StoredTensor(source, coarse.tensor), StoredTensor(source, layers.tensor)
-        self._proxies = Proxies([coarse.dim, layers.dim], config.model.dim, config.model.proxy.adaptor)
-        state = checkpoint.read(source, [_PREFIX + name for name in self._proxies.state_dict()])
-        self._proxies.load_state_dict({name.removeprefix(_PREFIX): tensor for name, tensor in state.items()})
+        self._proxies = proxies(config, source, [coarse.dim, layers.dim])
 
     def check(self, rows: range) -> None:
         """Verify what the rows are made of.
@@ -64,6 +62,18 @@ class Fine:
                 vectors = self._coarse.take(some).float(), self._layers.take(layers).float()
                 parts.append(self._proxies.fine(*vectors))
         return torch.cat(parts)
+
+
+def proxies(config: Config, source: Path, widths: list[int]) -> Proxies:
+    """What makes proxies of content vectors of these widths, as the checkpoint `source` has it.
+
+    Raises:
+        InputError: the checkpoint is of another model.
+    """
+    made = Proxies(widths, config.model.dim, config.model.proxy.adaptor)
+    state = checkpoint.read(source, [_PREFIX + name for name in made.state_dict()])
+    made.load_state_dict({name.removeprefix(_PREFIX): tensor for name, tensor in state.items()})
+    return made
 
 
 def served(config: Config, source: Path, tables: list[Table]) -> list[tuple[Table, Vectors]]:

@@ -11,15 +11,14 @@ import pytest
 from rich.console import Console
 
 from proxy.align import align, aligned, learnable
-from proxy.compare import compare, content_vectors, table
+from proxy.compare import compare, table
 from proxy.retrieval import find, measures
 from proxy.targets import TEST
 from recsys.config import Config
 from recsys.distributed import process_group
-from recsys.errors import InputError
 from recsys.settings import parse, plain
 from tests import tiny
-from tests.proxy import planted, runs
+from tests.proxy import runs
 from tests.ranks import run_ranks
 
 pytestmark = pytest.mark.filterwarnings("ignore:torch.distributed is disabled")
@@ -65,16 +64,3 @@ def test_all_systems_are_judged_on_the_same_items(home: Path, tmp_path: Path) ->
     text = console.export_text()
     assert f"{told['items']} left-out items among {told['among']}" in text
     assert "{:.3f} [{:.3f}, {:.3f}]".format(*gain) in text
-
-
-def test_content_vectors_are_those_of_the_targets(tmp_path: Path) -> None:
-    targets, _ = planted.items(count=5)
-    path = tmp_path / "vectors.parquet"
-    ids = ["item 3", "other", "item 0"]
-    pq.write_table(pa.table({"item_id": ids, "vector": [[1.0, 2.0], [3.0, 4.0], [5.0, 6.0]]}), path)
-    none = [np.nan, np.nan]
-    expected = [[5.0, 6.0], none, none, [1.0, 2.0], none]
-    np.testing.assert_array_equal(content_vectors(path, targets), expected)
-    pq.write_table(pa.table({"item_id": ["other"], "vector": [[1.0]]}), path)
-    with pytest.raises(InputError, match="none of 5 items with targets has a content vector there"):
-        content_vectors(path, targets)

@@ -99,7 +99,8 @@ def _cosines(axis: Axes, found: Space, kind: str) -> None:
     bins = np.linspace(-1, 1, 21).tolist()
     other = _known(found.cosine_to_another(kind).reshape(-1))
     axis.hist(other, bins, density=True, color="#dddddd", label="to the IDs of other items: chance")
-    for part, colour, name in ((_TRAIN, "#0072b2", "learned from"), (_TEST, "#d55e00", "left out of stage 1")):
+    learned = "left out by the encoder of their fold" if found.folds else "learned from"
+    for part, colour, name in ((_TRAIN, "#0072b2", learned), (_TEST, "#d55e00", "left out of stage 1")):
         values = _known(found.cosine(kind)[found.part == part])
         if len(values):
             label = f"{name}: median {np.median(values):.2f}, {len(values):,} items"

@@ -44,7 +44,7 @@ def look(config: Config) -> dict[str, Any]:
     with reading(Path(config.run)):
         found = space.read(config)
     drawn = figures.arrange(found, config.proxy.align.seed)
-    told = {"tables": found.tables, "aligned_to": found.aligned_to, "medians": medians(found)}
+    told = {"tables": found.tables, "aligned_to": found.aligned_to, "folds": found.folds, "medians": medians(found)}
     pictures = {"tsne": figures.tsne(found, drawn), "cosines": figures.cosines(found)}
     with replacing(folder_of(config)) as partial:
         partial.mkdir()

@@ -13,11 +13,11 @@ from pathlib import Path
 import numpy as np
 
 from proxy.baselines import Known, fit_all
-from proxy.compare import content_vectors
 from proxy.files import Files
 from proxy.targets import read as read_targets
 from recsys.config import Config
 from recsys.content import vectors
+from recsys.data.vectors import of as vectors_of
 from recsys.files import replacing
 
 _NAMES = {"v2": "v2", "ridge": "ridge", "ridge/even": "ridge-even"}
@@ -30,7 +30,7 @@ def write(config: Config, path: Path) -> Path:
         InputError: as `proxy.targets.read`, the file is not one of item vectors, or no target is in it.
     """
     targets = read_targets(config)
-    x = content_vectors(path, targets)
+    x = vectors_of(path, targets.ids)
     at = np.flatnonzero(~np.isnan(x).any(axis=1))
     targets, x, options = targets.take(at), x[at], config.proxy.align
     targets.require(options)

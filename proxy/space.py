@@ -13,8 +13,9 @@ new item has in its place. Both hold the same W [p_coarse, p_fine], which brings
 the stand-in to e alone, without it, is told as well. Coarse proxies are made to point as their IDs do; fine ones point
 where W, or the crossing, reads them best, so that their own cosine to IDs says little of their worth.
 
-Parts are those that the alignment drew: a cosine on what it learned from flatters. Stage 2 trains on the clicks of all
-warm items, so that only new items are unknown to what it has trained.
+Parts are those that the alignment drew. A cosine on what it learned from flatters, unless it has folds: the proxies of
+these items then come from encoders that have not seen their IDs. Stage 2 trains on the clicks of all warm items, so
+that only new items are unknown to what it has trained.
 
 Legend: n items, D embedding width.
 """
@@ -57,7 +58,7 @@ _RARE, _NEW = 3, 4
 _MOST = 20_000
 """Items that are looked at: a sample of them tells as much."""
 _OTHERS = 8
-_SALT = 6
+_SALT = 7
 _FUSE = "ranker.dense_arch.slot.fuse.weight"
 
 Vectors = NDArray[np.float32]
@@ -74,6 +75,7 @@ class Space:
         row: [n, D] float32, e of warm items, which in the slot is not their `id`.
         tables: the version of the tables that they were read from.
         aligned_to: that of the tables that the coarse proxies were made for; None if nothing tells.
+        folds: those of the alignment.
     """
 
     items: pa.Table
@@ -82,6 +84,7 @@ class Space:
     row: Vectors
     tables: str
     aligned_to: str | None
+    folds: int
 
     def length(self, kind: str) -> Vectors:
         """[n] of the vectors of a kind."""
@@ -131,7 +134,7 @@ def read(config: Config) -> Space:
         vectors = _stage2(config, source, tables, ids, row, unknown)
     vectors[UNKNOWN] = np.where(np.isnan(row), row, unknown.numpy())
     part = np.where(place >= 0, warm.part[place], _without(tables[ITEM], ids)).astype(np.int8)
-    return Space(items, part, vectors, row, warm.base, aligned_to)
+    return Space(items, part, vectors, row, warm.base, aligned_to, options.folds)
 
 
 def _alignment(coarse: Path, options: Align) -> tuple[Align, str | None]:
@@ -141,7 +144,7 @@ def _alignment(coarse: Path, options: Align) -> tuple[Align, str | None]:
         return options, None
     of = saved.about(folder).of
     told = {name: of[f"proxy.align.{name}"] for name in ("tau", "valid_share", "test_share", "seed")}
-    return replace(options, **told), of["tables"]
+    return replace(options, **told, folds=len([*folder.parent.glob("fold-*")])), of["tables"]
 
 
 def _drawn(path: Path, seed: int) -> pa.Table:

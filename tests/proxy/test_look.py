@@ -211,14 +211,20 @@ def test_cosines_to_others_are_never_to_the_item_itself(base: Config) -> None:
 def test_parts_are_those_that_the_alignment_drew(base: Config) -> None:
     before = space.read(base)
     told: dict[str, Any] = {"tau": 8, "valid_share": 0.3, "test_share": 0.4, "seed": 3}
-    of = {**{f"proxy.align.{key}": value for key, value in told.items()}, "tables": "older/run/1"}
+    of = {
+        **{f"proxy.align.{key}": value for key, value in told.items()},
+        "proxy.align.folds": 3,
+        "tables": "older/run/1",
+    }
     folder = Path(base.run) / "proxy" / "align" / "best"
     folder.mkdir(parents=True)
+    for fold in range(3):
+        (folder.parent / f"fold-{fold}").mkdir()
     (folder / "about.json").write_text(json.dumps({"of": of}))
     found = space.read(base)
     ids = found.items["item_id"].to_pylist()
     assert [space.PARTS[k] for k in found.part] == parts_of(Path(base.run), ids, replace(base.proxy.align, **told))
-    assert (found.aligned_to, before.aligned_to) == ("older/run/1", None)
+    assert (found.aligned_to, before.aligned_to, found.folds) == ("older/run/1", None, 3)
     assert sorted(found.part) != sorted(before.part)
 
 

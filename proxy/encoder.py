@@ -43,6 +43,7 @@ class Encoder(nn.Module):
         width: H.
         depth: how many layers there are.
         bf16: whether it computes in bfloat16.
+        untrained: what the names of the parameters that no pretraining has made begin with.
     """
 
     def __init__(self, model: Any, reader: Plain | Prompt, config: ContentEncoder) -> None:
@@ -52,6 +53,7 @@ class Encoder(nn.Module):
         self.depth: int = model.config.get_text_config().num_hidden_layers
         self._reader = reader
         self.bf16 = config.bf16
+        self.untrained = tuple(f"model.{name}." for name in tuning.untrained(model))
         self._attention = ""
 
     def collate(self, content: Content) -> dict[str, Tensor]:

@@ -87,11 +87,12 @@ class Loop:
         trained = model.trained()
         for parameter in trained.values():
             dist.broadcast(parameter.data, src=0)
-        old = [parameter for name, parameter in trained.items() if name.startswith("encoder.")]
-        new = [parameter for name, parameter in trained.items() if not name.startswith("encoder.")]
+        pretrained = model.pretrained()
+        old = [parameter for name, parameter in trained.items() if name in pretrained]
+        new = [parameter for name, parameter in trained.items() if name not in pretrained]
         groups = [{"params": old, "lr": self.options.lr}, {"params": new, "lr": self.options.new_lr}]
         self.optimizer = torch.optim.AdamW(groups, weight_decay=self.options.weight_decay)
-        self.frozen = not old
+        self.frozen = not any(name.startswith("encoder.") for name in trained)
 
     def run(self) -> Progress:
         """Epochs up to the last, from where the folder says. Collective.

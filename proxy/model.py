@@ -50,6 +50,11 @@ class Aligner(nn.Module):
         """What stage 1 trains, by name; of the encoder, what its own config has it train."""
         return {name: parameter for name, parameter in self.named_parameters() if parameter.requires_grad}
 
+    def pretrained(self) -> set[str]:
+        """Of these the names that do not begin untrained: the encoder's, less modules that are new in it."""
+        names = {name for name in self.trained() if name.startswith("encoder.")}
+        return {name for name in names if not name.removeprefix("encoder.").startswith(self.encoder.untrained)}
+
     @property
     def dim(self) -> int:
         """D."""

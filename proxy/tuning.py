@@ -39,13 +39,15 @@ class TokenRows(nn.Module):
 def prepare(model: Any, config: ContentEncoder, fresh: tuple[int, ...]) -> None:
     """Make the config's weights of a transformers model train, in place; `fresh` are its new tokens.
 
-    Weights that train are float32, whatever the others are. Dropout is off, so that an item's states are the same in
-    each of a step's forwards. LoRA adapts every linear layer of the language model (its attention and MLP), not those
-    of its eyes.
+    Modules that no pretraining has made (the model's `untrained`) train whatever the config says. Weights that train
+    are float32, whatever the others are. Dropout is off, so that an item's states are the same in each of a step's
+    forwards. LoRA adapts every linear layer of the language model (its attention and MLP), not those of its eyes.
     """
     model.requires_grad_(config.train == "full")
     if config.train == "lora":
         _adapt(model, config.lora_rank)
+    for name in untrained(model):
+        model.get_submodule(name).requires_grad_(True)
     if fresh:
         model.set_input_embeddings(
             TokenRows(model.get_input_embeddings(), fresh).requires_grad_(config.train != "frozen")
@@ -60,6 +62,11 @@ def prepare(model: Any, config: ContentEncoder, fresh: tuple[int, ...]) -> None:
         # Older releases know the older name only, newer ones warn of it.
         enable = getattr(model, "activation_checkpointing_enable", None) or model.gradient_checkpointing_enable
         enable({"use_reentrant": False})
+
+
+def untrained(model: nn.Module) -> tuple[str, ...]:
+    """Names of the modules that no pretraining has made."""
+    return getattr(model, "untrained", ())
 
 
 def _adapt(model: Any, rank: int) -> None:

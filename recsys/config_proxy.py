@@ -24,7 +24,8 @@ class ContentEncoder:
     kind: Literal["sentence", "text", "vision"] = "sentence"
     """A sentence encoder, a causal language model, or a vision-language model: the only one that reads images."""
     name: Annotated[str, Field(min_length=1)] = "minilm"
-    """`minilm` (sentence), `smollm2-135m` (text), a folder, or a name on the hub. Only safetensors are read."""
+    """`minilm` (sentence), `smollm2-135m` (text), `effnet-smollm2` (vision: EfficientNet-Lite0's features through a new
+    projector into SmolLM2), a folder, or a name on the hub. Of the last two only safetensors are read."""
     template: Annotated[str, AfterValidator(_template)] = "{title}. {categories}. {text}"
     """The text that is read of an item: columns of items.parquet in braces. What is missing takes its punctuation with
     it."""
@@ -37,7 +38,8 @@ class ContentEncoder:
     image_side: Positive = 512
     """vision: a longer side is shrunk to so many pixels before the model's own processor sees the image."""
     train: Literal["lora", "full", "frozen"] = "lora"
-    """Stage 1 trains low-rank adapters and the rows of the prompt's own tokens, every weight, or nothing."""
+    """Stage 1 trains low-rank adapters and the rows of the prompt's own tokens, every weight, or nothing;
+    a projector that no pretraining has made trains always."""
     lora_rank: Positive = 8
     """lora: rank of the adapters, one at each linear layer of the language model, scaled by 2."""
     bf16: bool = True
@@ -69,7 +71,7 @@ class Align:
     lr: Amount = 1e-4
     """AdamW, for the encoder."""
     new_lr: Amount = 1e-3
-    """AdamW, for what begins untrained: pooling, projection, temperature."""
+    """AdamW, for what begins untrained: pooling, projection, temperature, an encoder's new projector."""
     weight_decay: Amount = 0.01
     """AdamW's."""
     batch_size: Annotated[int, Field(ge=2)] = 512

@@ -18,7 +18,7 @@ WORDS = [f"word{k}" for k in range(12)]
 class _Encoder(nn.Module):
     """Words to states: an embedding, a trained and a frozen layer, dropout."""
 
-    depth, bf16 = 2, False
+    depth, bf16, untrained = 2, False, ()
 
     def __init__(self, width: int = 16, dropout: float = 0.0) -> None:
         super().__init__()

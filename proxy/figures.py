@@ -140,7 +140,7 @@ def _title(kind: str) -> tuple[str, str]:
         ID: ("true IDs", "of warm items: what clicks have taught"),
         COARSE: ("coarse proxies", "content, trained to point as the ID does"),
         FINE: ("fine proxies", "content, trained on clicks to be of use"),
-        STAND_IN: ("stand-ins", "of new items: the unknown row and proxies"),
+        STAND_IN: ("stand-ins", "items as if new: the unknown row and proxies"),
     }[kind]
 
 

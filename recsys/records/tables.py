@@ -10,7 +10,7 @@ from pathlib import Path
 
 from recsys.errors import InputError
 from recsys.evaluate import draws, report, results
-from recsys.records import floor
+from recsys.records import floor, idproxy
 from recsys.rivals import summary
 
 FOLDER = Path("runs/records")
@@ -99,6 +99,17 @@ def _hide_ids_table(paths: Paths) -> str:
     return report.markdown(found, _POINTWISE[:2]) + "\n" + report.markdown(found, _POINTWISE[:2], key="differences")
 
 
+def _movielens(paths: Paths) -> idproxy.Case:
+    source = f"data.source.content={paths.content}"
+    return idproxy.Case("idproxy-movielens", "configs/movielens-1m.yaml", source, (2, 8, 20))
+
+
+def _kuairand(paths: Paths) -> idproxy.Case:
+    return idproxy.Case(
+        "idproxy-kuairand", "configs/kuairand-pure.yaml", f"data.source.path={paths.kuairand}", (2, 8, 20)
+    )
+
+
 def _cold_items(paths: Paths) -> list[str]:
     asked = []
     for seed in floor.SEEDS:
@@ -151,6 +162,16 @@ RECORDS = (
     ),
     Record("floor-movielens", lambda paths: floor.commands(paths.content), lambda paths: floor.table(paths.content)),
     Record("hide-ids", _hide_ids, _hide_ids_table),
+    Record(
+        "idproxy-movielens",
+        lambda paths: _movielens(paths).commands() if paths.content else None,
+        lambda paths: _movielens(paths).table(),
+    ),
+    Record(
+        "idproxy-kuairand",
+        lambda paths: _kuairand(paths).commands() if paths.kuairand else None,
+        lambda paths: _kuairand(paths).table(),
+    ),
     Record("cold-items", _cold_items, _cold_items_table),
     Record("bench", lambda paths: ["python -m tools.bench configs/bench.yaml"], _bench_table),
 )

@@ -1,0 +1,137 @@
+"""Records `idproxy-movielens` and `idproxy-kuairand`: IDProxy's Table 1 beside a fair base and ridge in the same slot.
+
+Every system is trained from nothing for as long as the base, with the same share of hidden IDs, on the same rows, and
+reads vectors made from the same texts.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from recsys.evaluate import draws, report, results
+
+SEEDS = (0, 1, 2)
+SYSTEMS = {
+    "base": "base: structured features alone",
+    "v1": "v1: text vectors as a feature",
+    "v2": "v2: MLP from text to ID, as a feature",
+    "ridge": "ridge from text to ID, in the slot",
+    "v3": "v3: coarse proxy as a feature",
+    "v4": "v4: coarse and fine proxies as features",
+    "v5": "v5: both in the ID slot (IDProxy)",
+}
+_COMPARED = {"base": "base", "ridge": "ridge", "v1": "text as a feature", "v4": "v4"}
+"""What differences are to."""
+_TUNED = ("base", "ridge", "v5")
+_OPTIONS = "train.hide_ids=0.2 proxy.encoder.train=frozen proxy.encoder.batch_size=256"
+
+
+@dataclass(frozen=True)
+class Case:
+    """A dataset: `source` is what its config is given of the user's data, `exposures` the kept rows beyond 0."""
+
+    name: str
+    config: str
+    source: str
+    exposures: tuple[int, ...]
+
+    @property
+    def folder(self) -> Path:
+        """Where all of it is kept."""
+        return Path("runs/records") / self.name
+
+    def commands(self) -> list[str]:
+        """Of all draws."""
+        return [command for seed in SEEDS for command in self._draw(seed)]
+
+    def _draw(self, seed: int) -> Iterator[str]:
+        content, judged = self.folder / f"content-{seed}.parquet", self.folder / f"seed-{seed}.json"
+        base = self._words(seed, "base")
+        yield f"python -m tools.prepare {base}"
+        yield f"python -m tools.content {base} --out {content}"
+        yield from _trained(base)
+        yield f"python -m tools.align {base} floor.content={content}"
+        for system in [*SYSTEMS][1:]:
+            yield from _trained(self._words(seed, system))
+        scores = " ".join(f"--scores {system}={self._run(seed, system)}/scores/test" for system in SYSTEMS)
+        for rival in _COMPARED:
+            yield f"python -m tools.evaluate {base} {scores} --against {rival} {_only('warm', 'n=0')} --out {judged}"
+        for exposure in self.exposures:
+            for system in _TUNED:
+                words = self._words(seed, system)
+                yield f"python -m tools.floor {words} --system finetune --exposure {exposure}"
+            scores = " ".join(
+                f"--scores {system}={self._run(seed, system)}/floor/finetune/n={exposure}" for system in _TUNED
+            )
+            only = f"--exposure {exposure} {_only(f'n={exposure}')}"
+            for rival in _TUNED[:2]:
+                yield f"python -m tools.evaluate {base} {scores} --against {rival} {only} --out {judged}"
+
+    def _run(self, seed: int, system: str) -> Path:
+        return self.folder / f"seed-{seed}" / system
+
+    def _words(self, seed: int, system: str) -> str:
+        """The config of a system in a draw."""
+        base = self._run(seed, "base") / "proxy"
+        coarse = {
+            "v1": self.folder / f"content-{seed}.parquet",
+            "v2": base / "rivals/v2.parquet",
+            "ridge": base / "rivals/ridge-even.parquet",
+        }.get(system, base / "vectors/coarse.parquet")
+        over = "" if system == "base" else f" configs/idproxy/{system}.yaml"
+        words = f"{self.config}{over} run={self._run(seed, system)} data.path=data/{self.name}-{seed} {self.source}"
+        words += f" data.split.seed={seed} train.seed={seed} {_OPTIONS}"
+        if system != "base":
+            words += f" model.proxy.coarse={coarse}"
+        if system in ("v4", "v5"):
+            words += f" model.proxy.layers={base}/vectors/layers.parquet"
+        return words
+
+    def table(self) -> str:
+        """AUC and GAUC of warm and new items, differences with intervals, and what is left of them after feedback."""
+        found = draws.combine([results.read(self.folder / f"seed-{seed}.json") for seed in SEEDS])
+        lines = ["| system | warm AUC | warm GAUC | n=0 AUC | n=0 GAUC |", "|---|---|---|---|---|"]
+        for system, title in SYSTEMS.items():
+            lines.append(_row(title, found["systems"][system], ("warm", "n=0"), ".4f"))
+        lines += ["", "| paired difference | warm AUC | warm GAUC | n=0 AUC | n=0 GAUC |", "|---|---|---|---|---|"]
+        for rival, title in _COMPARED.items():
+            for system in SYSTEMS if rival == "base" else ("v5",):
+                if system != rival:
+                    one = found["differences"][f"{system} - {rival}"]
+                    lines.append(_row(f"{system} − {title}", one, ("warm", "n=0"), "+.4f"))
+        heads = [f"n={n} {metric}" for n in self.exposures for metric in ("AUC", "GAUC")]
+        segments = tuple(f"n={n}" for n in self.exposures)
+        lines += ["", "| new rows fine-tuned | " + " | ".join(heads) + " |", "|---" * (len(heads) + 1) + "|"]
+        lines += [_row(SYSTEMS[system], found["systems"][system], segments, ".4f") for system in _TUNED]
+        for system, rival in (("ridge", "base"), ("v5", "base"), ("v5", "ridge")):
+            lines.append(_row(f"{system} − {rival}", found["differences"][f"{system} - {rival}"], segments, "+.4f"))
+        warm, new = (found["systems"]["base"][segment] for segment in ("warm", "n=0"))
+        lines += [
+            "",
+            f"{found['dataset']}, {found['split']}, seeds {', '.join(map(str, SEEDS))} (each draws other new items and "
+            f"weights); a draw has {warm['rows']:,} warm rows and {new['rows']:,} of new items, whose users of both "
+            f"classes are {new['users']:,}; two-way bootstrap 95 % intervals, ends averaged over the draws.",
+        ]
+        return "\n".join(lines)
+
+
+def _trained(words: str) -> list[str]:
+    return [f"torchrun --nproc-per-node 2 -m tools.{tool} {words}" for tool in ("train", "predict")]
+
+
+def _only(*segments: str) -> str:
+    return " ".join(f"--only {segment}" for segment in segments)
+
+
+def _row(title: str, by_segment: dict[str, Any], segments: tuple[str, ...], form: str) -> str:
+    cells = []
+    for segment in segments:
+        for metric in ("auc", "gauc"):
+            entry = by_segment[segment]
+            if metric in entry:
+                value, low, high = (format(number, form) for number in entry[metric])
+                cells.append(f"{value} [{low}, {high}]")
+            else:
+                cells.append(report.TOO_FEW)
+    return f"| {title} | " + " | ".join(cells) + " |"

@@ -1,9 +1,9 @@
 """The part of the config that says what the ranker reads of an item besides its ID: IDProxy's Table 1 as switches."""
 
 from dataclasses import field
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import model_validator
+from pydantic import Field, model_validator
 from pydantic.dataclasses import dataclass
 
 from recsys.config_types import STRICT, Sharding, Widths
@@ -27,6 +27,8 @@ class Slot:
     """Parquet (item_id, vector): an encoder's layer groups side by side (3 H), which an adaptor refines to p_fine."""
     adaptor: Widths = field(default_factory=lambda: [64])
     """layers: hidden sizes of the adaptor (its last layer has width D)."""
+    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.5
+    """layers: share of their numbers that the adaptor does not see in training, so that it learns no item by heart."""
     sharding: Sharding = "auto"
     """How both tables are laid over ranks: auto (one of the next two), row_wise, table_wise, column_wise."""
 

@@ -43,7 +43,7 @@ def model(paths: dict[str, str], place: str = "slot", layers: bool = True, **cha
     """The `model` key of a tiny config with these files."""
     used = paths if layers else {"coarse": paths["coarse"]}
     small = {"dim": 8, "attention": [8], "bottom": [8], "top": [16], "cross_rank": 4}
-    return {**small, "proxy": {"place": place, "adaptor": [8], **used}, **changes}
+    return {**small, "proxy": {"place": place, "adaptor": [8], "dropout": 0, **used}, **changes}
 
 
 def tables(encoder: Encoder, paths: dict[str, str]) -> dict[str, Tensor]:

@@ -24,11 +24,15 @@ class Proxies(nn.Module):
         torch.Size([3, 2, 4])
     """
 
-    def __init__(self, widths: list[int], dim: int, hidden: list[int]) -> None:
-        """`widths`: C, and G where there are layers. `hidden`: the adaptor's hidden sizes."""
+    def __init__(self, widths: list[int], dim: int, hidden: list[int], dropout: float = 0.0) -> None:
+        """`widths`: C, and G where there are layers. `hidden`: the adaptor's hidden sizes. `dropout`: of what it reads.
+
+        The layers of an item tell it from all others: without dropout the adaptor learns training items by heart.
+        """
         super().__init__()
         self.width = coarse = widths[0]
         layers = sum(widths[1:])
+        self.dropout = nn.Dropout(dropout)
         self.project = nn.Linear(coarse, dim, bias=False) if coarse != dim else nn.Identity()
         self.adaptor = nn.Sequential(MLP(layers, hidden), nn.Linear(hidden[-1], dim)) if layers else None
         self.gate = nn.Linear(2 * dim, dim, bias=False) if layers else None
@@ -43,6 +47,6 @@ class Proxies(nn.Module):
     def fine(self, coarse_UC: Tensor, layers_UG: Tensor) -> Tensor:
         """[U, D] p_fine."""
         assert self.adaptor is not None and self.gate is not None and self.carry is not None
-        coarse_UD, raw_UD = self.project(coarse_UC), self.adaptor(layers_UG)
+        coarse_UD, raw_UD = self.project(coarse_UC), self.adaptor(self.dropout(layers_UG))
         ratio_UD = self.gate(torch.cat([coarse_UD, raw_UD], dim=1)).sigmoid()
         return self.carry(coarse_UD) + ratio_UD * raw_UD

@@ -61,7 +61,9 @@ class DenseArch(nn.Module):
         self.logit = nn.Linear(config.top[-1], 1)
         # Behind all the others, which so start from the same values as they do without proxies.
         self.proxies = (
-            Proxies([table.dim for table in spec.content], config.dim, config.proxy.adaptor) if proxies else None
+            Proxies([table.dim for table in spec.content], config.dim, config.proxy.adaptor, config.proxy.dropout)
+            if proxies
+            else None
         )
         self.slot = IDSlot(config.dim, proxies if config.proxy.place == "slot" else 0)
 

@@ -70,7 +70,7 @@ def proxies(config: Config, source: Path, widths: list[int]) -> Proxies:
     Raises:
         InputError: the checkpoint is of another model.
     """
-    made = Proxies(widths, config.model.dim, config.model.proxy.adaptor)
+    made = Proxies(widths, config.model.dim, config.model.proxy.adaptor).eval()
     state = checkpoint.read(source, [_PREFIX + name for name in made.state_dict()])
     made.load_state_dict({name.removeprefix(_PREFIX): tensor for name, tensor in state.items()})
     return made

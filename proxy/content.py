@@ -4,6 +4,7 @@ Everything here is from outside and bounded: texts by characters (before a token
 pixels (before they are decoded). What cannot be used counts as missing, and is counted.
 """
 
+import hashlib
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -48,6 +49,13 @@ class Content:
         """[n] whether an item has neither text nor image: nothing can be said of it."""
         pairs = zip(self.texts, self.images, strict=True)
         return np.array([not text and image is None for text, image in pairs], dtype=bool)
+
+    @property
+    def digests(self) -> list[bytes]:
+        """[n] of 16 bytes: another one where an item's content has changed in anything that the encoder reads."""
+        pairs = zip(self.texts, self.images, strict=True)
+        hashed = ((hashlib.blake2b(text.encode(), digest_size=16), image) for text, image in pairs)
+        return [hashlib.blake2b(text.digest() + (image or b""), digest_size=16).digest() for text, image in hashed]
 
     def take(self, at: Sequence[int] | NDArray[np.integer[Any]]) -> "Content":
         """The items at these positions, in this order."""

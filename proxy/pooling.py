@@ -1,5 +1,7 @@
 """g: attention over token states (IDProxy, section 3.1.2)."""
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor, nn
 
@@ -25,3 +27,7 @@ class AttentionPool(nn.Module):
         # Finite, so that a row without a token stays free of NaN in forward and backward.
         weights = scores.masked_fill(~mask, torch.finfo(scores.dtype).min).softmax(dim=1) * mask
         return torch.einsum("bt,bth->bh", weights, states)
+
+    def every(self, layers: Sequence[Tensor], mask: Tensor, use: int = 0) -> Tensor:
+        """The same of each of L layers -> [B, L, H] float32."""
+        return torch.stack([self(states, mask, use) for states in layers], dim=1)

@@ -24,8 +24,8 @@ import pytest
 
 from tests.ranks import RanksFailed, run_ranks
 
-WORKS = 4
-"""Works that share the kills: a checkpoint's save, a delta's writing, its application, compaction."""
+WORKS = 5
+"""Works that share the kills: a checkpoint's save, a delta's writing, its application, compaction, proxies."""
 _OWN = re.compile(r"\.\d+\.(?=tmp|old)")
 
 
@@ -71,7 +71,8 @@ def _watch(name: str, folder: Path, reached: Callable[[str], None]) -> None:
     original = getattr(os, name)
 
     def watched(*given: Any, **named: Any) -> Any:
-        paths = [Path(os.readlink(f"/proc/self/fd/{one}") if isinstance(one, int) else one) for one in given]
+        names = [os.readlink(f"/proc/self/fd/{one}") if isinstance(one, int) else one for one in given]
+        paths = [Path(os.path.abspath(each)) for each in names]
         inside = all(path.is_relative_to(folder) for path in paths)
         call = f"{name} " + " -> ".join(_OWN.sub(".PID.", os.path.relpath(path, folder)) for path in paths)
         if inside:

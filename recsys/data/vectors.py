@@ -27,14 +27,10 @@ def read(path: Path, kind: pa.DataType) -> Iterator[tuple[pa.Array, NDArray[np.f
             not of the first one's width, empty or not finite.
     """
     with opened(path) as file:
-        found = file.schema_arrow
-        if not {"item_id", "vector"} <= {*found.names}:
-            raise InputError(f"{path}: expected columns item_id and vector, found {', '.join(found.names)}")
-        if not same_ids(found.field("item_id").type, kind):
-            raise InputError(
-                f"{path}: column 'item_id': expected {kind} as in the dataset, found {found.field('item_id').type}"
-            )
-        _once(path, [batch["item_id"] for batch in batches(file, path, ["item_id"])])
+        names = file.schema_arrow.names
+        if not {"item_id", "vector"} <= {*names}:
+            raise InputError(f"{path}: expected columns item_id and vector, found {', '.join(names)}")
+        require_ids(file, path, kind)
         width = 0
         for batch in batches(file, path, ["item_id", "vector"]):
             told = pa.table(batch.filter(batch["vector"].is_valid()))
@@ -59,6 +55,21 @@ def of(path: Path, wanted: pa.Array) -> NDArray[np.float64]:
     if found is None or np.isnan(found).all():
         raise InputError(f"{path}: none of {len(wanted)} items has a vector there")
     return found
+
+
+def require_ids(file: pq.ParquetFile, path: Path, kind: pa.DataType) -> None:
+    """Refuse a file whose items cannot be told apart, or not from those of the dataset; all its ids are in memory.
+
+    Raises:
+        InputError: no column item_id, or ids of another type than `kind`, null or there twice.
+    """
+    names = file.schema_arrow.names
+    if names.count("item_id") != 1:
+        raise InputError(f"{path}: expected one column item_id, found {', '.join(names)}")
+    found = file.schema_arrow.field("item_id").type
+    if not same_ids(found, kind):
+        raise InputError(f"{path}: column 'item_id': expected {kind} as in the dataset, found {found}")
+    _once(path, [batch["item_id"] for batch in batches(file, path, ["item_id"])])
 
 
 def opened(path: Path) -> pq.ParquetFile:

@@ -15,9 +15,10 @@ from PIL import Image
 from torch import Tensor
 from torch.nn.functional import gelu
 
-from proxy import content, encoder, pretrained, saved, vectors
+from proxy import content, encoder, pretrained, saved
 from proxy.content import Content
 from proxy.encoder import Encoder
+from proxy.kept import Kept
 from proxy.loop import Loop
 from proxy.model import Aligner
 from proxy.prompt import AFTER, BEFORE, BOS, EMB, EOS
@@ -197,9 +198,9 @@ def test_an_alignment_is_saved_with_its_projector(cache: Path, tmp_path: Path) -
     assert not torch.allclose(other.encode(WHOLE), expected)
     saved.load(tmp_path / "best", other)
     assert other.encode(WHOLE).equal(expected)
-    coarse, layers = vectors.pooled(other, WHOLE, 2)
+    coarse, layers = Kept(other, config(cache, batch_size=2), [[0], [1]]).encode(WHOLE)
     torch.testing.assert_close(coarse, expected.detach(), atol=1e-5, rtol=1e-4)
-    assert layers.shape == (4, models.LAYERS, models.WIDTH)
+    assert layers.shape == (4, 2 * models.WIDTH)
     assert (tmp_path / "best" / "adapter" / "adapter_model.safetensors").exists()
     other.encoder.merge()
     torch.testing.assert_close(other.encode(WHOLE), expected, atol=1e-5, rtol=1e-4)

@@ -24,7 +24,7 @@ SYSTEMS = {
 _COMPARED = {"base": "base", "ridge": "ridge", "v1": "text as a feature", "v4": "v4"}
 """What differences are to."""
 _TUNED = ("base", "ridge", "v5")
-_OPTIONS = "train.hide_ids=0.2 proxy.encoder.train=frozen proxy.encoder.batch_size=256"
+_OPTIONS = "train.hide_ids=0.2"
 
 
 @dataclass(frozen=True)

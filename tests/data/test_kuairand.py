@@ -44,7 +44,7 @@ def folder(tmp_path: Path) -> Path:
             "video_type": ["NORMAL", "AD"],
             "upload_dt": ["2022-04-10", "2022-04-09"],
             "upload_type": ["Kmovie", "Kmovie"],
-            "video_duration": [1.0, None],
+            "video_duration": [87_433.0, None],
             "server_width": [720.0, 720.0],
             "music_id": [3, 4],
             "music_type": [9.0, None],
@@ -92,6 +92,10 @@ def test_reads_clicks_values_and_context(folder: Path) -> None:
     assert first["first_seen"] == 1_649_520_000, "midnight in China"
     assert log.items["tags"].to_pylist() == [["39"], ["62", "7"]] == log.items["categories"].to_pylist()
     assert log.items["music_type"].to_pylist() == ["9", None]
+    assert log.items["text"].to_pylist() == [
+        "author 1, music 3, type NORMAL, upload Kmovie, seconds 87",
+        "author 2, music 4, type AD, upload Kmovie",
+    ]
 
 
 def test_earlier_watches_are_past_events(folder: Path) -> None:

@@ -113,7 +113,24 @@ def _videos(table: pa.Table) -> pa.Table:
     first_seen = pc.subtract(pc.cast(uploaded, pa.int64()), _CHINA_HOURS * 3600)
     names = ("author_id", "video_type", "upload_type", "music_id", "music_type")
     features = {name: _text(table[name]) for name in names} | {"tags": tags}
-    return items_table({"item_id": table["video_id"], "categories": tags, "first_seen": first_seen}, features)
+    told = {"item_id": table["video_id"], "text": _words(table), "categories": tags, "first_seen": first_seen}
+    return items_table(told, features)
+
+
+def _words(table: pa.Table) -> pa.ChunkedArray:
+    """What stands for a video's text, of which there is none: its codes and its length in words, where it has them."""
+    seconds = pc.cast(pc.round(pc.divide(table["video_duration"], 1000)), pa.int64(), safe=False)
+    parts = [
+        pc.binary_join_element_wise(pa.scalar(name), pc.cast(column, pa.string()), " ")
+        for name, column in (
+            ("author", table["author_id"]),
+            ("music", _text(table["music_id"])),
+            ("type", table["video_type"]),
+            ("upload", table["upload_type"]),
+            ("seconds", seconds),
+        )
+    ]
+    return pc.binary_join_element_wise(*parts, ", ", null_handling="skip")
 
 
 def _past(table: pa.Table, users: pa.ChunkedArray, videos: pa.ChunkedArray, where: str) -> Past:

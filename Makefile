@@ -27,6 +27,8 @@ BIN := $(VENV)/bin
 RANKS = OMP_NUM_THREADS=1 $(BIN)/python -m torch.distributed.run --standalone --local-addr 127.0.0.1 --nproc-per-node $(NPROC)
 ONE = $(BIN)/python -m
 DEMO := configs/movielens-1m.yaml run=runs/demo
+PROXY := configs/movielens-1m.yaml configs/idproxy/v5.yaml run=runs/demo-idproxy \
+	model.proxy.coarse=runs/demo/proxy/vectors/coarse.parquet model.proxy.layers=runs/demo/proxy/vectors/layers.parquet
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-8s %s\n", $$1, $$2}' Makefile
@@ -35,16 +37,21 @@ venv: ## make the virtual environment, or leave it when it matches the lock
 	@test -n "$(PYTHON)" || { echo "error: no Python 3.11 found: install it, or say make PYTHON=/path/to/python3.11" >&2; exit 1; }
 	@"$(PYTHON)" requirements/install.py --lock requirements/$(KIND).lock --venv $(VENV)
 
-demo: venv ## MovieLens-1M end to end: prepare, train on 2 ranks, predict, evaluate, export
-	@echo "demo 1/5: prepare the dataset"
+demo: venv ## MovieLens-1M end to end: prepare, train, content proxies, predict, evaluate, export
+	@echo "demo 1/7: prepare the dataset"
 	@$(ONE) tools.prepare $(DEMO)
-	@echo "demo 2/5: train on $(NPROC) ranks"
+	@echo "demo 2/7: train on $(NPROC) ranks"
 	@$(RANKS) -m tools.train $(DEMO)
-	@echo "demo 3/5: score the held-out rows on $(NPROC) ranks"
+	@echo "demo 3/7: make proxies of the items' content, aligned to the ID space"
+	@$(RANKS) -m tools.align $(DEMO)
+	@echo "demo 4/7: train a ranker with these proxies in its ID slot"
+	@$(RANKS) -m tools.train $(PROXY)
+	@echo "demo 5/7: score the held-out rows by both"
 	@$(RANKS) -m tools.predict $(DEMO)
-	@echo "demo 4/5: evaluate by feedback bucket"
-	@$(ONE) tools.evaluate $(DEMO)
-	@echo "demo 5/5: export a bundle, and prove that it scores as the model does"
+	@$(RANKS) -m tools.predict $(PROXY)
+	@echo "demo 6/7: evaluate by feedback bucket"
+	@$(ONE) tools.evaluate $(DEMO) --scores base=runs/demo/scores/test --scores idproxy=runs/demo-idproxy/scores/test
+	@echo "demo 7/7: export a bundle, and prove that it scores as the model does"
 	@$(ONE) tools.export $(DEMO)
 
 test: venv ## run the tests (ARGS="tests/data -k splits" for some)

@@ -58,13 +58,28 @@ def _trained(config: str) -> list[str]:
 
 
 def _demo(paths: Paths) -> list[str]:
-    return [*_trained(_DEMO), f"python -m tools.evaluate {_DEMO}"]
+    vectors = "runs/demo/proxy/vectors"
+    proxy = (
+        "configs/movielens-1m.yaml configs/idproxy/v5.yaml run=runs/demo-idproxy "
+        f"model.proxy.coarse={vectors}/coarse.parquet model.proxy.layers={vectors}/layers.parquet"
+    )
+    scores = "--scores base=runs/demo/scores/test --scores idproxy=runs/demo-idproxy/scores/test"
+    return [
+        *_trained(_DEMO),
+        f"torchrun --nproc-per-node 2 -m tools.align {_DEMO}",
+        *_trained(proxy)[1:],
+        f"python -m tools.evaluate {_DEMO} {scores}",
+    ]
 
 
 def _demo_table(paths: Paths) -> str:
     segments = ["warm", "100+", "20-99", "5-19", "1-4", "n=0"]
     found = results.read(Path("runs/demo/results.json"))
-    return report.markdown({**found, "systems": {"base": found["systems"]["base"]}}, _POINTWISE, segments)
+    systems = {name: found["systems"][name] for name in ("base", "idproxy")}
+    change = {"idproxy - base": found["differences"]["idproxy - base"]}
+    both = {**found, "systems": systems, "differences": change}
+    changes = report.markdown(both, _POINTWISE[:2], segments, key="differences")
+    return report.markdown(both, _POINTWISE, segments) + "\n" + changes
 
 
 _POINTWISE = ["auc", "gauc", "logloss", "calibration"]

@@ -1,6 +1,6 @@
 """Token states of a frozen encoder, computed once and then read from disk: an epoch over them costs seconds.
 
-    states = Kept(model, content, at, batch_size, folder)
+    states = TokenStates(encoder, content, at, batch_size, folder)
     last, mask = states(some)
 
 They lie in one file without a name: whatever happens, nothing is left behind.
@@ -23,7 +23,7 @@ from proxy.encoder import Encoder
 from proxy.model import by_length
 
 
-class Kept:
+class TokenStates:
     """States of n items: T H numbers an item on disk, in bfloat16 where the encoder computes in it, else float32.
 
     Args:

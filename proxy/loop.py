@@ -23,7 +23,7 @@ from tqdm import tqdm
 
 from proxy import saved
 from proxy.content import Content
-from proxy.frozen import Kept
+from proxy.frozen import TokenStates
 from proxy.loss import alignment_loss, backward
 from proxy.model import Aligner, by_length
 from proxy.retrieval import Found, find, measures, names
@@ -47,7 +47,7 @@ def retrieve(
     part: int,
     batch_size: int,
     ranks: Ranks,
-    kept: Kept | None = None,
+    kept: TokenStates | None = None,
 ) -> Found:
     """Of the targets that are for `part`, how well their own IDs are found among all N. Collective.
 
@@ -73,7 +73,7 @@ class Loop:
         content: Content,
         ranks: Ranks,
         folder: Path,
-        kept: Kept | None = None,
+        kept: TokenStates | None = None,
         fold: int | None = None,
     ) -> None:
         """`folder`: where it is kept. `kept`: token states, where another has them. `fold`: what it is without."""
@@ -125,7 +125,7 @@ class Loop:
     def keep(self) -> None:
         """Compute the token states of this rank's items, once for all steps."""
         own = np.flatnonzero(_own(np.arange(len(self.content)), self.ranks))
-        self.kept = Kept(self.model.encoder, self.content, own, self.items, self.folder)
+        self.kept = TokenStates(self.model.encoder, self.content, own, self.items, self.folder)
 
     def step(self, batch: NDArray[np.int64], seed: int) -> Tensor:
         """[] the loss of one step on the targets [B] at these positions, detached. Collective."""
@@ -203,7 +203,7 @@ def _own(items: NDArray[np.int64], ranks: Ranks) -> NDArray[np.bool_]:
     return items % ranks.world_size == ranks.rank
 
 
-def _proxies(model: Aligner, content: Content, at: NDArray[np.int64], kept: Kept | None) -> Tensor:
+def _proxies(model: Aligner, content: Content, at: NDArray[np.int64], kept: TokenStates | None) -> Tensor:
     """[B, D] of the items `at` [B], on the model's device."""
     if kept is None:
         return model.encode(content.take(at))

@@ -1,4 +1,4 @@
-"""Kept states against the encoder's own, and an alignment on them against one without."""
+"""TokenStates states against the encoder's own, and an alignment on them against one without."""
 
 from pathlib import Path
 
@@ -9,7 +9,7 @@ import torch
 
 from proxy import encoder
 from proxy.content import Content
-from proxy.frozen import Kept
+from proxy.frozen import TokenStates
 from proxy.loop import Loop
 from proxy.model import Aligner
 from proxy.targets import TRAIN
@@ -26,7 +26,7 @@ def test_states_are_those_of_the_encoder(tmp_path: Path, bf16: bool) -> None:
     model = encoder.load(ContentEncoder(train="frozen", tokens=8, bf16=bf16))
     content = Content(pa.array(range(len(TEXTS))), TEXTS, [None] * len(TEXTS))
     at = np.array([4, 0, 1, 2])
-    kept = Kept(model, content, at, 3, tmp_path)
+    kept = TokenStates(model, content, at, 3, tmp_path)
     assert not list(tmp_path.iterdir())
     some = np.array([1, 0, 4])
     found, mask = kept(some)

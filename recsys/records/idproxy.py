@@ -46,12 +46,13 @@ class Case:
         return [command for seed in SEEDS for command in self._draw(seed)]
 
     def _draw(self, seed: int) -> Iterator[str]:
-        content, judged = self.folder / f"content-{seed}.parquet", self.folder / f"seed-{seed}.json"
+        judged = self.folder / f"seed-{seed}.json"
         base = self._words(seed, "base")
         yield f"python -m tools.prepare {base}"
-        yield f"python -m tools.content {base} --out {content}"
+        if not seed:
+            yield f"python -m tools.content {base} --out {self._content}"
         yield from _trained(base)
-        yield f"python -m tools.align {base} floor.content={content}"
+        yield f"python -m tools.align {base} floor.content={self._content}"
         for system in [*SYSTEMS][1:]:
             yield from _trained(self._words(seed, system))
         scores = " ".join(f"--scores {system}={self._run(seed, system)}/scores/test" for system in SYSTEMS)
@@ -68,6 +69,11 @@ class Case:
             for rival in _TUNED[:2]:
                 yield f"python -m tools.evaluate {base} {scores} --against {rival} {only} --out {judged}"
 
+    @property
+    def _content(self) -> Path:
+        """Text vectors: draws differ in who is new, not in what an item says."""
+        return self.folder / "content-0.parquet"
+
     def _run(self, seed: int, system: str) -> Path:
         return self.folder / f"seed-{seed}" / system
 
@@ -75,7 +81,7 @@ class Case:
         """The config of a system in a draw."""
         base = self._run(seed, "base") / "proxy"
         coarse = {
-            "v1": self.folder / f"content-{seed}.parquet",
+            "v1": self._content,
             "v2": base / "rivals/v2.parquet",
             "ridge": base / "rivals/ridge-even.parquet",
         }.get(system, base / "vectors/coarse.parquet")

@@ -24,7 +24,10 @@ SYSTEMS = {
 _COMPARED = {"base": "base", "ridge": "ridge", "v1": "text as a feature", "v4": "v4"}
 """What differences are to."""
 _TUNED = ("base", "ridge", "v5")
-_OPTIONS = "train.hide_ids=0.2"
+_HIDDEN = "0.2"
+"""Share of hidden IDs (`train.hide_ids`), of all systems alike."""
+_SHARES = ("0.05", _HIDDEN, "0.4")
+"""What else is tried on the first draw."""
 
 
 @dataclass(frozen=True)
@@ -74,10 +77,23 @@ class Case:
         """Text vectors: draws differ in who is new, not in what an item says."""
         return self.folder / "content-0.parquet"
 
-    def _run(self, seed: int, system: str) -> Path:
-        return self.folder / f"seed-{seed}" / system
+    def hidden_commands(self) -> list[str]:
+        """Of the first draw's base and v5 under other shares of hidden IDs; after `commands`."""
+        asked = []
+        for share in _SHARES:
+            if share != _HIDDEN:
+                base, v5 = (self._words(SEEDS[0], system, share) for system in ("base", "v5"))
+                asked += [f"python -m tools.prepare {base}", *_trained(base), *_trained(v5)]
+            scores = (f"--scores {name}={self._run(SEEDS[0], name, share)}/scores/test" for name in ("base", "v5"))
+            out = f"--out {self.folder}/hidden-{share}.json"
+            words = self._words(SEEDS[0], "base", share)
+            asked.append(f"python -m tools.evaluate {words} {' '.join(scores)} {_only('warm', 'n=0')} {out}")
+        return asked
 
-    def _words(self, seed: int, system: str) -> str:
+    def _run(self, seed: int, system: str, share: str = _HIDDEN) -> Path:
+        return self.folder / f"seed-{seed}" / (system if share == _HIDDEN else f"{system}-hidden-{share}")
+
+    def _words(self, seed: int, system: str, share: str = _HIDDEN) -> str:
         """The config of a system in a draw."""
         base = self._run(seed, "base") / "proxy"
         coarse = {
@@ -86,8 +102,8 @@ class Case:
             "ridge": base / "rivals/ridge-even.parquet",
         }.get(system, base / "vectors/coarse.parquet")
         over = "" if system == "base" else f" configs/idproxy/{system}.yaml"
-        words = f"{self.config}{over} run={self._run(seed, system)} data.path=data/{self.name}-{seed} {self.source}"
-        words += f" data.split.seed={seed} train.seed={seed} {_OPTIONS}"
+        words = f"{self.config}{over} run={self._run(seed, system, share)} data.path=data/{self.name}-{seed}"
+        words += f" {self.source} data.split.seed={seed} train.seed={seed} train.hide_ids={share}"
         if system != "base":
             words += f" model.proxy.coarse={coarse}"
         if system in ("v4", "v5"):
@@ -120,6 +136,19 @@ class Case:
             f"classes are {new['users']:,}; two-way bootstrap 95 % intervals, ends averaged over the draws.",
         ]
         return "\n".join(lines)
+
+    def hidden_table(self) -> str:
+        """What both have of each share, and what v5 adds."""
+        lines = ["| hidden | system | warm AUC | warm GAUC | n=0 AUC | n=0 GAUC |", "|---|---|---|---|---|---|"]
+        for share in _SHARES:
+            found = results.read(self.folder / f"hidden-{share}.json")
+            for name, key, form in (
+                ("base", "systems", ".4f"),
+                ("v5", "systems", ".4f"),
+                ("v5 - base", "differences", "+.4f"),
+            ):
+                lines.append(f"| {share} " + _row(name, found[key][name], ("warm", "n=0"), form))
+        return "\n".join([*lines, "", f"{found['dataset']}, {found['split']}, seed {SEEDS[0]}."])
 
 
 def _trained(words: str) -> list[str]:

@@ -183,6 +183,11 @@ RECORDS = (
         lambda paths: _movielens(paths).table(),
     ),
     Record(
+        "idproxy-hidden",
+        lambda paths: _movielens(paths).hidden_commands() if paths.content else None,
+        lambda paths: _movielens(paths).hidden_table(),
+    ),
+    Record(
         "idproxy-kuairand",
         lambda paths: _kuairand(paths).commands() if paths.kuairand else None,
         lambda paths: _kuairand(paths).table(),

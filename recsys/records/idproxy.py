@@ -32,12 +32,19 @@ _SHARES = ("0.05", _HIDDEN, "0.4")
 
 @dataclass(frozen=True)
 class Case:
-    """A dataset: `source` is what its config is given of the user's data, `exposures` the kept rows beyond 0."""
+    """A dataset, and what is measured on it.
+
+    Attributes:
+        source: what its config is given of the user's data.
+        exposures: kept rows of new items beyond 0.
+        systems: those of `SYSTEMS` that are run; base, ridge and v5 always are.
+    """
 
     name: str
     config: str
     source: str
     exposures: tuple[int, ...]
+    systems: tuple[str, ...] = tuple(SYSTEMS)
 
     @property
     def folder(self) -> Path:
@@ -56,10 +63,10 @@ class Case:
             yield f"python -m tools.content {base} --out {self._content}"
         yield from _trained(base)
         yield f"python -m tools.align {base} floor.content={self._content}"
-        for system in [*SYSTEMS][1:]:
+        for system in self.systems[1:]:
             yield from _trained(self._words(seed, system))
-        scores = " ".join(f"--scores {system}={self._run(seed, system)}/scores/test" for system in SYSTEMS)
-        for rival in _COMPARED:
+        scores = " ".join(f"--scores {system}={self._run(seed, system)}/scores/test" for system in self.systems)
+        for rival in self._rivals:
             yield f"python -m tools.evaluate {base} {scores} --against {rival} {_only('warm', 'n=0')} --out {judged}"
         for exposure in self.exposures:
             for system in _TUNED:
@@ -71,6 +78,10 @@ class Case:
             only = f"--exposure {exposure} {_only(f'n={exposure}')}"
             for rival in _TUNED[:2]:
                 yield f"python -m tools.evaluate {base} {scores} --against {rival} {only} --out {judged}"
+
+    @property
+    def _rivals(self) -> list[str]:
+        return [rival for rival in _COMPARED if rival in self.systems]
 
     @property
     def _content(self) -> Path:
@@ -114,14 +125,14 @@ class Case:
         """AUC and GAUC of warm and new items, differences with intervals, and what is left of them after feedback."""
         found = draws.combine([results.read(self.folder / f"seed-{seed}.json") for seed in SEEDS])
         lines = ["| system | warm AUC | warm GAUC | n=0 AUC | n=0 GAUC |", "|---|---|---|---|---|"]
-        for system, title in SYSTEMS.items():
-            lines.append(_row(title, found["systems"][system], ("warm", "n=0"), ".4f"))
+        for system in self.systems:
+            lines.append(_row(SYSTEMS[system], found["systems"][system], ("warm", "n=0"), ".4f"))
         lines += ["", "| paired difference | warm AUC | warm GAUC | n=0 AUC | n=0 GAUC |", "|---|---|---|---|---|"]
-        for rival, title in _COMPARED.items():
-            for system in SYSTEMS if rival == "base" else ("v5",):
+        for rival in self._rivals:
+            for system in self.systems if rival == "base" else ("v5",):
                 if system != rival:
                     one = found["differences"][f"{system} - {rival}"]
-                    lines.append(_row(f"{system} − {title}", one, ("warm", "n=0"), "+.4f"))
+                    lines.append(_row(f"{system} − {_COMPARED[rival]}", one, ("warm", "n=0"), "+.4f"))
         heads = [f"n={n} {metric}" for n in self.exposures for metric in ("AUC", "GAUC")]
         segments = tuple(f"n={n}" for n in self.exposures)
         lines += ["", "| new rows fine-tuned | " + " | ".join(heads) + " |", "|---" * (len(heads) + 1) + "|"]

@@ -120,9 +120,8 @@ def _movielens(paths: Paths) -> idproxy.Case:
 
 
 def _kuairand(paths: Paths) -> idproxy.Case:
-    return idproxy.Case(
-        "idproxy-kuairand", "configs/kuairand-pure.yaml", f"data.source.path={paths.kuairand}", (2, 8, 20)
-    )
+    source, systems = f"data.source.path={paths.kuairand}", ("base", "v1", "ridge", "v5")
+    return idproxy.Case("idproxy-kuairand", "configs/kuairand-pure.yaml", source, (2, 8, 20), systems)
 
 
 def _cold_items(paths: Paths) -> list[str]:

@@ -28,7 +28,8 @@ class Slot:
     adaptor: Widths = field(default_factory=lambda: [64])
     """layers: hidden sizes of the adaptor (its last layer has width D)."""
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.5
-    """layers: share of their numbers that the adaptor does not see in training, so that it learns no item by heart."""
+    """Share of the layers' numbers, and of a coarse vector's whose width is not D, that training does not see, so that
+    no item is learned by heart."""
     sharding: Sharding = "auto"
     """How both tables are laid over ranks: auto (one of the next two), row_wise, table_wise, column_wise."""
 

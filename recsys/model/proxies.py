@@ -25,9 +25,10 @@ class Proxies(nn.Module):
     """
 
     def __init__(self, widths: list[int], dim: int, hidden: list[int], dropout: float = 0.0) -> None:
-        """`widths`: C, and G where there are layers. `hidden`: the adaptor's hidden sizes. `dropout`: of what it reads.
+        """`widths`: C, and G where there are layers. `hidden`: the adaptor's hidden sizes. `dropout`: of what is read.
 
-        The layers of an item tell it from all others: without dropout the adaptor learns training items by heart.
+        What an encoder says of an item tells it from all others: without dropout a map of it learns training items by
+        heart. A coarse vector of width D is a proxy already and is left whole.
         """
         super().__init__()
         self.width = coarse = widths[0]
@@ -41,12 +42,15 @@ class Proxies(nn.Module):
     def forward(self, coarse_UC: Tensor, layers_UG: Tensor | None = None) -> Tensor:
         """[U, K, D]: p_coarse, and p_fine where there are layers."""
         if layers_UG is None:
-            return self.project(coarse_UC).unsqueeze(1)
-        return torch.stack([self.project(coarse_UC), self.fine(coarse_UC, layers_UG)], dim=1)
+            return self._coarse(coarse_UC).unsqueeze(1)
+        return torch.stack([self._coarse(coarse_UC), self.fine(coarse_UC, layers_UG)], dim=1)
 
     def fine(self, coarse_UC: Tensor, layers_UG: Tensor) -> Tensor:
         """[U, D] p_fine."""
         assert self.adaptor is not None and self.gate is not None and self.carry is not None
-        coarse_UD, raw_UD = self.project(coarse_UC), self.adaptor(self.dropout(layers_UG))
+        coarse_UD, raw_UD = self._coarse(coarse_UC), self.adaptor(self.dropout(layers_UG))
         ratio_UD = self.gate(torch.cat([coarse_UD, raw_UD], dim=1)).sigmoid()
         return self.carry(coarse_UD) + ratio_UD * raw_UD
+
+    def _coarse(self, coarse_UC: Tensor) -> Tensor:
+        return coarse_UC if isinstance(self.project, nn.Identity) else self.project(self.dropout(coarse_UC))

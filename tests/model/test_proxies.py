@@ -57,6 +57,15 @@ def test_the_adaptor_alone_loses_some_of_what_it_reads_in_training() -> None:
     assert torch.equal(seen[-1], layers)
 
 
+def test_so_does_a_coarse_vector_of_another_width() -> None:
+    proxies = Proxies([400], 2, [4], dropout=0.5)
+    assert isinstance(proxies.project, nn.Linear)
+    nn.init.ones_(proxies.project.weight)
+    kept = proxies(torch.ones(1, 400))[0, 0, 0].item() / 2
+    assert kept != 200 and kept == int(kept) == pytest.approx(200, abs=60)
+    assert proxies.eval()(torch.ones(1, 400))[0, 0].tolist() == [400.0, 400.0]
+
+
 def test_a_coarse_vector_of_another_width_is_mapped_and_zeros_stay_zero() -> None:
     proxies = Proxies([3], 2, [4])
     assert isinstance(proxies.project, nn.Linear)

@@ -174,6 +174,9 @@ def grouped(states: Tensor, groups: list[list[int]]) -> Tensor:
 
 def ahead(make: Callable[[S], T], of: Sequence[S]) -> Iterator[T]:
     """`make` of each in order; while the caller uses one, the next is made in a thread."""
+    if len(of) < 2:
+        yield from map(make, of)
+        return
     with ThreadPoolExecutor(1) as thread:
         coming: Future[T] | None = None
         for each in of:

@@ -23,6 +23,7 @@ ROWS = {
     "rows-size": Row("recsys.bench.rows:measure_size", ranks=1),
     "slot": Row("recsys.bench.slot:measure", ranks=1),
     "delta": Row("recsys.bench.delta:measure", ranks=1),
+    "generate": Row("proxy.bench:measure", ranks=1),
 }
 """Every row by name; a row names its function, so that it may lie in any package."""
 

@@ -61,7 +61,7 @@ def config(run: str = "slot", place: str = "slot", fine: bool = True, seed: int 
     used = {**(CONTENT if fine else {"coarse": CONTENT["coarse"]}), **files}
     model = {"dim": DIM, "attention": [8], "bottom": [8], "top": [16], "cross_rank": 4}
     model["proxy"] = {"place": place, "adaptor": [8], **used}
-    learn = {"batch_size": 16, "shuffle_rows": 64, "epochs": 2, "hide_ids": 0.3, "lr": 0.02, "table_lr": 0.3}
+    learn = {"batch_size": 16, "shuffle_rows": 64, "epochs": 2, "hide_ids": 0.3, "lr": 0.02, "table_lr": 0.3, "keep": 4}
     return tiny.config(Path("data"), Path(run), model=model, train={**learn, "seed": seed})
 
 

@@ -75,7 +75,7 @@ def slots(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def base(home: Path, tmp_path: Path) -> Config:
     """A run without proxies, and coarse vectors beside it for all items but each fifth."""
-    shutil.copytree(home / "run", tmp_path / "run")
+    shutil.copytree(home / "run", tmp_path / "run", ignore=shutil.ignore_patterns("proxy"))
     made = replace(runs.config(home), run=str(tmp_path / "run"))
     (tmp_path / "run" / "config.yaml").unlink()
     settings.dump(made, tmp_path / "run" / "config.yaml")

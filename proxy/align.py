@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow.compute as pc
 import torch
+import torch.distributed as dist
 
 from proxy import encoder, saved
 from proxy.content import Content
@@ -67,6 +68,7 @@ def learnable(config: Config, ranks: Ranks) -> tuple[Targets, Content]:
     """
     on_first(ranks, lambda: bring_up(config))
     with reading(Path(config.run)) if ranks.is_first else nullcontext():
+        dist.barrier()  # nobody reads before the first rank holds the lock
         return together(lambda: _learnable(config))
 
 

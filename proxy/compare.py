@@ -53,14 +53,15 @@ def compare(config: Config, ranks: Ranks) -> dict[str, Any]:
 
 
 def table(told: dict[str, Any]) -> Table:
-    """What `compare` found, as a table: values with intervals, and the difference of auc to ridge."""
+    """What `compare` found, as a table: values with intervals, and the difference of auc to the better ridge."""
     metrics = list(next(iter(told["systems"].values())))
     title = f"the own ID of {told['items']:,} left-out items among {told['among']:,}"
     made = Table(title=title, caption="v1: nearest content, v2: MLP on frozen content, v3: aligned encoder")
-    for name in ("", *metrics, "auc - ridge"):
+    best = max(RIVALS, key=lambda rival: told["systems"][rival]["auc"][0])
+    for name in ("", *metrics, f"auc - {best}"):
         made.add_column(name, justify="right" if name else "left")
     for name, found in told["systems"].items():
-        gain = told["minus"]["ridge"].get(name, {}).get("auc")
+        gain = told["minus"][best].get(name, {}).get("auc")
         made.add_row(name, *(_cell(found[metric]) for metric in metrics), _cell(gain) if gain else "")
     return made
 

@@ -7,6 +7,7 @@ Legend: B items, T tokens, H encoder width.
 """
 
 from dataclasses import dataclass
+from threading import Lock
 from typing import Any
 
 import torch
@@ -52,6 +53,7 @@ class Encoder(nn.Module):
         self.width: int = model.config.get_text_config().hidden_size
         self.depth: int = model.config.get_text_config().num_hidden_layers
         self._reader = reader
+        self._reading = Lock()  # a tokenizer that several threads share is set up by each call
         self.bf16 = config.bf16
         self.untrained = tuple(f"model.{name}." for name in tuning.untrained(model))
         self._attention = ""
@@ -61,7 +63,8 @@ class Encoder(nn.Module):
 
         It depends on nothing but the content. Texts are cut at the token budget; padding is on the right.
         """
-        return self._reader(content)
+        with self._reading:
+            return self._reader(content)
 
     def forward(self, inputs: dict[str, Tensor], layers: bool = False) -> States:
         """States of a batch of `collate`, on the encoder's device; `layers` asks for those of every layer.

@@ -3,12 +3,13 @@
     states = TokenStates(encoder, content, at, batch_size, folder)
     last, mask = states(some)
 
-They lie in one file without a name: whatever happens, nothing is left behind.
+They lie in a file that loses its name once it is whole; of a process that is killed before, the next alignment sweeps
+it away (`recsys.files.sweep`).
 
 Legend: n items, B of them in a batch, T tokens, H encoder width.
 """
 
-import tempfile
+import os
 from pathlib import Path
 
 import numpy as np
@@ -43,7 +44,8 @@ class TokenStates:
         self._tokens = np.zeros(len(content), np.int64)
         total = 0
         folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(dir=folder) as file:
+        path = folder / f".states.{os.getpid()}.tmp"
+        with path.open("wb") as file:
             for some in tqdm(by_length(content, at, batch_size), desc="token states", unit="batch", disable=None):
                 states = encoder(encoder.collate(content.take(some)))
                 tokens = states.mask.sum(1).cpu().numpy()
@@ -52,9 +54,8 @@ class TokenStates:
                 total += int(tokens.sum())
                 rows = states.last[states.mask].to("cpu", self._dtype)
                 file.write(rows.contiguous().view(torch.uint8).numpy().data)
-            file.flush()
-            # The mapping outlives the file's name.
-            self._rows = torch.from_file(file.name, shared=False, size=total * self._width, dtype=self._dtype)
+        self._rows = torch.from_file(str(path), shared=False, size=total * self._width, dtype=self._dtype)
+        path.unlink()  # the mapping outlives the name
         self._rows = self._rows.view(total, self._width)
 
     def __call__(self, at: NDArray[np.int64]) -> tuple[Tensor, Tensor]:

@@ -2,7 +2,7 @@
 
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from io import BytesIO
 from typing import Literal
 
@@ -28,8 +28,7 @@ def fault(data: bytes, config: ContentEncoder) -> Fault | None:
         with _opened(data) as image:
             if image.width * image.height > config.image_pixels:
                 return "too large"
-            image.draft("RGB", (config.image_side, config.image_side))
-            image.load()
+            _upright(image, config.image_side)
     except Image.DecompressionBombError:
         return "too large"
     except Exception:  # Pillow's decoders raise whatever their format makes them: struct.error, SyntaxError, zlib.error
@@ -40,10 +39,18 @@ def fault(data: bytes, config: ContentEncoder) -> Fault | None:
 def decode(data: bytes, side: int) -> Image.Image:
     """A sound image (see `fault`) as RGB, upright, its longer side at most `side` pixels; of a film its first frame."""
     with _opened(data) as image:
-        image.draft("RGB", (side, side))
-        upright = ImageOps.exif_transpose(image).convert("RGB")
+        upright = _upright(image, side)
     upright.thumbnail((side, side))
     return upright
+
+
+def _upright(image: Image.Image, side: int) -> Image.Image:
+    image.draft("RGB", (side, side))
+    image.load()
+    turned = image
+    with suppress(Exception):  # of metadata that cannot be read; the picture can
+        turned = ImageOps.exif_transpose(image)
+    return turned.convert("RGB")
 
 
 @contextmanager

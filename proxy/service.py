@@ -98,6 +98,6 @@ def _table(items: Sequence[Mapping[str, Any]]) -> pa.Table:
     for name in names:
         try:
             columns[name] = pa.array([item.get(name) for item in items])
-        except pa.ArrowException as error:
-            raise InputError(f"items: {name!r}: expected values of one type: {error}") from None
+        except (pa.ArrowException, ValueError, OverflowError, TypeError) as error:
+            raise InputError(f"items: {name!r}: expected values of one type that Parquet can hold: {error}") from None
     return pa.table(columns)

@@ -82,7 +82,7 @@ class Align:
     """Stop after this many epochs in which the left-out items' IDs were not found better; the best epoch is kept."""
     recall: Cutoffs = field(default_factory=lambda: [10, 100])
     """Recall@K of the true ID among all targets, for each of these K."""
-    folds: Natural = 5
+    folds: Annotated[int, Field(ge=0, le=100)] = 5
     """Alignments more, each without one part of the training items, that make these items' proxies. A proxy made by an
     encoder that has learned from the item's own ID is nearer to it than a new item's can be, and the ranker that is
     trained on such proxies trusts them too much. 0: none, one encoder makes all."""

@@ -62,9 +62,10 @@ def _align(config: Config, ranks: Ranks) -> None:
     align(config, ranks)
     told = compare(config, ranks)
     content = content_file(config, ranks)
-    on_first(ranks, lambda: rivals.write(config, content))
-    on_first(ranks, lambda: vectors.write(config, ranks))
     if ranks.is_first:
+        # The others have nothing left to wait for.
+        rivals.write(config, content)
+        vectors.write(config, ranks)
         Console().print(table(told))
         print(f"item vectors: {vectors.folder_of(config)}")
 

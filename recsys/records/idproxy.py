@@ -53,7 +53,8 @@ class Case:
 
     def commands(self) -> list[str]:
         """Of all draws."""
-        return [command for seed in SEEDS for command in self._draw(seed)]
+        drawn = [command for seed in SEEDS for command in self._draw(seed)]
+        return drawn + [command for seed in SEEDS for command in self._judged(seed, [*self._neighbours])]
 
     def _draw(self, seed: int) -> Iterator[str]:
         judged = self.folder / f"seed-{seed}.json"
@@ -65,9 +66,7 @@ class Case:
         yield f"python -m tools.align {base} floor.content={self._content}"
         for system in self.systems[1:]:
             yield from _trained(self._words(seed, system))
-        scores = " ".join(f"--scores {system}={self._run(seed, system)}/scores/test" for system in self.systems)
-        for rival in self._rivals:
-            yield f"python -m tools.evaluate {base} {scores} --against {rival} {_only('warm', 'n=0')} --out {judged}"
+        yield from self._judged(seed, self._rivals)
         for exposure in self.exposures:
             for system in _TUNED:
                 words = self._words(seed, system)
@@ -80,6 +79,11 @@ class Case:
                 yield f"python -m tools.evaluate {base} {scores} --against {rival} {only} --out {judged}"
 
     @property
+    def _neighbours(self) -> dict[str, str]:
+        """What comes after what in the paper's order, beyond v5 and v4."""
+        return {"v3": "v4", "v2": "v3"} if {"v2", "v3", "v4"} <= {*self.systems} else {}
+
+    @property
     def _rivals(self) -> list[str]:
         return [rival for rival in _COMPARED if rival in self.systems]
 
@@ -87,6 +91,13 @@ class Case:
     def _content(self) -> Path:
         """Text vectors: draws differ in who is new, not in what an item says."""
         return self.folder / "content-0.parquet"
+
+    def _judged(self, seed: int, rivals: list[str]) -> Iterator[str]:
+        """All systems against each of `rivals`, before any feedback."""
+        scores = " ".join(f"--scores {system}={self._run(seed, system)}/scores/test" for system in self.systems)
+        out = f"{_only('warm', 'n=0')} --out {self.folder / f'seed-{seed}.json'}"
+        for rival in rivals:
+            yield f"python -m tools.evaluate {self._words(seed, 'base')} {scores} --against {rival} {out}"
 
     def hidden_commands(self) -> list[str]:
         """Of the first draw's base and v5 under other shares of hidden IDs; after `commands`."""
@@ -133,6 +144,13 @@ class Case:
                 if system != rival:
                     one = found["differences"][f"{system} - {rival}"]
                     lines.append(_row(f"{system} − {_COMPARED[rival]}", one, ("warm", "n=0"), "+.4f"))
+        for rival, system in self._neighbours.items():
+            one = found["differences"][f"{system} - {rival}"]
+            lines.append(_row(f"{system} − {rival}", one, ("warm", "n=0"), "+.4f"))
+        cleaner = draws.combine([results.read(self.folder / f"seed-{seed}.json") for seed in SEEDS[1:]])
+        for rival in ("base", "ridge"):
+            one = cleaner["differences"][f"v5 - {rival}"]
+            lines.append(_row(f"v5 − {rival}, without seed {SEEDS[0]}", one, ("warm", "n=0"), "+.4f"))
         heads = [f"n={n} {metric}" for n in self.exposures for metric in ("AUC", "GAUC")]
         segments = tuple(f"n={n}" for n in self.exposures)
         lines += ["", "| new rows fine-tuned | " + " | ".join(heads) + " |", "|---" * (len(heads) + 1) + "|"]
@@ -159,7 +177,8 @@ class Case:
                 ("v5 - base", "differences", "+.4f"),
             ):
                 lines.append(f"| {share} " + _row(name, found[key][name], ("warm", "n=0"), form))
-        return "\n".join([*lines, "", f"{found['dataset']}, {found['split']}, seed {SEEDS[0]}."])
+        told = f"{found['dataset']}, {found['split']}, seed {SEEDS[0]}; proxies aligned to the base of {_HIDDEN}."
+        return "\n".join([*lines, "", told])
 
 
 def _trained(words: str) -> list[str]:

@@ -58,3 +58,16 @@ def test_an_alignment_on_them_takes_the_same_step(tmp_path: Path) -> None:
     for with_states, without in zip(*grads, strict=True):
         assert with_states is not None and without is not None and with_states.abs().sum() > 0
         torch.testing.assert_close(with_states, without)
+
+
+def test_what_a_killed_process_leaves_is_swept_away(tmp_path: Path) -> None:
+    tiny.write(tmp_path / "data", {"train": 20})
+    made = tiny.config(tmp_path / "data", tmp_path / "run", proxy={"encoder": {"bf16": False}})
+    left = tmp_path / "align" / ".states.999999999.tmp"
+    left.parent.mkdir()
+    left.write_bytes(b"half")
+    targets, content = planted.items()
+    model = Aligner(planted.encoder().requires_grad_(False), 8, planted.options())
+    with process_group() as ranks:
+        Loop(made, model, targets, content, ranks, left.parent).run()
+    assert not list(left.parent.glob(".*"))

@@ -233,5 +233,6 @@ def test_the_service_gives_what_the_batch_does(here: Path) -> None:
     assert not mixed.coarse[1].any() and mixed.fine is not None
     torch.testing.assert_close(mixed.fine[1:2], nothing)
     assert mixed.coarse[2].any() and not torch.equal(mixed.coarse[2], mixed.coarse[0])
-    with pytest.raises(InputError, match="items: 'title': expected values of one type"):
-        generator([{"item_id": "a", "title": "Heat"}, {"item_id": "b", "title": 7}])
+    for bad in (7, "\ud800"):
+        with pytest.raises(InputError, match="items: 'title': expected values of one type"):
+            generator([{"item_id": "a", "title": "Heat"}, {"item_id": "b", "title": bad}])

@@ -56,6 +56,14 @@ def test_a_sound_image_is_decoded_as_rgb_and_shrunk(kind: str) -> None:
     assert images.decode(file.getvalue(), 1000).size == (400, 200)
 
 
+@pytest.mark.parametrize("kind", ["PNG", "JPEG", "WEBP"])
+def test_metadata_that_cannot_be_read_leaves_the_picture(kind: str) -> None:
+    file = BytesIO()
+    Image.new("RGB", (40, 20), (9, 9, 9)).save(file, kind, exif=b"Exif\0\0garbage")
+    assert images.fault(file.getvalue(), CONFIG) is None
+    assert images.decode(file.getvalue(), 100).size == (40, 20)
+
+
 def test_a_photograph_taken_upright_stands_upright() -> None:
     exif = Image.Exif()
     exif[0x0112] = 6  # to be turned by 90 degrees

@@ -22,7 +22,7 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 from proxy import kept
-from proxy.store import Kind, Store
+from proxy.store import PART, Kind, Store
 from recsys.config import Config
 from recsys.data import content, vectors
 from recsys.data.content import COARSE, FINE, LAYERS
@@ -37,6 +37,7 @@ from recsys.tables.piece import Audience, Piece
 from recsys.tables.stored import StoredTensor
 
 SOURCE = "generate"
+_OTHERS = "train a ranker on them, in another run=..., or bring the folder back that this one was trained on"
 _KINDS: dict[str, Kind] = {COARSE: "coarse", LAYERS: "layers"}
 
 
@@ -67,7 +68,7 @@ class Target:
         every = {table.name: table for table in tables_of(self.run, self.source)}
         self.tables = [every[name] for name in content.files(config)]
         self._stored = [StoredTensor(self.source, table.tensor) for table in self.tables]
-        self._require_files(kept.folder_of(config) / kept.COARSE)
+        self._require_files(config)
 
     def require_bundle(self) -> None:
         """Refuse fine proxies for a bundle whose dense part is not this checkpoint's.
@@ -101,7 +102,7 @@ class Target:
         for table, stored in zip(self.tables, self._stored, strict=True):
             rows = table.ids.rows(ids)
             values = store.take(at, _KINDS[table.name])
-            other = (stored.take(torch.from_numpy(rows)) != fitted(values, table)).any(1).numpy()
+            other = (stored.take(torch.from_numpy(rows)) != fitted(values, table.dim)).any(1).numpy()
             differs |= other | (rows == UNKNOWN)
         return differs
 
@@ -119,7 +120,7 @@ class Target:
             return Piece.of(name, named, ids.take(pa.array(some)), values, SOURCE, self.base, audience=audience)
 
         for some in store.chunks(np.argsort(rows[COARSE])):
-            read = [fitted(store.take(at[some], _KINDS[table.name]), table).float() for table in self.tables]
+            read = [fitted(store.take(at[some], _KINDS[table.name]), table.dim).float() for table in self.tables]
             yield piece(COARSE, COARSE, some, read[0], "both")
             if len(read) > 1:
                 with torch.inference_mode():
@@ -128,7 +129,7 @@ class Target:
         for table in self.tables[1:]:
             # Rows of their own, in which the items may come in another order.
             for some in store.chunks(np.argsort(rows[table.name])):
-                values = fitted(store.take(at[some], _KINDS[table.name]), table).float()
+                values = fitted(store.take(at[some], _KINDS[table.name]), table.dim).float()
                 yield piece(table.name, table.name, some, values, "training")
 
     def _rows(self, table: Table, ids: pa.Array) -> NDArray[np.int64]:
@@ -141,20 +142,27 @@ class Target:
             )
         return rows
 
-    def _require_files(self, path: Path) -> None:
-        """Refuse an encoder whose vectors are not those that the ranker has learned from."""
+    def _require_files(self, config: Config) -> None:
+        """Refuse an encoder whose vectors are not those that the ranker has learned from.
+
+        Any item may have been given other content since, but of what other weights or groups of layers make, no row is
+        in the table: one that is there to the last bit tells enough.
+        """
+        files, folder = content.files(config), kept.folder_of(config)
+        pairs = zip(self.tables, self._stored, strict=True)
+        if not all(self._begun_with(table, stored, files[table.name]) for table, stored in pairs):
+            store = Store(folder, self.kind)
+            at = np.arange(min(len(store.ids), PART))
+            if not len(at) or self.lacks(store, at).all():
+                raise InputError(f"{folder}: these are not the vectors that {self.source} was trained with: {_OTHERS}")
+
+    def _begun_with(self, table: Table, stored: StoredTensor, path: Path) -> bool:
+        """Whether a file's vectors of any of its first items are in the table."""
         ids, read = next(vectors.read(path, self.kind))
-        table, rows = self.tables[0], self.tables[0].ids.rows(ids)
-        fits = 0 <= table.dim - read.shape[1] < 4
-        if fits:
-            stored = self._stored[0].take(torch.from_numpy(rows))
-            same = (stored == fitted(torch.from_numpy(read).half(), table)).all(1)
-        # Some may have been given other content since.
-        if not fits or same.float().mean() < 0.5:
-            raise InputError(
-                f"{path}: these are not the vectors that {self.source} was trained with: train a ranker on them, in "
-                "another run=..., or bring the folder back that this one was trained on"
-            )
+        rows = table.ids.rows(ids)
+        known = np.flatnonzero(rows != UNKNOWN)
+        values = fitted(torch.from_numpy(read[known]).half(), table.dim)
+        return bool((stored.take(torch.from_numpy(rows[known])) == values).all(1).any())
 
 
 def issue(config: Config, folder: Path, ids: pa.Array | None = None) -> Issued:
@@ -186,6 +194,16 @@ def issue(config: Config, folder: Path, ids: pa.Array | None = None) -> Issued:
     return Issued(delta, *counts)
 
 
-def fitted(values: Tensor, table: Table) -> Tensor:
-    """[n, D] -> [n, width of the table], whose last columns are zero."""
-    return pad(values, (0, table.dim - values.shape[1]))
+def fitted(values: Tensor, width: int) -> Tensor:
+    """[n, D] -> [n, width], D rounded up to a multiple of 4; the last columns are zero.
+
+    Raises:
+        InputError: it is another width than these vectors have in a table.
+    """
+    gap = width - values.shape[1]
+    if not 0 <= gap < 4:
+        raise InputError(
+            f"vectors of {values.shape[1]} numbers are not those that the ranker was trained with, whose table has "
+            f"{width}: {_OTHERS}"
+        )
+    return pad(values, (0, gap))

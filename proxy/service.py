@@ -19,11 +19,10 @@ import pyarrow as pa
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from torch.nn.functional import pad
 
 from proxy import content, kept
 from proxy.content import Content
-from proxy.issue import Target
+from proxy.issue import Target, fitted
 from proxy.kept import Kept
 from recsys import runs
 from recsys.config import Config
@@ -85,7 +84,7 @@ class Generator:
         encoded = self._encoder.encode(given.take(at.numpy())) if len(at) else ()
         tables = [torch.zeros(len(given), width) for width in self._widths]
         for table, vectors in zip(tables, encoded, strict=False):
-            table[at] = pad(vectors.half().float(), (0, table.shape[1] - vectors.shape[1]))
+            table[at] = fitted(vectors.half().float(), table.shape[1])
         if len(tables) == 1:
             return Served(given.ids, told, tables[0], None, None)
         coarse, layers = tables

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -12,11 +13,12 @@ import pytest
 
 from proxy import kept
 from proxy.generate import generate, refresh
+from proxy.service import Generator
 from proxy.store import Store
 from recsys.data.ids import IdMap
 from recsys.errors import InputError
 from recsys.tables import log
-from tests.proxy import slotted
+from tests.proxy import models, slotted
 from tests.proxy.slotted import CPU, VECTORS, write
 from tests.ranks import run_ranks
 from tools import align
@@ -88,13 +90,46 @@ def test_an_encoder_that_is_damaged_or_does_not_fit(here: Path) -> None:
         generate(made, path, CPU)
 
 
-def test_vectors_that_the_ranker_was_not_trained_with(here: Path) -> None:
-    path = VECTORS / kept.COARSE
+def changed(file: str, change: Callable[[np.ndarray], np.ndarray]) -> None:
+    """Write a file of vectors anew with others [n, width] in it."""
+    path = VECTORS / file
     table = pq.read_table(path)
-    turned = [[-x for x in vector] for vector in table["vector"].to_pylist()]
-    pq.write_table(table.set_column(1, "vector", pa.array(turned, table["vector"].type)), path)
-    with pytest.raises(InputError, match=r"coarse\.parquet: these are not the vectors that .* was trained with"):
+    vectors = change(np.stack(table["vector"].to_pylist()))
+    pq.write_table(table.set_column(1, "vector", pa.array(list(vectors), table["vector"].type)), path)
+
+
+def halves_exchanged(x: np.ndarray) -> np.ndarray:
+    """The layers in other groups: as wide, and the coarse proxies are the same."""
+    return np.roll(x, x.shape[1] // 2, axis=1)
+
+
+@pytest.mark.parametrize(("file", "change"), [(kept.COARSE, np.negative), (kept.LAYERS, halves_exchanged)])
+def test_vectors_that_the_ranker_was_not_trained_with(here: Path, file: str, change: Any) -> None:
+    made, path = slotted.config(), write(here / "new.parquet", ["a"])
+    assert generate(made, path, CPU).encoded == 1
+    shutil.move(VECTORS / "generated", "aside")
+    changed(file, change)
+    said = r"vectors: these are not the vectors that .* was trained with: train a ranker on them"
+    for work in (lambda: generate(made, path, CPU), lambda: refresh(made), lambda: Generator.of(made)):
+        with pytest.raises(InputError, match=said):
+            work()
+    assert not (VECTORS / "generated").exists()
+
+
+@pytest.mark.parametrize("more", [-models.WIDTH, models.WIDTH, 4])
+def test_vectors_of_another_width(here: Path, more: int) -> None:
+    width = slotted.GROUPS * models.WIDTH
+    changed(kept.LAYERS, lambda x: np.concatenate([x, x], axis=1)[:, : width + more])
+    with pytest.raises(InputError, match=rf"vectors of {width + more} numbers are not those .* table has {width}: "):
         generate(slotted.config(), write(here / "new.parquet", ["a"]), CPU)
+
+
+def test_a_run_stays_open_when_every_item_has_other_content_by_now(here: Path) -> None:
+    made = slotted.config()
+    every = pq.read_table(VECTORS / kept.COARSE)["item_id"].to_pylist()
+    path = write(here / "all.parquet", every)
+    assert generate(made, path, CPU).encoded == len(every)
+    assert generate(made, path, CPU).issued.held == len(every) and refresh(made).delta is None
 
 
 def test_more_items_than_free_rows(here: Path) -> None:

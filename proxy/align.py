@@ -12,7 +12,6 @@ from contextlib import nullcontext
 from pathlib import Path
 
 import numpy as np
-import pyarrow.compute as pc
 import torch
 import torch.distributed as dist
 
@@ -75,9 +74,9 @@ def learnable(config: Config, ranks: Ranks) -> tuple[Targets, Content]:
 def _learnable(config: Config) -> tuple[Targets, Content]:
     targets = read_targets(config)
     parts, places = [], []
-    for content in read_content(Path(config.data.path), config.proxy.encoder):
-        at = pc.index_in(content.ids.cast(targets.ids.type), targets.ids).fill_null(-1).to_numpy()
-        kept = np.flatnonzero((at >= 0) & ~content.empty)
+    for content in read_content(Path(config.data.path), config.proxy.encoder, keep=lambda ids: targets.find(ids) >= 0):
+        at = targets.find(content.ids)
+        kept = np.flatnonzero(~content.empty)
         parts.append(content.take(kept))
         places.append(at[kept])
     place = np.concatenate(places) if places else np.zeros(0, np.int64)

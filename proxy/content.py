@@ -6,7 +6,7 @@ pixels (before they are decoded). What cannot be used counts as missing, and is 
 
 import hashlib
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -72,10 +72,18 @@ class Content:
         )
 
 
-def read(path: Path, config: ContentEncoder, batch: int = 256, counts: Counter[str] | None = None) -> Iterator[Content]:
+def read(
+    path: Path,
+    config: ContentEncoder,
+    batch: int = 256,
+    counts: Counter[str] | None = None,
+    keep: Callable[[pa.Array], NDArray[np.bool_]] | None = None,
+) -> Iterator[Content]:
     """The content of every item of a Parquet file (or of a dataset directory's items.parquet), `batch` at a time.
 
     Columns that the template names and the file has not are missing in every item. `counts` is added to as `of` says.
+
+    keep: of ids [n], which [n] are wanted; the images of others are not decoded.
 
     Raises:
         InputError: no such file, not Parquet or damaged, none of the template's columns (nor, for an encoder of images,
@@ -91,7 +99,10 @@ def read(path: Path, config: ContentEncoder, batch: int = 256, counts: Counter[s
             raise InputError(f"{path}: expected a column of {', '.join(_columns(config))}, found {', '.join(names)}")
         try:
             for rows in file.iter_batches(batch, columns=["item_id", *wanted]):
-                yield of(rows, config, counts, str(path))
+                if keep:
+                    rows = rows.filter(pa.array(keep(decoded(rows["item_id"]))))
+                if rows.num_rows:
+                    yield of(rows, config, counts, str(path))
         except (pa.ArrowException, OSError) as error:
             raise InputError(f"{path}: damaged: {error}") from None
 

@@ -70,8 +70,12 @@ class Targets:
 
     def folds_of(self, ids: pa.Array) -> NDArray[np.int8]:
         """[n] the fold of each of these items, -1 of one that is not learned from."""
-        at = pc.index_in(ids.cast(self.ids.type), self.ids).fill_null(-1).to_numpy()
-        return np.append(self.fold, np.int8(-1))[at]
+        return np.append(self.fold, np.int8(-1))[self.find(ids)]
+
+    def find(self, ids: pa.Array) -> NDArray[np.int64]:
+        """[n] the position of each of these items among the targets, -1 of one that is none."""
+        found: NDArray[np.int64] = pc.index_in(ids.cast(self.ids.type), self.ids).fill_null(-1).to_numpy()
+        return found
 
     def of(self, part: int) -> NDArray[np.int64]:
         """Positions of the targets that are for `part`."""

@@ -13,12 +13,14 @@ Legend: D ID width, H encoder width, L layers, k groups.
 
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from itertools import islice
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from tqdm import tqdm
 
@@ -70,17 +72,16 @@ def write(config: Config, ranks: Ranks) -> Path:
 def _write(encoder: Kept, config: Config, targets: Targets, fold: int | None, files: Files) -> None:
     """The vectors of the items of one fold, or of all those in none."""
     bar = tqdm(desc="item vectors" if fold is None else f"item vectors, fold {fold}", unit="item", disable=None)
-    for told in _told(config):
-        content = told.take(np.flatnonzero(targets.folds_of(told.ids) == (-1 if fold is None else fold)))
+    for content in _told(config, lambda ids: targets.folds_of(ids) == (-1 if fold is None else fold)):
         coarse, layers = encoder.encode(content)
         files.write(content.ids, {"coarse": coarse.numpy(), "layers": layers.numpy()})
         bar.update(len(content))
     bar.close()
 
 
-def _told(config: Config) -> Iterator[Content]:
-    """The items of the dataset that have any content."""
-    for content in read_content(Path(config.data.path), config.proxy.encoder):
+def _told(config: Config, keep: Callable[[pa.Array], NDArray[np.bool_]] | None = None) -> Iterator[Content]:
+    """The items of the dataset that have any content, of those that `keep` wants."""
+    for content in read_content(Path(config.data.path), config.proxy.encoder, keep=keep):
         yield content.take(np.flatnonzero(~content.empty))
 
 

@@ -4,6 +4,7 @@ from collections import Counter
 from pathlib import Path
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 
@@ -38,6 +39,21 @@ def test_a_dataset_directory_is_read_in_pieces(tmp_path: Path) -> None:
     assert blind.images == [None] * 10 and blind.texts == whole.texts
     some = whole.take([9, 1])
     assert some.ids.to_pylist() == [9, 1] and some.texts == [whole.texts[9], whole.texts[1]] and len(some.images) == 2
+
+
+def test_of_items_that_are_not_wanted_nothing_is_decoded(tmp_path: Path) -> None:
+    rows = items(
+        title=[f"Film {k}" for k in range(10)], image=[jpeg(20, 30) if k in (2, 3, 9) else b"x" for k in range(10)]
+    )
+    pq.write_table(
+        rows.set_column(0, "item_id", rows["item_id"].cast(pa.string()).dictionary_encode()), tmp_path / "it"
+    )
+    counts: Counter[str] = Counter()
+    wanted = pa.array(["2", "3", "9", "absent"])
+    found = list(content.read(tmp_path / "it", SEES, 4, counts, lambda ids: pc.is_in(ids, wanted).to_numpy(False)))
+    assert [part.ids.to_pylist() for part in found] == [["2", "3"], ["9"]]
+    assert found[1].texts == ["Film 9"] and found[1].images == [jpeg(20, 30)]
+    assert counts == {"items": 3, "empty": 0, "image": 3, "image too large": 0}
 
 
 def test_what_an_item_lacks_is_counted_and_told_apart() -> None:

@@ -74,7 +74,7 @@ def learnable(config: Config, ranks: Ranks) -> tuple[Targets, Content]:
 def _learnable(config: Config) -> tuple[Targets, Content]:
     targets = read_targets(config)
     parts, places = [], []
-    for content in read_content(Path(config.data.path), config.proxy.encoder, keep=lambda ids: targets.find(ids) >= 0):
+    for content in read_content(Path(config.data.path), config.proxy.encoder, keep=targets.has):
         at = targets.find(content.ids)
         kept = np.flatnonzero(~content.empty)
         parts.append(content.take(kept))

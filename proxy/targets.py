@@ -24,7 +24,7 @@ from recsys.tables.stored import StoredTensor
 
 TRAIN, VALID, TEST, OUT = 0, 1, 2, 3
 """What a target is for: to learn from, to stop early on, to report, nothing."""
-_SALT, _FOLD_SALT = 5, 6
+_SALT, _FOLD_SALT, _DRAW_SALT = 5, 6, 7
 
 
 @dataclass(frozen=True)
@@ -76,6 +76,10 @@ class Targets:
         """[n] the position of each of these items among the targets, -1 of one that is none."""
         found: NDArray[np.int64] = pc.index_in(ids.cast(self.ids.type), self.ids).fill_null(-1).to_numpy()
         return found
+
+    def has(self, ids: pa.Array) -> NDArray[np.bool_]:
+        """[n] whether each of these items is a target."""
+        return self.find(ids) >= 0
 
     def of(self, part: int) -> NDArray[np.int64]:
         """Positions of the targets that are for `part`."""
@@ -139,6 +143,11 @@ def folds(ids: pa.Array, options: Align) -> NDArray[np.int8]:
     if not options.folds:
         return np.full(len(ids), -1, np.int8)
     return (keys_at(user_keys(ids), options.seed, _FOLD_SALT) % np.uint64(options.folds)).astype(np.int8)
+
+
+def drawn(ids: pa.Array, options: Align) -> NDArray[np.int64]:
+    """[N] int64: the positions of the items in an order drawn by their ids."""
+    return np.argsort(keys_at(user_keys(ids), options.seed, _DRAW_SALT), kind="stable")
 
 
 def _warm(items: IdMap, dataset: Path, tau: int) -> tuple[pa.Array, NDArray[np.int64]]:

@@ -14,7 +14,6 @@ Legend: D ID width, H encoder width, L layers, k groups.
 import os
 import shutil
 from collections.abc import Callable, Iterator
-from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -31,7 +30,7 @@ from proxy.files import Files
 from proxy.groups import group
 from proxy.kept import Kept, pooled
 from proxy.model import Aligner
-from proxy.targets import Targets
+from proxy.targets import Targets, drawn
 from proxy.targets import read as read_targets
 from recsys.config import Config
 from recsys.distributed import Ranks
@@ -56,7 +55,7 @@ def write(config: Config, ranks: Ranks) -> Path:
     with store.changing(folder), replacing(folder) as partial, Files(partial) as files:
         kept.keep(partial, model, saved.about(align.folder_of(config) / saved.BEST))
         model.encoder.merge()
-        states = _sample(model, config)
+        states = _sample(model, config, targets)
         groups = group(states.numpy(), options.groups, options.align.seed)
         kept.tell(partial, options, model.dim, groups)
         for fold in options.align.every_fold:
@@ -85,8 +84,14 @@ def _told(config: Config, keep: Callable[[pa.Array], NDArray[np.bool_]] | None =
         yield content.take(np.flatnonzero(~content.empty))
 
 
-def _sample(model: Aligner, config: Config) -> Tensor:
-    """[n, L, H] z of every layer of the first items, on the CPU."""
-    content = Content.concat(list(islice(_told(config), 1 + config.proxy.sample // 256)))
-    content = content.take(np.arange(min(len(content), config.proxy.sample)))
+def _sample(model: Aligner, config: Config, targets: Targets) -> Tensor:
+    """[n, L, H] z of every layer of some targets with content, on the CPU; new items have no say in the groups."""
+    size, order = config.proxy.sample, drawn(targets.ids, config.proxy.align)
+    parts: list[Content] = []
+    for start in range(0, len(order), size):
+        parts += _told(config, targets.take(order[start : start + size]).has)
+        if sum(map(len, parts)) >= size:
+            break
+    content = Content.concat(parts)
+    content = content.take(np.arange(min(len(content), size)))
     return torch.cat([states.cpu() for _, states in pooled(model, content, config.proxy.encoder.batch_size)])

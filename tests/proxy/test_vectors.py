@@ -1,6 +1,7 @@
 """Item vectors against the aligner's own forward, by torch and pyarrow."""
 
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,13 +12,15 @@ import pytest
 import torch
 
 from proxy import vectors
-from proxy.align import align, aligned
+from proxy.align import align, aligned, untrained
 from proxy.content import Content, read
 from proxy.model import Aligner
 from proxy.targets import read as read_targets
 from recsys.config import Config
+from recsys.data.splits import keys_at
 from recsys.distributed import process_group
 from recsys.errors import InputError
+from recsys.evaluate.ties import user_keys
 from tests.proxy import runs
 from tests.ranks import run_ranks
 
@@ -53,6 +56,35 @@ def test_files_hold_what_the_model_gives(home: Path) -> None:
         np.testing.assert_allclose(vector(found["layers"])[mine], z.numpy(), atol=2e-4)
         assert coarse.norm(dim=1).allclose(torch.ones(len(coarse)))
     assert found["layers"]["vector"].type.value_type == "float"
+
+
+def test_layers_are_grouped_on_as_many_targets_as_asked_for(home: Path, tmp_path: Path) -> None:
+    shutil.copytree(home, tmp_path / "home")
+    made = runs.config(tmp_path / "home")
+    made = replace(made, proxy=replace(made.proxy, sample=5))
+    model, targets = untrained(made, 8).eval(), read_targets(made)
+    drawn = targets.ids.take(np.argsort(keys_at(user_keys(targets.ids), 0, 7))).to_pylist()
+    titles_without(Path(made.data.path), drawn[1:4])
+    rest = [int(name[-2:]) for name in [drawn[0], *drawn[4:]]]
+    [content] = read(Path(made.data.path), made.proxy.encoder)
+    found = vectors._sample(model, made, targets)
+    with torch.no_grad():
+        told = content.take(rest[:10])
+        states = model.encoder(model.encoder.collate(told), layers=True)
+        plain = torch.stack([model.pool(one, states.mask) for one in states.layers], dim=1)
+    near = torch.cdist(found.flatten(1), plain.flatten(1)).argmin(1)
+    torch.testing.assert_close(found, plain[near], atol=1e-3, rtol=1e-3)
+    # Two of the first five have content; of the next five, which are read whole, any may follow.
+    assert found.shape == (5, 6, 384) and len(set(near.tolist())) == 5 and 0 in near
+    every = vectors._sample(model, replace(made, proxy=replace(made.proxy, sample=99)), targets)
+    assert len(every) == len(rest) == len(targets.ids) - 3 < len(content)
+
+
+def titles_without(data: Path, items: list[str]) -> None:
+    """Take these items' only text away."""
+    rows = pq.read_table(data / "items.parquet")
+    titles = [None if name in items else name for name in rows["item_id"].to_pylist()]
+    pq.write_table(rows.set_column(1, "title", pa.array(titles, pa.string())), data / "items.parquet")
 
 
 @torch.inference_mode()

@@ -102,6 +102,16 @@ def same(one: Path, other: Path) -> bool:
     return (a.groups, a.weights, replace(a.encoder, **free)) == (b.groups, b.weights, b.encoder)
 
 
+def told_by(folder: Path, options: Proxy) -> bool:
+    """Whether these settings may give the encoder and the number of groups that a folder of vectors is of."""
+    try:
+        about = _about(folder)
+    except InputError:
+        return False
+    free = {key: getattr(options.encoder, key) for key in _FREE}
+    return (len(about.groups), replace(about.encoder, **free)) == (options.groups, options.encoder)
+
+
 def folder_of(config: Config) -> Path:
     """Where the vectors are that the config's ranker reads, with the encoder that made them.
 

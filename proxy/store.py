@@ -8,7 +8,7 @@ Legend: n items, D ID width, H encoder width, k groups.
 """
 
 from collections.abc import Iterator
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, suppress
 from functools import lru_cache
 from pathlib import Path
 from typing import Literal
@@ -37,6 +37,15 @@ def folder_of(vectors: Path) -> Path:
 def changing(vectors: Path) -> AbstractContextManager[None]:
     """For whoever adds to a folder of vectors, or replaces it: one process."""
     return locked(vectors.parent / f".{vectors.name}.lock")
+
+
+def count(vectors: Path) -> int:
+    """Rows of all parts, by their footers; of a damaged part none."""
+    rows = 0
+    for path in folder_of(vectors).glob("part-*.parquet"):
+        with suppress(pa.ArrowException, OSError):
+            rows += pq.read_metadata(path).num_rows
+    return rows
 
 
 class Store:

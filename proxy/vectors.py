@@ -34,6 +34,7 @@ from proxy.targets import Targets, drawn
 from proxy.targets import read as read_targets
 from recsys.config import Config
 from recsys.distributed import Ranks
+from recsys.errors import InputError
 from recsys.files import replacing
 
 
@@ -45,10 +46,10 @@ def folder_of(config: Config) -> Path:
 def write(config: Config, ranks: Ranks) -> Path:
     """Write the vectors of every item of the dataset that has content, all files or none; on one process.
 
-    Vectors of new items stay where they are of the same encoder; those of another go with it.
+    Vectors of new items stay: they are of the same encoder.
 
     Raises:
-        InputError: the run has no alignment, or fewer layers than groups.
+        InputError: as `require_replaceable`, the run has no alignment, or fewer layers than groups.
     """
     folder, options, targets = folder_of(config), config.proxy, read_targets(config)
     model = align.aligned(config, targets.vectors.shape[1]).to(ranks.device)
@@ -58,14 +59,39 @@ def write(config: Config, ranks: Ranks) -> Path:
         states = _sample(model, config, targets)
         groups = group(states.numpy(), options.groups, options.align.seed)
         kept.tell(partial, options, model.dim, groups)
+        generated = store.folder_of(folder)
+        if generated.exists() and not kept.same(folder, partial):
+            raise _held(folder)
         for fold in options.align.every_fold:
             if fold is not None:
                 model = align.aligned(config, model.dim, fold).to(ranks.device)
                 model.encoder.merge()
             _write(Kept(model, options.encoder, groups), config, targets, fold, files)
-        if kept.same(folder, partial) and store.folder_of(folder).exists():
-            shutil.copytree(store.folder_of(folder), store.folder_of(partial), copy_function=os.link)
+        if generated.exists():
+            shutil.copytree(generated, store.folder_of(partial), copy_function=os.link)
     return folder
+
+
+def require_replaceable(config: Config) -> None:
+    """Refuse a run whose settings give another encoder than the one that has generated items in the run's folder.
+
+    What only an alignment can tell is refused by `write`.
+
+    Raises:
+        InputError: they do.
+    """
+    folder = folder_of(config)
+    if store.folder_of(folder).exists() and not kept.told_by(folder, config.proxy):
+        raise _held(folder)
+
+
+def _held(folder: Path) -> InputError:
+    items = store.count(folder)
+    return InputError(
+        f"{store.folder_of(folder)}: holds {items} generated items of another encoder or other groups of layers: where "
+        f"a ranker still reads {folder}, align in a copy of the run that is without it; else move it away; then give "
+        "these items to tools.align generate again"
+    )
 
 
 def _write(encoder: Kept, config: Config, targets: Targets, fold: int | None, files: Files) -> None:

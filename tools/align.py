@@ -59,6 +59,7 @@ def main(argv: list[str] | None = None) -> None:
 
 
 def _align(config: Config, ranks: Ranks) -> None:
+    on_first(ranks, lambda: vectors.require_replaceable(config))
     align(config, ranks)
     told = compare(config, ranks)
     content = content_file(config, ranks)

@@ -1,7 +1,10 @@
 """Brand-new items to proxies, and these into checkpoint, id maps and bundle; from the same content by hand."""
 
+import re
 import shutil
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -11,7 +14,7 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 from proxy import content, kept, vectors
-from proxy.align import aligned
+from proxy.align import align, aligned
 from proxy.generate import generate, refresh
 from proxy.service import Generator
 from proxy.store import Store
@@ -175,16 +178,66 @@ def test_aligned_anew_the_encoder_beside_the_vectors_stays(here: Path) -> None:
     assert generate(made, path, CPU).encoded == 3
 
 
-def write_vectors(home: Path) -> None:
+def write_vectors(home: Path, anew: bool = False, **changes: Any) -> str:
+    """Write the vectors of the run aligned `anew`, or with other `proxy` settings; what is said against it."""
+    made = slotted.base()
+    options = replace(made.proxy, **changes)
+    options = replace(options, align=replace(options.align, seed=1)) if anew else options
     with slotted.inside(home), process_group() as ranks:
-        vectors.write(slotted.base(), ranks)
+        if anew:
+            shutil.rmtree("base/proxy/align")
+            align(replace(made, proxy=options), ranks)
+        try:
+            vectors.write(replace(made, proxy=options), ranks)
+        except InputError as error:
+            return str(error)
+    return ""
 
 
 def test_vectors_written_again_keep_what_was_generated_by_the_same_encoder(here: Path) -> None:
     made = slotted.config()
     generate(made, write(here / "new.parquet", ITEMS), CPU)
-    run_ranks(1, write_vectors, here)
+    assert run_ranks(1, write_vectors, here) == [""]
     assert len(Store(VECTORS, pa.string()).ids) == 3 and refresh(made).delta is None
+
+
+def regrouped(home: Path) -> str:
+    return write_vectors(home, groups=1)
+
+
+def aligned_anew(home: Path) -> str:
+    return write_vectors(home, anew=True)
+
+
+def test_what_another_encoder_generated_is_not_dropped(here: Path) -> None:
+    made = slotted.config()
+    generate(made, write(here / "new.parquet", ITEMS), CPU)
+    before = {path: path.read_bytes() for path in VECTORS.rglob("*.*") if path.is_file()}
+    for other in (regrouped, aligned_anew):
+        [said] = run_ranks(1, other, here)
+        assert re.match(
+            r"base/proxy/vectors/generated: holds 3 generated items of another encoder.*: where a ranker", said
+        )
+        assert {path: path.read_bytes() for path in VECTORS.rglob("*.*") if path.is_file()} == before
+    assert refresh(made).held == 3
+    VECTORS.rename("older")
+    assert run_ranks(1, aligned_anew, here) == [""]
+    with pytest.raises(InputError, match="these are not the vectors that .* was trained with"):
+        refresh(made)
+    shutil.rmtree(VECTORS)
+    Path("older").rename(VECTORS)
+    assert refresh(made).held == 3
+
+
+def test_another_encoder_is_refused_before_it_is_aligned(here: Path) -> None:
+    made = slotted.base()
+    vectors.require_replaceable(made)
+    generate(slotted.config(), write(here / "new.parquet", ITEMS), CPU)
+    vectors.require_replaceable(replace(made, proxy=replace(made.proxy, sample=9)))
+    longer = replace(made.proxy, encoder=replace(made.proxy.encoder, tokens=9))
+    for other in (longer, replace(made.proxy, groups=1)):
+        with pytest.raises(InputError, match=r"vectors/generated: holds 3 generated items of another encoder"):
+            vectors.require_replaceable(replace(made, proxy=other))
 
 
 def in_parts(home: Path) -> int:

@@ -222,7 +222,7 @@ def test_what_another_encoder_generated_is_not_dropped(here: Path) -> None:
     assert refresh(made).held == 3
     VECTORS.rename("older")
     assert run_ranks(1, aligned_anew, here) == [""]
-    with pytest.raises(InputError, match="these are not the vectors that .* was trained with"):
+    with pytest.raises(InputError, match=r"these are not the vectors that .* was trained with"):
         refresh(made)
     shutil.rmtree(VECTORS)
     Path("older").rename(VECTORS)

@@ -23,11 +23,14 @@ class Files:
         for name, each in vectors.items():
             flat = pa.array(each.astype(np.float32, copy=False).reshape(-1))
             offsets = pa.array(np.arange(len(each) + 1, dtype=np.int32) * each.shape[1])
-            table = pa.table({"item_id": ids, "vector": pa.ListArray.from_arrays(offsets, flat)})
-            if name not in self._writers:
-                path = self._folder / f"{name}.parquet"
-                self._writers[name] = pq.ParquetWriter(path, table.schema, use_dictionary=False)
-            self._writers[name].write_table(table)
+            self.append(name, pa.table({"item_id": ids, "vector": pa.ListArray.from_arrays(offsets, flat)}))
+
+    def append(self, name: str, rows: pa.Table) -> None:
+        """Append rows to `<name>.parquet`, all of the same columns."""
+        if name not in self._writers:
+            path = self._folder / f"{name}.parquet"
+            self._writers[name] = pq.ParquetWriter(path, rows.schema, use_dictionary=False)
+        self._writers[name].write_table(rows)
 
     def __enter__(self) -> "Files":
         return self

@@ -45,7 +45,9 @@ def generate(config: Config, path: Path, device: torch.device) -> Generated:
     """Encode the items of a Parquet file and give the config's run their proxies.
 
     Idempotent: content that was encoded before is not again, even if that process was killed (at most `store.PART`
-    items are lost then), and values that the tables hold are left out. Changed content is encoded anew and counts.
+    items are lost then), and values that the tables hold are left out. So are items of the dataset whose content is
+    the one that the vectors were made from: of an item whose ID was learned from they come from the encoder without its
+    fold. Changed content is encoded anew, by the encoder that has learned from all folds, and counts.
 
     Args:
         path: item_id, and columns that the template of the encoder's own config names; or a dataset directory.
@@ -88,7 +90,7 @@ def refresh(config: Config) -> Issued:
 
 
 def encode(encoder: Kept, contents: Iterable[Content], into: Store) -> tuple[pa.Array, int]:
-    """Encode what the store does not hold, and keep it there.
+    """Encode what neither the store nor the files beside it hold, and keep it there.
 
     Returns:
         Ids of the items with content, each once in `contents`, and how many of them were encoded.

@@ -172,6 +172,7 @@ def issue(config: Config, folder: Path, ids: pa.Array | None = None) -> Issued:
 
     Args:
         folder: of vectors, with its store; nobody else changes it meanwhile.
+        ids: of items in the store, or in the files that the tables began with.
 
     Raises:
         InputError: as `Target`, the run's bundle is of another checkpoint, a part of the store is damaged, or more new
@@ -184,9 +185,10 @@ def issue(config: Config, folder: Path, ids: pa.Array | None = None) -> Issued:
         target.require_bundle()
         store = Store(folder, target.kind)
         at = np.arange(len(store.ids)) if ids is None else np.sort(store.find(ids))
+        at, count = at[at >= 0], len(at)
         missing = [some[target.lacks(store, some)] for some in store.chunks(at)]
         lacking = np.concatenate([at[:0], *missing])
-        counts[:] = len(at), len(at) - len(lacking)
+        counts[:] = count, count - len(lacking)
         if len(lacking):
             yield from target.pieces(store, lacking, target.proxies(config))
 

@@ -27,6 +27,7 @@ from proxy import encoder, saved
 from proxy.content import Content
 from proxy.model import Aligner, by_length
 from proxy.saved import Progress
+from proxy.store import CONTENT
 from recsys.config import Config
 from recsys.config_proxy import Align, ContentEncoder, Proxy
 from recsys.config_types import STRICT, Natural, Positive
@@ -125,11 +126,12 @@ def folder_of(config: Config) -> Path:
     for key, path, name in (("coarse", slot.coarse, COARSE), ("layers", slot.layers, LAYERS)):
         if path is not None and Path(path).resolve() != (folder / name).resolve():
             raise InputError(f"model.proxy.{key}: {path}: expected {folder / name}, as tools.align writes it")
-    if not (folder / _WEIGHTS).exists():
-        raise InputError(
-            f"model.proxy.coarse: {slot.coarse}: no encoder lies beside it in {folder / _ENCODER}: expected vectors as "
-            "tools.align writes them; others cannot be made of new items"
-        )
+    for beside in (_WEIGHTS, CONTENT):
+        if not (folder / beside).exists():
+            raise InputError(
+                f"model.proxy.coarse: {slot.coarse}: no {beside} lies beside it: expected vectors as tools.align "
+                "writes them; others cannot be made of new items"
+            )
     return folder
 
 

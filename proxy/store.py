@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from contextlib import AbstractContextManager, suppress
 from functools import lru_cache
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
@@ -24,6 +24,8 @@ from torch import Tensor
 from recsys.errors import InputError
 from recsys.files import locked, replacing
 
+CONTENT = "content.parquet"
+"""Beside the parts: item_id and digest of what the folder's own files were made from."""
 PART = 2048
 """Items of a part, about."""
 Kind = Literal["coarse", "layers"]
@@ -71,6 +73,7 @@ class Store:
         self._index, self._part, self._row = index[last], parts[last], rows[last]
         digests = [digest for table in tables for digest in table["digest"].to_pylist()]
         self._digests = [digests[k] for k in last]
+        self._first = self._made_from(vectors / CONTENT)
         # Rows are asked for about in the order of the parts.
         self._vectors = lru_cache(maxsize=2)(self._column)
 
@@ -80,9 +83,13 @@ class Store:
         return found
 
     def holds(self, ids: pa.Array, digests: list[bytes]) -> NDArray[np.bool_]:
-        """[m] whether an item is there with the content of this digest."""
-        pairs = zip(self.find(ids).tolist(), digests, strict=True)
-        return np.array([at >= 0 and self._digests[at] == digest for at, digest in pairs], bool)
+        """[m] whether an item has vectors of the content of this digest: the last ones, or if no part has any, those
+        in the folder's own files."""
+        last = [
+            self._digests[at] if at >= 0 else self._first.get(name)
+            for at, name in zip(self.find(ids).tolist(), ids.to_pylist(), strict=True)
+        ]
+        return np.array([one == other for one, other in zip(last, digests, strict=True)], bool)
 
     def take(self, at: NDArray[np.int64], kind: Kind) -> Tensor:
         """[m, D] or [m, k H] float16 vectors of the items at these places.
@@ -112,6 +119,13 @@ class Store:
         with replacing(path) as partial:
             pq.write_table(pa.table(columns), partial, use_dictionary=False, write_page_checksum=True)
         self._paths.append(path)
+
+    def _made_from(self, path: Path) -> dict[Any, bytes]:
+        """Digests of the files' items by id; a folder of generated vectors alone has none."""
+        if not path.exists():
+            return {}
+        table = self._read(path, ["item_id", "digest"])
+        return dict(zip(table["item_id"].to_pylist(), table["digest"].to_pylist(), strict=True))
 
     def _column(self, part: int, kind: Kind) -> NDArray[np.float16]:
         column = self._read(self._paths[part], [kind])[kind].combine_chunks()

@@ -2,6 +2,7 @@
 
     <run>/proxy/vectors/coarse.parquet     item_id, vector [D]: p_coarse = h (section 3.1.3)
     <run>/proxy/vectors/layers.parquet     item_id, vector [k H]: z of each group of layers, side by side (3.2.1)
+    <run>/proxy/vectors/content.parquet    item_id, digest: of the content that either was made from
     <run>/proxy/vectors/encoder/           what makes them of new items, with about.json (`proxy.kept`)
     <run>/proxy/vectors/generated/         and has made of such (`proxy.store`)
 
@@ -100,6 +101,8 @@ def _write(encoder: Kept, config: Config, targets: Targets, fold: int | None, fi
     for content in _told(config, lambda ids: targets.folds_of(ids) == (-1 if fold is None else fold)):
         coarse, layers = encoder.encode(content)
         files.write(content.ids, {"coarse": coarse.numpy(), "layers": layers.numpy()})
+        digests = pa.array(content.digests, pa.binary(16))
+        files.append("content", pa.table({"item_id": content.ids.cast(targets.ids.type), "digest": digests}))
         bar.update(len(content))
     bar.close()
 

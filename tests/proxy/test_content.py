@@ -69,6 +69,13 @@ def test_what_an_item_lacks_is_counted_and_told_apart() -> None:
     assert content.of(rows, READS).empty.tolist() == [False, True, True, True, False, True]
 
 
+def test_a_digest_is_of_text_and_image() -> None:
+    pairs = [("Heat", png(9, 9)), ("Heat", png(9, 9, "blue")), ("Heat", None), ("", png(9, 9)), ("Alien", png(9, 9))]
+    digests = Content(pa.array(range(5)), [text for text, _ in pairs], [image for _, image in pairs]).digests
+    assert len(set(digests)) == 5 and {len(digest) for digest in digests} == {16}
+    assert Content(pa.array(["other"]), ["Heat"], [png(9, 9)]).digests == digests[:1]
+
+
 def test_an_image_of_50_megabytes_is_missing_and_counted() -> None:
     counts: Counter[str] = Counter()
     found = content.of(items(title=["Heat"], image=[jpeg(9, 9) + bytes(50_000_000)]), SEES, counts)

@@ -24,7 +24,7 @@ from recsys.distributed import process_group
 from recsys.errors import InputError
 from recsys.tables import checkpoint, log, service
 from recsys.tables.export import export
-from tests import crash
+from tests import crash, tiny
 from tests.proxy import models, slotted
 from tests.proxy.slotted import CPU, VECTORS, scores, served, stored, write
 from tests.ranks import run_ranks
@@ -169,6 +169,26 @@ def test_after_more_training_the_bundle_is_exported_anew(here: Path) -> None:
     assert generate(made, write(here / "more.parquet", ["more"]), CPU).issued.delta
     by_model, by_bundle = scores(made, "more")
     torch.testing.assert_close(by_model, by_bundle, atol=1e-6, rtol=1e-5)
+
+
+def test_known_items_keep_the_proxies_of_the_encoder_that_has_not_seen_their_ids(here: Path) -> None:
+    made, known = slotted.config(), [f"item {k:02d}" for k in range(tiny.ITEMS)]
+    before = stored(made, "item_coarse", known)
+    found = generate(made, Path("data"), CPU)
+    assert (found.items, found.encoded, found.issued.delta) == (tiny.ITEMS, 0, None)
+    assert (found.issued.items, found.issued.held) == (tiny.ITEMS, tiny.ITEMS)
+    assert torch.equal(stored(made, "item_coarse", known), before)
+    items = pq.read_table("data/items.parquet")
+    titles = ["another film", *items["title"].to_pylist()[1:]]
+    pq.write_table(items.set_column(items.column_names.index("title"), "title", pa.array(titles)), "changed.parquet")
+    found = generate(made, Path("changed.parquet"), CPU)
+    assert (found.encoded, found.issued.held) == (1, tiny.ITEMS - 1)
+    now = stored(made, "item_coarse", known)
+    assert (now != before).any(1).tolist() == [True] + [False] * (tiny.ITEMS - 1)
+    # What it said at first is other content by now.
+    assert generate(made, Path("data"), CPU).encoded == 1
+    again = stored(made, "item_coarse", known)
+    assert not torch.equal(again[0], now[0]) and torch.equal(again[1:], now[1:])
 
 
 def test_aligned_anew_the_encoder_beside_the_vectors_stays(here: Path) -> None:

@@ -62,11 +62,17 @@ def test_a_run_or_a_folder_that_has_nothing_to_generate_with(here: Path) -> None
     with pytest.raises(InputError, match="nowhere: no run there: train first"):
         refresh(slotted.config("nowhere"))
     shutil.copytree(VECTORS, "elsewhere")
-    for file, said in (("mine.parquet", "expected elsewhere/coarse.parquet"), ("coarse.parquet", "no encoder lies")):
-        shutil.rmtree("elsewhere/encoder", ignore_errors=True)
+    for file, said in (
+        ("mine.parquet", "expected elsewhere/coarse.parquet"),
+        ("coarse.parquet", "no content.parquet lies"),
+    ):
+        Path("elsewhere/content.parquet").unlink(missing_ok=True)
         made = slotted.config(coarse=f"elsewhere/{file}", layers="elsewhere/layers.parquet")
         with pytest.raises(InputError, match=rf"model\.proxy\.coarse: elsewhere/{file}: {said}"):
             generate(made, path, CPU)
+    shutil.rmtree("elsewhere/encoder")
+    with pytest.raises(InputError, match=r"elsewhere/coarse\.parquet: no encoder/trained\.safetensors lies beside it"):
+        generate(slotted.config(coarse="elsewhere/coarse.parquet", layers="elsewhere/layers.parquet"), path, CPU)
     made = slotted.config(coarse=f"{VECTORS}/coarse.parquet", layers="elsewhere/layers.parquet")
     with pytest.raises(InputError, match=r"model\.proxy\.layers: elsewhere/layers\.parquet: expected base/"):
         generate(made, path, CPU)

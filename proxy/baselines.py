@@ -8,7 +8,7 @@ Legend: n items, N targets, H content width, D ID width.
 - `ridge`: closed form, centred, items weighted by their updates; `ridge/even` weighs them alike.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -26,6 +26,7 @@ from recsys.floor.ridge import FOLDS, Matrix, Ridge, fit, moments
 
 Map = Callable[[Matrix], Matrix]
 """[n, H] content vectors -> [n, D] in the ID space, of any length."""
+NAMES = ("v1", "v2", "ridge", "ridge/even")
 _NEIGHBOURS = (1, 5, 10, 20, 50)
 _EPOCHS, _PATIENCE = 500, 25
 
@@ -48,14 +49,15 @@ class Known:
         return self.x[at], self.targets.vectors.double().numpy()[at]
 
 
-def fit_all(known: Known, grid: list[float], options: Align) -> dict[str, Map]:
-    """Every baseline by name, each fitted on the training items and chosen on the left-out ones."""
-    return {
-        "v1": nearest(known),
-        "v2": mlp(known, options),
-        "ridge": ridge(known, grid),
-        "ridge/even": ridge(known, grid, even=True),
+def fit_all(known: Known, grid: list[float], options: Align, names: Iterable[str] = NAMES) -> dict[str, Map]:
+    """These baselines by name, each fitted on the training items and chosen on the left-out ones."""
+    fits: dict[str, Callable[[], Map]] = {
+        "v1": lambda: nearest(known),
+        "v2": lambda: mlp(known, options),
+        "ridge": lambda: ridge(known, grid),
+        "ridge/even": lambda: ridge(known, grid, even=True),
     }
+    return {name: fits[name]() for name in names}
 
 
 def ridge(known: Known, grid: list[float], even: bool = False) -> Ridge:

@@ -35,7 +35,7 @@ def write(config: Config, path: Path) -> Path:
     targets, x, options = targets.take(at), x[at], config.proxy.align
     targets.require(options)
     maps = {
-        -1 if fold is None else fold: fit_all(Known(targets.without(fold), x), config.floor.ridge, options)
+        -1 if fold is None else fold: fit_all(Known(targets.without(fold), x), config.floor.ridge, options, _NAMES)
         for fold in options.every_fold
     }
     folder = Path(config.run) / "proxy" / "rivals"

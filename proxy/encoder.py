@@ -27,13 +27,11 @@ class States:
     Attributes:
         last: [B, T, H] of the last layer, in the precision that the encoder computes in.
         mask: [B, T] bool, True where there is a token.
-        emb: [B] int64, the position of [EMB]; in a sentence encoder that of [CLS].
         layers: if asked for, [B, T, H] of every layer in order (the embedding is not one); the last is `last`.
     """
 
     last: Tensor
     mask: Tensor
-    emb: Tensor
     layers: tuple[Tensor, ...] = ()
 
 
@@ -76,10 +74,8 @@ class Encoder(nn.Module):
         moved = {name: one.to(device, dtype if one.is_floating_point() else None) for name, one in inputs.items()}
         with torch.autocast(device.type, torch.bfloat16, enabled=self.bf16):
             out = self.model(**moved, output_hidden_states=layers)
-        ids = moved["input_ids"]
-        start = ids.new_zeros(len(ids)) if self._reader.emb is None else (ids == self._reader.emb).int().argmax(1)
         every = tuple(out.hidden_states[1:]) if layers else ()
-        return States(out.last_hidden_state, moved["attention_mask"].bool(), start, every)
+        return States(out.last_hidden_state, moved["attention_mask"].bool(), every)
 
     def _attend(self, device: torch.device) -> None:
         # On a CPU fused attention makes a step that trains half as long again, and no forward shorter.

@@ -3,12 +3,10 @@
 Legend: B items, T tokens, H encoder width, D ID width.
 """
 
-from collections.abc import Iterable, Iterator
 from itertools import pairwise
 from typing import cast
 
 import numpy as np
-import pyarrow as pa
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import normalize
@@ -82,22 +80,6 @@ class Aligner(nn.Module):
         """The same of B items' content, on the model's device."""
         inputs = self.encoder.collate(content)
         return self({name: tensor.to(self.device, non_blocking=True) for name, tensor in inputs.items()})
-
-
-@torch.inference_mode()
-def coarse(model: Aligner, contents: Iterable[Content], batch_size: int) -> Iterator[tuple[pa.Array, Tensor]]:
-    """Ids [n] and p_coarse [n, D] float32 on the CPU of every item that has any content, in the order given.
-
-    Dropout is off. Within one of `contents` items are encoded `batch_size` at a time in order of length, so that few
-    tokens are padding.
-    """
-    model.eval()
-    for content in contents:
-        told = content.take(np.flatnonzero(~content.empty))
-        proxies = torch.empty(len(told), model.dim)
-        for some in by_length(told, np.arange(len(told)), batch_size):
-            proxies[some] = model.encode(told.take(some)).cpu()
-        yield told.ids, proxies
 
 
 def by_length(content: Content, at: np.ndarray, batch_size: int) -> list[np.ndarray]:

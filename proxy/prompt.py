@@ -26,7 +26,6 @@ class Plain:
     """A sentence encoder's own input: [CLS] text [SEP]."""
 
     fresh: tuple[int, ...] = ()
-    emb: int | None = None
 
     def __init__(self, tokenizer: Any, config: ContentEncoder, positions: int) -> None:
         self._tokenizer = tokenizer
@@ -52,7 +51,6 @@ class Prompt:
 
     Attributes:
         fresh: ids of those of [BOS], [EOS], [EMB] that the model has no embedding for.
-        emb: id of [EMB].
     """
 
     def __init__(self, reader: Any, config: ContentEncoder, positions: int) -> None:
@@ -64,10 +62,10 @@ class Prompt:
         known = self._tokenizer.get_vocab()
         names = [BOS, EOS, EMB]
         self._tokenizer.add_tokens([AddedToken(name, special=True, normalized=False) for name in names], True)
-        bos, eos, self.emb = self._tokenizer.convert_tokens_to_ids(names)
+        bos, eos, emb = self._tokenizer.convert_tokens_to_ids(names)
         self.fresh = tuple(self._tokenizer.convert_tokens_to_ids([name for name in names if name not in known]))
         self._before = [bos]
-        self._after = [*self._ids([BEFORE])[0], self.emb, *self._ids([AFTER])[0], eos]
+        self._after = [*self._ids([BEFORE])[0], emb, *self._ids([AFTER])[0], eos]
         special = {key for key, token in self._tokenizer.added_tokens_decoder.items() if token.special}
         self._never = special | {getattr(self._processor, "image_token_id", None)}
         _fits(config.tokens + len(self._before) + len(self._after), positions, config)

@@ -35,7 +35,7 @@ class _Encoder(nn.Module):
 
     def forward(self, inputs: dict[str, Tensor], layers: bool = False) -> SimpleNamespace:
         states = self.frozen(torch.tanh(self.trained(self.dropout(self.embed(inputs["tokens"])))))
-        return SimpleNamespace(last=states, mask=inputs["mask"], emb=states[:, 0], layers=None)
+        return SimpleNamespace(last=states, mask=inputs["mask"], layers=(states,))
 
 
 def encoder(width: int = 16, dropout: float = 0.0) -> Any:

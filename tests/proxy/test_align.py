@@ -17,8 +17,9 @@ from torch import Tensor
 from proxy import saved
 from proxy.align import align, aligned, folder_of, learnable
 from proxy.content import read as read_content
+from proxy.kept import Kept
 from proxy.loop import Loop, retrieve
-from proxy.model import Aligner, coarse
+from proxy.model import Aligner
 from proxy.retrieval import measures
 from proxy.saved import BEST, LAST, Progress
 from proxy.targets import TEST, TRAIN
@@ -231,7 +232,8 @@ def whole(home: Path) -> dict[str, Any]:
         targets, _ = learnable(made, ranks)
         model = aligned(made, targets.vectors.shape[1])
         contents = list(read_content(Path(made.data.path), made.proxy.encoder, batch=7))
-        pieces = list(coarse(model, contents, batch_size=4))
+        kept = Kept(model, replace(made.proxy.encoder, batch_size=4), [[0]])
+        proxies = torch.cat([kept.encode(content)[0] for content in contents])
         with torch.no_grad():
             plain = torch.cat([model.encode(content) for content in contents])
         other = replace(made.proxy.encoder, template="{title}")
@@ -250,28 +252,16 @@ def whole(home: Path) -> dict[str, Any]:
         with torch.no_grad():
             states = [one(inputs).last * inputs["attention_mask"][..., None] for one in (bare, model.encoder)]
             states.append(encoder.load(made.proxy.encoder)(inputs).last * inputs["attention_mask"][..., None])
-        ids = [name for some, _ in pieces for name in some.to_pylist()]
-        return {"ids": ids, "proxies": torch.cat([p for _, p in pieces]), "plain": plain, "states": states}
+        return {"proxies": proxies, "plain": plain, "states": states}
 
 
 def test_from_a_run_to_coarse_proxies_of_all_items(home: Path) -> None:
     [found] = run_ranks(1, whole, home)
-    assert found["ids"] == [f"item {k:02d}" for k in range(tiny.ITEMS)]
     torch.testing.assert_close(found["proxies"], found["plain"], rtol=1e-4, atol=1e-5)
     np.testing.assert_allclose(found["proxies"].norm(dim=1), np.ones(tiny.ITEMS), rtol=1e-5)
     by_peft, ours, untrained = found["states"]
     torch.testing.assert_close(by_peft, ours, rtol=1e-4, atol=1e-4)
     assert not torch.allclose(untrained, ours, atol=1e-4)
-
-
-def test_an_item_without_content_gets_no_proxy() -> None:
-    _, content = planted.items(count=9)
-    some = replace(content, texts=["" if k in (0, 4) else text for k, text in enumerate(content.texts)])
-    model = Aligner(planted.encoder(dropout=0.5), 8, planted.options())
-    [(ids, proxies)] = coarse(model, [some], batch_size=4)
-    assert ids.to_pylist() == [f"item {k}" for k in (1, 2, 3, 5, 6, 7, 8)]
-    with torch.no_grad():
-        torch.testing.assert_close(proxies, model.encode(content.take([1, 2, 3, 5, 6, 7, 8])))
 
 
 def test_an_item_without_content_is_nothing_to_learn_from(home: Path, tmp_path: Path) -> None:

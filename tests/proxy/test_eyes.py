@@ -111,7 +111,7 @@ def test_states_are_those_of_plain_pytorch(cache: Path) -> None:
         seen = [next(looks)] if image else []
         prompt = torch.cat([table[ids[:1]], *seen, table[ids[1:]]])
         out = language(inputs_embeds=prompt.unsqueeze(0), output_hidden_states=True)
-        assert states.mask[row].sum() == len(prompt) and prompt[states.emb[row]].equal(table[-1])
+        assert states.mask[row].sum() == len(prompt)
         for layer, expected in zip(states.layers, out.hidden_states[1:], strict=True):
             torch.testing.assert_close(layer[row, : len(prompt)], expected[0], atol=1e-5, rtol=1e-4)
 

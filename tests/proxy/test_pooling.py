@@ -7,16 +7,16 @@ from proxy.pooling import AttentionPool
 
 def test_pooling_is_attention_by_a_learned_query() -> None:
     torch.manual_seed(0)
-    pool = AttentionPool(8, queries=2)
+    pool = AttentionPool(8)
     torch.nn.init.normal_(pool.query)
     states, lengths = torch.randn(3, 5, 8), [5, 1, 3]
     mask = torch.arange(5) < torch.tensor(lengths).unsqueeze(1)
-    for use in (0, 1):
-        found = pool(states, mask, use)
-        for item, length in enumerate(lengths):
-            tokens = states[item, :length]
-            weights = torch.softmax(tokens @ pool.query[use] / 8**0.5, dim=0)
-            torch.testing.assert_close(found[item], (weights.unsqueeze(1) * tokens).sum(0))
+    found = pool(states, mask)
+    for item, length in enumerate(lengths):
+        tokens = states[item, :length]
+        weights = torch.softmax(tokens @ pool.query[0] / 8**0.5, dim=0)
+        torch.testing.assert_close(found[item], (weights.unsqueeze(1) * tokens).sum(0))
+    assert torch.equal(pool.every([states, -states], mask), torch.stack([found, pool(-states, mask)], dim=1))
 
 
 def test_pooling_starts_from_the_mean_and_reads_half_precision() -> None:

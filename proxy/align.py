@@ -26,6 +26,7 @@ from proxy.targets import read as read_targets
 from recsys.config import Config
 from recsys.distributed import Ranks, on_first, together
 from recsys.errors import InputError
+from recsys.files import remove
 from recsys.runs import bring_up
 from recsys.tables.locks import reading
 
@@ -56,7 +57,16 @@ def align(config: Config, ranks: Ranks) -> Progress:
         loop = Loop(config, model, rest, content, ranks, folder, kept, fold)
         found.append(loop.run())
         kept = loop.kept  # a frozen encoder's states are the same for all
+    on_first(ranks, lambda: _drop_other_folds(config))
     return found[0]
+
+
+def _drop_other_folds(config: Config) -> None:
+    """Those of an earlier alignment with more of them."""
+    ours = {folder_of(config, fold) for fold in config.proxy.align.every_fold}
+    for folder in folder_of(config).glob("fold-*"):
+        if folder not in ours:
+            remove(folder)
 
 
 def learnable(config: Config, ranks: Ranks) -> tuple[Targets, Content]:

@@ -45,6 +45,7 @@ class Case:
     source: str
     exposures: tuple[int, ...]
     systems: tuple[str, ...] = tuple(SYSTEMS)
+    seeds: tuple[int, ...] = SEEDS
 
     @property
     def folder(self) -> Path:
@@ -53,8 +54,8 @@ class Case:
 
     def commands(self) -> list[str]:
         """Of all draws."""
-        drawn = [command for seed in SEEDS for command in self._draw(seed)]
-        return drawn + [command for seed in SEEDS for command in self._judged(seed, [*self._neighbours])]
+        drawn = [command for seed in self.seeds for command in self._draw(seed)]
+        return drawn + [command for seed in self.seeds for command in self._judged(seed, [*self._neighbours])]
 
     def _draw(self, seed: int) -> Iterator[str]:
         judged = self.folder / f"seed-{seed}.json"
@@ -134,7 +135,7 @@ class Case:
 
     def table(self) -> str:
         """AUC and GAUC of warm and new items, differences with intervals, and what is left of them after feedback."""
-        found = draws.combine([results.read(self.folder / f"seed-{seed}.json") for seed in SEEDS])
+        found = draws.combine([results.read(self.folder / f"seed-{seed}.json") for seed in self.seeds])
         lines = ["| system | warm AUC | warm GAUC | n=0 AUC | n=0 GAUC |", "|---|---|---|---|---|"]
         for system in self.systems:
             lines.append(_row(SYSTEMS[system], found["systems"][system], ("warm", "n=0"), ".4f"))
@@ -147,10 +148,11 @@ class Case:
         for rival, system in self._neighbours.items():
             one = found["differences"][f"{system} - {rival}"]
             lines.append(_row(f"{system} − {rival}", one, ("warm", "n=0"), "+.4f"))
-        cleaner = draws.combine([results.read(self.folder / f"seed-{seed}.json") for seed in SEEDS[1:]])
-        for rival in ("base", "ridge"):
-            one = cleaner["differences"][f"v5 - {rival}"]
-            lines.append(_row(f"v5 − {rival}, without seed {SEEDS[0]}", one, ("warm", "n=0"), "+.4f"))
+        if rest := self.seeds[1:]:
+            cleaner = draws.combine([results.read(self.folder / f"seed-{seed}.json") for seed in rest])
+            for rival in ("base", "ridge"):
+                one = cleaner["differences"][f"v5 - {rival}"]
+                lines.append(_row(f"v5 − {rival}, without seed {self.seeds[0]}", one, ("warm", "n=0"), "+.4f"))
         heads = [f"n={n} {metric}" for n in self.exposures for metric in ("AUC", "GAUC")]
         segments = tuple(f"n={n}" for n in self.exposures)
         lines += ["", "| new rows fine-tuned | " + " | ".join(heads) + " |", "|---" * (len(heads) + 1) + "|"]
@@ -160,7 +162,7 @@ class Case:
         warm, new = (found["systems"]["base"][segment] for segment in ("warm", "n=0"))
         lines += [
             "",
-            f"{found['dataset']}, {found['split']}, seeds {', '.join(map(str, SEEDS))} (each draws other new items and "
+            f"{found['dataset']}, {found['split']}, seed {', '.join(map(str, self.seeds))} (each draws other new items and "
             f"weights); a draw has {warm['rows']:,} warm rows and {new['rows']:,} of new items, whose users of both "
             f"classes are {new['users']:,}; two-way bootstrap 95 % intervals, ends averaged over the draws.",
         ]

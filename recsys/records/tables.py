@@ -121,7 +121,7 @@ def _movielens(paths: Paths) -> idproxy.Case:
 
 def _kuairand(paths: Paths) -> idproxy.Case:
     source, systems = f"data.source.path={paths.kuairand}", ("base", "v1", "ridge", "v5")
-    return idproxy.Case("idproxy-kuairand", "configs/kuairand-pure.yaml", source, (2, 8, 20), systems)
+    return idproxy.Case("idproxy-kuairand", "configs/kuairand-pure.yaml", source, (2, 8, 20), systems, seeds=(0,))
 
 
 def _cold_items(paths: Paths) -> list[str]:

@@ -288,3 +288,16 @@ def blank(made: Config, items: list[str]) -> None:
     titles = [None if name in items else name for name in rows["item_id"].to_pylist()]
     at = rows.column_names.index("title")
     pq.write_table(rows.set_column(at, "title", pa.array(titles, pa.string())), path)
+
+
+def fewer(made: Config, folds: int) -> list[str]:
+    with process_group() as ranks:
+        align(replace(made, proxy=replace(made.proxy, align=replace(made.proxy.align, folds=folds))), ranks)
+        return sorted(path.name for path in folder_of(made).iterdir())
+
+
+def test_folds_that_are_no_longer_asked_for_go(home: Path, tmp_path: Path) -> None:
+    shutil.copytree(home / "run", tmp_path / "run", ignore=shutil.ignore_patterns("proxy"))
+    made = replace(runs.config(home, epochs=1), run=str(tmp_path / "run"))
+    assert run_ranks(1, fewer, made, 2) == [[BEST, "fold-0", "fold-1", LAST]]
+    assert run_ranks(1, fewer, made, 0) == [[BEST, LAST]]

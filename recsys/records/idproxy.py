@@ -159,12 +159,13 @@ class Case:
         lines += [_row(SYSTEMS[system], found["systems"][system], segments, ".4f") for system in _TUNED]
         for system, rival in (("ridge", "base"), ("v5", "base"), ("v5", "ridge")):
             lines.append(_row(f"{system} − {rival}", found["differences"][f"{system} - {rival}"], segments, "+.4f"))
+        seeds = ", ".join(map(str, self.seeds))
         warm, new = (found["systems"]["base"][segment] for segment in ("warm", "n=0"))
         lines += [
             "",
-            f"{found['dataset']}, {found['split']}, seed {', '.join(map(str, self.seeds))} (each draws other new items and "
-            f"weights); a draw has {warm['rows']:,} warm rows and {new['rows']:,} of new items, whose users of both "
-            f"classes are {new['users']:,}; two-way bootstrap 95 % intervals, ends averaged over the draws.",
+            f"{found['dataset']}, {found['split']}, seed {seeds} (each draws other new items and weights); a draw has "
+            f"{warm['rows']:,} warm rows and {new['rows']:,} of new items, whose users of both classes are "
+            f"{new['users']:,}; two-way bootstrap 95 % intervals, ends averaged over the draws.",
         ]
         return "\n".join(lines)
 

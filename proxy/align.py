@@ -15,7 +15,7 @@ import numpy as np
 import torch
 import torch.distributed as dist
 
-from proxy import encoder, saved
+from proxy import encoder, groups, saved
 from proxy.content import Content
 from proxy.content import read as read_content
 from proxy.loop import Loop, encoder_settings, require, without
@@ -46,13 +46,14 @@ def align(config: Config, ranks: Ranks) -> Progress:
         Of the alignment on all folds.
 
     Raises:
-        InputError: no trained run of this config, no item to learn from, an alignment begun otherwise, or a loss that
-            is not finite.
+        InputError: no trained run of this config, no item to learn from, fewer layers than groups, an alignment begun
+            otherwise, or a loss that is not finite.
     """
     targets, content = learnable(config, ranks)
     kept, found = None, []
     for fold in config.proxy.align.every_fold:
         model = untrained(config, targets.vectors.shape[1]).to(ranks.device)
+        groups.require(model.encoder.depth, config.proxy.groups)
         rest, folder = targets.without(fold), folder_of(config, fold)
         loop = Loop(config, model, rest, content, ranks, folder, kept, fold)
         found.append(loop.run())

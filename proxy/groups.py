@@ -19,8 +19,7 @@ def group(states_nLH: NDArray[np.float32], groups: int, seed: int = 0) -> list[l
         InputError: fewer layers than groups, or layers so alike that they do not make so many.
     """
     count = states_nLH.shape[1]
-    if count < groups:
-        raise InputError(f"proxy.groups: expected at most {count}, the encoder's layers, found {groups}")
+    require(count, groups)
     length = np.linalg.norm(states_nLH, axis=2, keepdims=True)
     points = np.ascontiguousarray((states_nLH / np.maximum(length, 1e-12)).transpose(1, 0, 2).reshape(count, -1))
     means = faiss.Kmeans(points.shape[1], groups, niter=50, nredo=8, seed=seed, min_points_per_centroid=1)
@@ -30,3 +29,13 @@ def group(states_nLH: NDArray[np.float32], groups: int, seed: int = 0) -> list[l
     if not all(found):
         raise InputError(f"proxy.groups: the encoder's {count} layers do not fall into {groups} groups: lower it")
     return sorted(found, key=lambda layers: float(np.mean(layers)))
+
+
+def require(depth: int, groups: int) -> None:
+    """An encoder has a layer at least for each group.
+
+    Raises:
+        InputError: it has not.
+    """
+    if depth < groups:
+        raise InputError(f"proxy.groups: expected at most {depth}, the encoder's layers, found {groups}")

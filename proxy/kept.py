@@ -126,6 +126,8 @@ def folder_of(config: Config) -> Path:
     for key, path, name in (("coarse", slot.coarse, COARSE), ("layers", slot.layers, LAYERS)):
         if path is not None and Path(path).resolve() != (folder / name).resolve():
             raise InputError(f"model.proxy.{key}: {path}: expected {folder / name}, as tools.align writes it")
+        if path is not None and not Path(path).exists():
+            raise InputError(f"model.proxy.{key}: {path}: no such file: run tools.align on the run it is to come from")
     for beside in (_WEIGHTS, CONTENT):
         if not (folder / beside).exists():
             raise InputError(

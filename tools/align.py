@@ -23,14 +23,13 @@ python -m tools.align refresh CONFIG
 import sys
 from pathlib import Path
 
-from rich.console import Console
-
 from proxy import generate, rivals, vectors
 from proxy.align import align
 from proxy.compare import compare, table
 from proxy.issue import Issued
 from recsys.config import Config
 from recsys.distributed import Ranks, on_first, process_group
+from recsys.evaluate.report import wide
 from recsys.floor.content import content_file
 from tools import _cli
 
@@ -67,7 +66,7 @@ def _align(config: Config, ranks: Ranks) -> None:
         # The others have nothing left to wait for.
         rivals.write(config, content)
         vectors.write(config, ranks)
-        Console().print(table(told))
+        wide().print(table(told))
         print(f"item vectors: {vectors.folder_of(config)}")
 
 
@@ -75,7 +74,7 @@ def _look(config: Config) -> None:
     from proxy import look  # slow to import, and all else draws nothing
 
     print("drawing: up to half a minute", flush=True)
-    Console().print(look.table(look.look(config)))
+    wide().print(look.table(look.look(config)))
     print(f"pictures: {look.folder_of(config)}")
 
 

@@ -24,11 +24,15 @@ WIDTH = 140
 """Characters in a line of a table that goes to a file or a pipe."""
 
 
+def wide(console: Console | None = None) -> Console:
+    """The console, with room for a table where it is no terminal."""
+    console = console or Console()
+    return console if console.is_terminal else Console(file=console.file, width=max(WIDTH, console.width))
+
+
 def show(results: dict[str, Any], console: Console | None = None) -> None:
     """Print a table for each system, the paired differences, and how well scores are calibrated."""
-    console = console or Console()
-    if not console.is_terminal:
-        console = Console(file=console.file, width=max(WIDTH, console.width))
+    console = wide(console)
     seeds = ", ".join(map(str, results["seeds"]))
     console.print(f"{results['dataset']}, split {results['split']}, seed {seeds}")
     console.print("under each value its 95 % interval, resampling users and items")

@@ -118,6 +118,8 @@ def _refusal(table: TableSpec, sequence: bool, config: Config, ranks: Ranks) -> 
         return f"torchrec has it for pooled tables alone; those of items take {', '.join(_SEQUENCE)}"
     if sharding in _HOSTS and ranks.world_size % ranks.local_world_size:
         return f"{ranks.world_size} ranks do not divide into hosts of {ranks.local_world_size}"
+    if sharding == ShardingType.GRID_SHARD.value and table.capacity == 1 and ranks.world_size > ranks.local_world_size:
+        return "torchrec fails to lay a single row over several hosts"
     if sharding in _COLUMNS and places > 1 and _columns(dim, places) == dim:
         return f"{dim} columns do not divide into 2 to {places} pieces, each a multiple of 4"
     if sharding == DATA_PARALLEL and config.train.table_weight_decay:

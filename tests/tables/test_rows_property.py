@@ -68,7 +68,8 @@ def cases(draw: Any, world_size: int) -> Case:
     for name in ["item_id", "a", "b"]:
         offered = SEQUENCE if name == "item_id" else POOLED
         offered = [each for each in offered if each != "data_parallel" or dtype == "fp32"]
-        tables[name] = draw(st.integers(1, 40)), draw(st.sampled_from(offered))
+        sharding = draw(st.sampled_from(offered))
+        tables[name] = draw(st.integers(1 + (sharding == "grid_shard"), 40)), sharding
     steps = []
     for _ in range(draw(st.integers(3, 9))):
         name = draw(st.sampled_from(sorted(tables)))

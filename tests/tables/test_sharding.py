@@ -11,12 +11,13 @@ from torch import Tensor
 from torchrec.distributed.train_pipeline import TrainPipelineSparseDist
 
 from recsys.config import Config
-from recsys.data.encode import Encoder
+from recsys.data.encode import Encoder, InputSpec, TableSpec
 from recsys.data.fit import fit
 from recsys.data.reader import Reader
-from recsys.distributed import process_group
+from recsys.distributed import Ranks, process_group
 from recsys.errors import InputError
 from recsys.model.ranker import DenseArch
+from recsys.tables.plan import _check
 from recsys.train import build
 from tests import live, wide
 from tests.plain import Plain
@@ -267,3 +268,15 @@ def test_shardings_that_would_be_wrong_are_refused_with_the_reason(tmp_path: Pat
     for said in results:
         for message, (_, expected) in zip(said, cases, strict=True):
             assert expected in message
+
+
+def test_a_single_row_is_not_laid_over_several_hosts() -> None:
+    two_hosts, one_host = (Ranks(0, 4, local, torch.device("cpu")) for local in (2, 4))
+    spec = InputSpec(
+        item=TableSpec("item_id", 9, "row_wise"), single=[TableSpec("a", 1, "grid_shard")], multi=[], dense=0, history=0
+    )
+    with pytest.raises(
+        InputError, match="table a: sharding grid_shard: torchrec fails to lay a single row over several"
+    ):
+        _check(spec, Config(), two_hosts)
+    _check(spec, Config(), one_host)

@@ -1,0 +1,31 @@
+"""The part of the config that says which model of papers' ranking tables is trained on the user-item graph, and how."""
+
+from typing import Literal
+
+from pydantic.dataclasses import dataclass
+
+from recsys.config_types import STRICT, Amount, Natural, Positive
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+class Backbone:
+    """A model that knows users and items by their ids alone (`tools.backbone`)."""
+
+    kind: Literal["mf", "ngcf", "lightgcn"] = "mf"
+    """Matrix factorisation, or rows that are propagated over the graph of training positives."""
+    width: Positive = 64
+    """Width of a row."""
+    layers: Positive = 3
+    """ngcf, lightgcn: propagation steps."""
+    lr: Amount = 1e-3
+    """Adam's."""
+    l2: Amount = 1e-4
+    """Pull of a batch's rows towards zero, a positive."""
+    batch: Positive = 8192
+    """Positives a step. ngcf, lightgcn propagate over the whole graph in every step: take up to 100000."""
+    epochs: Positive = 300
+    """Passes over the positives at most."""
+    patience: Positive = 10
+    """Stop after this many epochs without a better Recall@20 of warm items in split=valid; the best epoch is kept."""
+    seed: Natural = 0
+    """Draws the initial weights, the order of positives and the negatives."""

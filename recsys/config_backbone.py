@@ -6,12 +6,14 @@ from pydantic.dataclasses import dataclass
 
 from recsys.config_types import STRICT, Amount, Natural, Positive
 
+Kind = Literal["mf", "ngcf", "lightgcn"]
+
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
 class Backbone:
     """A model that knows users and items by their ids alone (`tools.backbone`)."""
 
-    kind: Literal["mf", "ngcf", "lightgcn"] = "mf"
+    kind: Kind = "mf"
     """Matrix factorisation, or rows that are propagated over the graph of training positives."""
     width: Positive = 64
     """Width of a row."""

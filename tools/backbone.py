@@ -22,7 +22,7 @@ def main(argv: list[str] | None = None) -> None:
     arguments = parser.parse_intermixed_args(argv)
     config = _cli.config_of(arguments)
     with process_group() as ranks:
-        print(f"vectors: {train(config, ranks.device)}")
+        print(f"vectors: {train(config, ranks)}")
         if arguments.ridge:
             print(f"ridge: {ridge(config, content_file(config, ranks))}")
 

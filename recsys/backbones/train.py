@@ -22,6 +22,7 @@ from recsys.backbones.saved import Training
 from recsys.backbones.valid import Validation
 from recsys.config import Config
 from recsys.config_backbone import Backbone
+from recsys.distributed import Ranks
 from recsys.errors import InputError
 from recsys.model.backbones import MF, bpr, make
 
@@ -31,16 +32,18 @@ def folder_of(config: Config) -> Path:
     return Path(config.run) / "backbone" / config.backbone.kind
 
 
-def train(config: Config, device: torch.device) -> Path:
+def train(config: Config, ranks: Ranks) -> Path:
     """Train to the end, from the checkpoint if there is one, and write the best epoch's vectors; returns their folder.
 
     Raises:
-        InputError: a dataset or checkpoint that is not as it should be, or a loss that is not finite.
+        InputError: more than one rank, a dataset or checkpoint that is not as it should be, or a loss that is not finite.
     """
+    if ranks.world_size > 1:
+        raise InputError(f"a backbone's graph is one process's: expected one rank, found {ranks.world_size}")
     dataset, folder = Path(config.data.path), folder_of(config)
     graph = Graph.read(dataset)
     valid = Validation.read(dataset, graph, config.evaluate.seed)
-    training = fit(graph, valid, config.backbone, folder / "checkpoint", device)
+    training = fit(graph, valid, config.backbone, folder / "checkpoint", ranks.device)
     training.model.load_state_dict(training.best)
     return vectors.write(folder / "vectors", graph, *vectors.of(training.model, len(graph.users)))
 

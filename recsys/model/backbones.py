@@ -6,13 +6,14 @@ Legend: U users, I items, N = U + I nodes, E edges, D width, K layers, B edges o
 """
 
 import warnings
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import leaky_relu, softplus
 
-Kind = Literal["mf", "ngcf", "lightgcn"]
+from recsys.config_backbone import Kind
+
 INIT_STD = 0.01
 """Standard deviation of the initial rows: what a node without an edge keeps, since no gradient reaches it."""
 SLOPE = 0.2
@@ -39,6 +40,8 @@ class LightGCN(MF):
     A node without an edge has its initial row over K + 1.
     """
 
+    adjacency: Tensor
+
     def __init__(self, adjacency: Tensor, width: int, layers: int) -> None:
         """`adjacency`: A [N, N] of `normalised`."""
         super().__init__(adjacency.shape[0], width)
@@ -47,7 +50,8 @@ class LightGCN(MF):
 
     def forward(self) -> Tensor:
         """[N, D] vectors of all nodes."""
-        state_ND = total_ND = self.rows
+        state_ND: Tensor = self.rows
+        total_ND = state_ND
         for _ in range(self.layers):
             state_ND = propagate(self.adjacency, state_ND)
             total_ND = total_ND + state_ND
@@ -62,6 +66,8 @@ class NGCF(MF):
     with * by element, before W2. A node without an edge has what W1 makes of its initial row.
     """
 
+    adjacency: Tensor
+
     def __init__(self, adjacency: Tensor, width: int, layers: int) -> None:
         """`adjacency`: A [N, N] of `normalised`."""
         super().__init__(adjacency.shape[0], width)
@@ -73,7 +79,7 @@ class NGCF(MF):
 
     def forward(self) -> Tensor:
         """[N, (K + 1) D] vectors of all nodes."""
-        states = [self.rows]
+        states: list[Tensor] = [self.rows]
         for own, shared in zip(self.own, self.shared, strict=True):
             state_ND = states[-1]
             near_ND = propagate(self.adjacency, state_ND)

@@ -36,7 +36,7 @@ def train(config: Config, ranks: Ranks) -> Path:
     """Train to the end, from the checkpoint if there is one, and write the best epoch's vectors; returns their folder.
 
     Raises:
-        InputError: more than one rank, a dataset or checkpoint that is not as it should be, or a loss that is not finite.
+        InputError: more ranks than one, a bad dataset or checkpoint, or a loss that is not finite.
     """
     if ranks.world_size > 1:
         raise InputError(f"a backbone's graph is one process's: expected one rank, found {ranks.world_size}")

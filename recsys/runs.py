@@ -9,7 +9,17 @@ from recsys.data.schema import read_info, write_info
 from recsys.errors import InputError
 from recsys.tables import service
 
-_FREE = {"run", "evaluate", "floor", "tables", "proxy", "train.batch_size", "train.shuffle_rows", "train.keep"}
+_FREE = {
+    "run",
+    "evaluate",
+    "floor",
+    "tables",
+    "proxy",
+    "backbone",
+    "train.batch_size",
+    "train.shuffle_rows",
+    "train.keep",
+}
 """Keys that may change within a run. So may the sharding, since checkpoints reshard, and `data.source`, since the
 dataset's fingerprint stands for it."""
 

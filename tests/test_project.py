@@ -17,6 +17,7 @@ FLOORS: list[set[str]] = [
     {
         "recsys.errors",
         "recsys.config",
+        "recsys.config_backbone",
         "recsys.config_proxy",
         "recsys.config_slot",
         "recsys.config_types",
@@ -30,6 +31,7 @@ FLOORS: list[set[str]] = [
     {"recsys.runs", "recsys.score", "recsys.train", "recsys.predict"},
     {"recsys.coldrows"},
     {"recsys.floor"},
+    {"recsys.backbones"},
     {"recsys.bench", "recsys.records"},
     {"proxy", "simulator"},
     {"tools"},

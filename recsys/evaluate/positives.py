@@ -61,10 +61,10 @@ def read_task(dataset: Path, split: str, seed: int) -> Task:
     """
     if split not in SPLITS:
         raise InputError(f"split {split!r}: expected one of {', '.join(SPLITS)}")
-    items, warm = _candidates(dataset)
-    users = _distinct(table["user_id"] for table in _liked(dataset, split))
-    index = _index("user_id", users), _index("item_id", items)
-    found = {name: _pairs(dataset, name, *index) for name in SPLITS}
+    items, warm = candidates(dataset)
+    users = liking_users(dataset, split)
+    maps = index("user_id", users), index("item_id", items)
+    found = {name: pairs(dataset, name, *maps) for name in SPLITS}
     positives = np.setdiff1d(found[split], found["train"], assume_unique=True)
     if not len(positives):
         raise InputError(f"{dataset}: split {split!r} has no positive rows but those also in train: nothing to rank")
@@ -80,8 +80,12 @@ def read_task(dataset: Path, split: str, seed: int) -> Task:
     )
 
 
-def _candidates(dataset: Path) -> tuple[pa.Array, int]:
-    """Raw ids [I] with the warm ones first, and how many those are."""
+def candidates(dataset: Path) -> tuple[pa.Array, int]:
+    """Raw ids [I], the warm ones and then the cold ones, each sorted, and how many are warm.
+
+    Raises:
+        InputError: a file that is not as it should be, or no training row.
+    """
     train = split_files(dataset, "train")
     others = [file for name in SPLITS if name != "train" for file in split_files(dataset, name)]
     warm = _distinct(_items(train))
@@ -109,12 +113,28 @@ def _liked(dataset: Path, split: str) -> Iterator[pa.Table]:
     return (table.filter(pc.equal(table["label"], 1)) for table in labelled_groups(dataset, split))
 
 
-def _index(name: str, ids: pa.Array) -> IdMap:
+def liking_users(dataset: Path, split: str) -> pa.Array:
+    """Raw ids of the users with a positive in the split, sorted.
+
+    Raises:
+        InputError: as `labelled_groups`.
+    """
+    return _distinct(table["user_id"] for table in _liked(dataset, split))
+
+
+def index(name: str, ids: pa.Array) -> IdMap:
+    """Rows 1 to n of raw ids [n]; what is not among them has row 0."""
     return IdMap(name, ids, np.zeros(len(ids), np.int64), len(ids) + 1)
 
 
-def _pairs(dataset: Path, split: str, users: IdMap, items: IdMap) -> NDArray[np.int64]:
-    """user * I + item of every pair with a row of label 1 in the split, ascending, each once."""
+def pairs(dataset: Path, split: str, users: IdMap, items: IdMap) -> NDArray[np.int64]:
+    """user * I + item, positions in the maps, of every pair with a row of label 1 in the split, ascending, each once.
+
+    Users outside of their map are left out; all items of the split must be in theirs.
+
+    Raises:
+        InputError: as `labelled_groups`.
+    """
     parts = [np.zeros(0, np.int64)]
     for table in _liked(dataset, split):
         user, item = users.rows(table["user_id"]), items.rows(table["item_id"])

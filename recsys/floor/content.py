@@ -1,9 +1,11 @@
 """From content to a prior of new items' ID vectors: the ridge fitted on warm items, predicted for the others."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from recsys.coldrows.frozen import Frozen
 from recsys.coldrows.prior import Prior
@@ -11,6 +13,7 @@ from recsys.config import Config
 from recsys.content import vectors
 from recsys.content.encoder import MINILM, minilm
 from recsys.data.encode import ITEM
+from recsys.data.ids import IdMap
 from recsys.data.schema import read_info
 from recsys.data.splits import keys_at
 from recsys.distributed import Ranks, on_first
@@ -43,18 +46,26 @@ def ridge_prior(frozen: Frozen, path: Path, grid: list[float]) -> tuple[Prior, R
     Raises:
         InputError: the file is not as it should be, or too few items with training rows have a vector.
     """
-    folds, width = _warm_moments(frozen, path)
-    found = fit(folds, width, grid)
+    items = frozen.encoder.maps[ITEM]
+    found = fit(*warm_moments(path, items, lambda rows: frozen.vectors(rows).double().cpu().numpy()), grid)
     start = np.tile(found.mean_y, (frozen.count, 1))
-    for ids, x in vectors.read(path, frozen.encoder.maps[ITEM].ids.type):
-        place = frozen.place(frozen.encoder.maps[ITEM].rows(ids))
+    for ids, x in vectors.read(path, items.ids.type):
+        place = frozen.place(items.rows(ids))
         start[place[place >= 0]] = found(x[place >= 0])
     return Prior(torch.from_numpy(start).float().to(frozen.ranks.device), torch.from_numpy(found.residual)), found
 
 
-def _warm_moments(frozen: Frozen, path: Path) -> tuple[list[Matrix], int]:
-    """Moments of the warm items by fold, drawn by item, and H."""
-    items = frozen.encoder.maps[ITEM]
+def warm_moments(
+    path: Path, items: IdMap, vectors_of: Callable[[NDArray[np.int64]], Matrix]
+) -> tuple[list[Matrix], int]:
+    """Moments of the warm items by fold, drawn by item, and H.
+
+    path: content vectors. items: their counts are the weights, above 0 for warm items. vectors_of: ID vectors [n, D] of
+        rows [n] of `items`.
+
+    Raises:
+        InputError: the file is not as it should be, or too few warm items have a vector there.
+    """
     counts = np.append(0, items.counts)
     folds: list[Matrix] = []
     width = 0
@@ -64,7 +75,7 @@ def _warm_moments(frozen: Frozen, path: Path) -> tuple[list[Matrix], int]:
         if not warm.any():
             continue
         x, rows, width = x[warm], rows[warm], x.shape[1]
-        y = frozen.vectors(rows).double().cpu().numpy()
+        y = vectors_of(rows)
         fold = keys_at(rows, 0) % np.uint64(FOLDS)
         parts = [moments(x[fold == k], y[fold == k], counts[rows[fold == k]].astype(float)) for k in range(FOLDS)]
         folds = [before + part for before, part in zip(folds, parts, strict=True)] if folds else parts

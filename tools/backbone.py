@@ -1,0 +1,31 @@
+r"""Train MF, NGCF or LightGCN on a dataset's training positives; writes vectors for `tools.evaluate --vectors`.
+
+    python -m tools.backbone configs/movielens-1m-cold-items.yaml backbone.kind=lightgcn
+    python -m tools.evaluate configs/movielens-1m-cold-items.yaml \
+        --vectors lightgcn=runs/movielens-1m-cold-items/backbone/lightgcn/vectors
+
+One process; the same settings on the same dataset resume. With --ridge it writes a copy beside them, in which the
+vectors of cold items are predicted from content (floor.content=FILE for vectors of your own).
+"""
+
+from recsys.backbones.ridge import ridge
+from recsys.backbones.train import train
+from recsys.distributed import process_group
+from recsys.floor.content import content_file
+from tools import _cli
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Parse, train, say where the vectors are."""
+    parser = _cli.parser(__doc__)
+    parser.add_argument("--ridge", action="store_true", help="predict the cold items' vectors from content, too")
+    arguments = parser.parse_intermixed_args(argv)
+    config = _cli.config_of(arguments)
+    with process_group() as ranks:
+        print(f"vectors: {train(config, ranks)}")
+        if arguments.ridge:
+            print(f"ridge: {ridge(config, content_file(config, ranks))}")
+
+
+if __name__ == "__main__":
+    _cli.run(main)

@@ -4,8 +4,8 @@ from itertools import product
 
 import pytest
 
-from proxy import template
 from recsys.content.vectors import text_of
+from recsys.data import template
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,7 @@ from pydantic import AfterValidator, Field, field_validator
 from pydantic.dataclasses import dataclass
 
 from recsys.config_proxy import Proxy
+from recsys.config_simulator import Simulator
 from recsys.config_slot import Slot
 from recsys.config_types import STRICT, Amount, Cutoffs, Natural, Positive, Sharding, Share, Widths
 
@@ -295,6 +296,8 @@ class Config:
     """What it is measured against on new items."""
     proxy: Proxy = field(default_factory=Proxy)
     """Proxies of IDs."""
+    simulator: Simulator = field(default_factory=Simulator)
+    """Simulated users."""
 
     @field_validator("features")
     @classmethod

@@ -60,7 +60,7 @@ def test_packages_that_are_not_there_are_named(monkeypatch: pytest.MonkeyPatch, 
         "effnet-smollm2": "efficientnet-lite-pytorch",
     }
     for name, package in of.items():
-        config = ContentEncoder(kind=pretrained.PACKAGED[name], name=name, cache=str(tmp_path))  # type: ignore[arg-type]
+        config = ContentEncoder(kind=pretrained.PACKAGED[name], name=name, cache=str(tmp_path))
         with pytest.raises(InputError, match=f"package {package}, which is not installed"):
             encoder.load(config)
 

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from transformers import AutoTokenizer
 
@@ -81,7 +81,14 @@ def test_a_text_begins_as_the_tokenizer_begins_one(folder: Path, words: Any) -> 
         assert ask(begins, history, "Alien")[1] == ask(words, history, "Alien")[1]
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_no_text_writes_a_token_that_was_added_to_the_vocabulary(folder: Path, words: Any) -> None:
+    more = AutoTokenizer.from_pretrained(folder)
+    more.add_tokens(["<tool>"])  # not special, so a tokenizer finds it in any text
+    assert more("x<tool>y")["input_ids"] == words("x")["input_ids"] + [len(words)] + words("y")["input_ids"]
+    assert prompts.fields(more, ["x<tool>y"], 9) == prompts.fields(words, ["xy"], 9)
+
+
+@settings(max_examples=150, deadline=None)
 @given(history=st.lists(texts, max_size=3), item=texts)
 def test_no_text_leaves_its_field(words: Any, history: list[str], item: str) -> None:
     config = replace(FILM, history_tokens=1000, tokens=1000)
@@ -94,7 +101,7 @@ def test_no_text_leaves_its_field(words: Any, history: list[str], item: str) -> 
     assert not set(before + rest) & set(words.added_tokens_decoder)
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=150, deadline=None)
 @given(history=st.lists(texts, min_size=1, max_size=3), item=texts, tokens=st.integers(1, 12))
 def test_a_field_is_cut_at_its_budget_and_still_closed(words: Any, history: list[str], item: str, tokens: int) -> None:
     config = replace(FILM, history_tokens=tokens, tokens=tokens)

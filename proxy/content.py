@@ -16,15 +16,13 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from proxy import images, template
+from proxy import images
 from recsys.config_proxy import ContentEncoder
-from recsys.data.schema import ITEMS, is_list
-from recsys.data.side import decoded, lists
+from recsys.data import template
+from recsys.data.schema import ITEMS
+from recsys.data.side import decoded
 from recsys.data.vectors import opened
 from recsys.errors import InputError
-
-_CHARACTERS = 16
-"""Characters read for each token of the budget: ordinary text has four or five to a token."""
 
 
 @dataclass(frozen=True)
@@ -117,13 +115,10 @@ def of(
     Raises:
         InputError: a column is not of strings, numbers, or lists of them, or `image` not binary; `where` is named.
     """
-    have = {name: decoded(items[name]) for name in ("item_id", *_columns(config)) if name in items.schema.names}
-    pieces = template.pieces(config.template)
-    told = {one.name: _strings(have[one.name], one.name, config, where) for one in pieces if one.name in have}
-    values = (dict(zip(told, row, strict=True)) for row in zip(*told.values(), strict=True))
-    texts = [template.fill(pieces, row)[: _bound(config)] for row in values] if told else [""] * items.num_rows
-    sound, found = _images(have.get("image"), items.num_rows, config, where)
-    ids = have["item_id"]
+    texts = template.texts(items, config.template, template.CHARACTERS * config.tokens, where)
+    looks = decoded(items["image"]) if "image" in _columns(config) and "image" in items.schema.names else None
+    sound, found = _images(looks, items.num_rows, config, where)
+    ids = decoded(items["item_id"])
     content = Content(ids.combine_chunks() if isinstance(ids, pa.ChunkedArray) else ids, texts, sound)
     if counts is not None:
         counts.update(found)
@@ -132,33 +127,7 @@ def of(
 
 
 def _columns(config: ContentEncoder) -> list[str]:
-    fields = dict.fromkeys(piece.name for piece in template.pieces(config.template))
-    return [*fields, *(["image"] if config.kind == "vision" else [])]
-
-
-def _bound(config: ContentEncoder) -> int:
-    return _CHARACTERS * config.tokens
-
-
-def _strings(column: pa.Array | pa.ChunkedArray, name: str, config: ContentEncoder, where: str) -> list[str]:
-    """A column as n short texts, a list joined by commas, null as ""."""
-    try:
-        column = _joined(column) if is_list(column.type) else column
-        short = pc.utf8_slice_codeunits(column.cast(pa.string()), 0, _bound(config))
-    except pa.ArrowException:
-        raise InputError(
-            f"{where}: column {name!r}: expected strings (UTF-8), numbers or lists of them, found {column.type}"
-        ) from None
-    return pc.fill_null(pc.utf8_trim_whitespace(short), "").to_pylist()
-
-
-def _joined(column: pa.Array | pa.ChunkedArray) -> pa.Array:
-    """A column of lists as one text each, its values separated by commas; null and empty ones are left out."""
-    values, offsets = lists(column)
-    texts = decoded(values).cast(pa.string())
-    told = pc.fill_null(pc.greater(pc.binary_length(texts), 0), False)
-    kept = np.concatenate([[0], np.cumsum(told.to_numpy(zero_copy_only=False))])[offsets]
-    return pc.binary_join(pa.ListArray.from_arrays(pa.array(kept, pa.int32()), texts.filter(told)), ", ")
+    return template.columns(config.template) + (["image"] if config.kind == "vision" else [])
 
 
 def _images(

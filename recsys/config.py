@@ -12,6 +12,7 @@ from pydantic.dataclasses import dataclass
 
 from recsys.config_backbone import Backbone
 from recsys.config_proxy import Proxy
+from recsys.config_simulator import Simulator
 from recsys.config_slot import Slot
 from recsys.config_types import STRICT, Amount, Cutoffs, Natural, Positive, Sharding, Share, Widths
 
@@ -298,6 +299,8 @@ class Config:
     """Proxies of IDs."""
     backbone: Backbone = field(default_factory=Backbone)
     """A model of papers' ranking tables."""
+    simulator: Simulator = field(default_factory=Simulator)
+    """Simulated users."""
 
     @field_validator("features")
     @classmethod

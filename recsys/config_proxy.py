@@ -1,20 +1,12 @@
 """The part of the config that says how item content becomes vectors in the ID space: the encoder and its alignment."""
 
 from dataclasses import field
-from string import Formatter
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, Field
+from pydantic import Field
 from pydantic.dataclasses import dataclass
 
-from recsys.config_types import STRICT, Amount, Cutoffs, Natural, Positive, Widths
-
-
-def _template(text: str) -> str:
-    parts = list(Formatter().parse(text))
-    if not any(name for _, name, _, _ in parts) or any(name == "" or form or how for _, name, form, how in parts):
-        raise ValueError(f"{text!r}: expected columns in braces, such as '{{title}}. {{text}}'")
-    return text
+from recsys.config_types import STRICT, Amount, Cutoffs, Natural, Positive, Template, Widths
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
@@ -26,7 +18,7 @@ class ContentEncoder:
     name: Annotated[str, Field(min_length=1)] = "minilm"
     """`minilm` (sentence), `smollm2-135m` (text), `effnet-smollm2` (vision: EfficientNet-Lite0's features through a new
     projector into SmolLM2), a folder, or a name on the hub. Of the last two only safetensors are read."""
-    template: Annotated[str, AfterValidator(_template)] = "{title}. {categories}. {text}"
+    template: Template = "{title}. {categories}. {text}"
     """The text that is read of an item: columns of items.parquet in braces. What is missing takes its punctuation with
     it."""
     tokens: Positive = 128

@@ -1,10 +1,19 @@
 """The types of config values that `recsys.config` and its parts share."""
 
+from string import Formatter
 from typing import Annotated, Literal
 
-from pydantic import ConfigDict, Field
+from pydantic import AfterValidator, ConfigDict, Field
 
 STRICT = ConfigDict(extra="forbid", use_attribute_docstrings=True)
+
+
+def _template(text: str) -> str:
+    parts = list(Formatter().parse(text))
+    if not any(name for _, name, _, _ in parts) or any(name == "" or form or how for _, name, form, how in parts):
+        raise ValueError(f"{text!r}: expected columns in braces, such as '{{title}}. {{text}}'")
+    return text
+
 
 Sharding = Literal[
     "auto",
@@ -22,3 +31,5 @@ Amount = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Share = Annotated[float, Field(ge=0, le=1)]
 Widths = Annotated[list[Positive], Field(min_length=1)]
 Cutoffs = Annotated[list[Positive], Field(min_length=1)]
+Template = Annotated[str, AfterValidator(_template)]
+"""Of an item's text: columns of items.parquet in braces."""

@@ -19,6 +19,7 @@ FLOORS: list[set[str]] = [
         "recsys.config",
         "recsys.config_backbone",
         "recsys.config_proxy",
+        "recsys.config_simulator",
         "recsys.config_slot",
         "recsys.config_types",
         "recsys.settings",

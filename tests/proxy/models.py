@@ -20,18 +20,19 @@ from transformers import (
 )
 
 WIDTH, LAYERS = 16, 2
+TEXT = 'The compression word is:" a film of toys that come alive'
 _EYES = {"hidden_size": 12, "intermediate_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2}
 
 
-def tokenizer(special: dict[str, str] | None = None) -> PreTrainedTokenizerFast:
-    """Byte-level BPE with 300 tokens, `<s>`, `</s>`, `<pad>` and these special ones, by the names they go by."""
+def tokenizer(special: dict[str, str] | None = None, text: str = TEXT) -> PreTrainedTokenizerFast:
+    """Byte-level BPE with 300 tokens, made of a text, `<s>`, `</s>`, `<pad>` and these special ones, by their names."""
     made = Tokenizer(models.BPE())
     made.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     made.decoder = decoders.ByteLevel()
     names = ["<pad>", "<s>", "</s>", *(special or {}).values()]
     alphabet = pre_tokenizers.ByteLevel.alphabet()
     made.train_from_iterator(
-        ['The compression word is:" a film of toys that come alive'] * 3,
+        [text] * 3,
         trainers.BpeTrainer(vocab_size=300 + len(names), special_tokens=names, initial_alphabet=alphabet),
     )
     return PreTrainedTokenizerFast(
@@ -56,12 +57,12 @@ def _llama(vocabulary: int) -> dict[str, Any]:
     }
 
 
-def llama(folder: Path) -> Path:
-    """A causal language model."""
-    words = tokenizer()
+def llama(folder: Path, text: str = TEXT, **changes: Any) -> Path:
+    """A causal language model whose tokenizer knows the words of a text; `changes` are to its config."""
+    words = tokenizer(text=text)
     words.save_pretrained(folder)
     torch.manual_seed(0)
-    LlamaForCausalLM(LlamaConfig(**_llama(len(words)))).save_pretrained(folder)
+    LlamaForCausalLM(LlamaConfig(**{**_llama(len(words)), **changes})).save_pretrained(folder)
     return folder
 
 

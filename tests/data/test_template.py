@@ -2,10 +2,12 @@
 
 from itertools import product
 
+import pyarrow as pa
 import pytest
 
-from proxy import template
 from recsys.content.vectors import text_of
+from recsys.data import template
+from recsys.errors import InputError
 
 
 @pytest.mark.parametrize(
@@ -37,3 +39,13 @@ def test_the_default_reads_what_the_content_vectors_read(title: str, genre: str,
         template.pieces("{title}. {categories}. {text}"), {"title": title, "categories": genre, "text": text}
     )
     assert found == text_of(title, [genre], text)
+
+
+def test_rows_become_texts_of_bounded_length() -> None:
+    rows = pa.table({"title": ["Heat", None, " Up "], "year": [1995, 2009, None], "tags": [["a", None, "b"], [], None]})
+    assert template.columns("{tags} {title} {tags}") == ["tags", "title"]
+    assert template.texts(rows, "{title} ({year}): {tags} {nothing}", 99) == ["Heat (1995): a, b", "(2009)", "Up"]
+    assert template.texts(rows, "{title} {tags}", 3) == ["Hea", "", "Up"]
+    assert template.texts(rows, "{nothing}", 99) == ["", "", ""]
+    with pytest.raises(InputError, match=r"here: column 'title': expected strings .*found binary"):
+        template.texts(pa.table({"title": [b"\xff"]}), "{title}", 99, "here")

@@ -1,0 +1,50 @@
+"""Who answers: one interface over the backends that run the language model.
+
+judge = load(config.simulator, device)
+yes = judge.score(contexts, items, pairs)
+"""
+
+from collections.abc import Sequence
+from typing import Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from recsys.config_simulator import Simulator
+
+
+class Judge(Protocol):
+    """P(Yes) and content vectors by a language model. Texts are as the data has them; the judge cleans and cuts them.
+
+    Beside its arguments and results a call needs memory for one batch.
+    """
+
+    def score(
+        self, contexts: Sequence[Sequence[str]], items: Sequence[str], pairs: NDArray[np.int64]
+    ) -> NDArray[np.float32]:
+        """[P] float32 of P questions: softmax over the logits of Yes and No, that of Yes (ColdLLM, eq. 9).
+
+        contexts: of each user the texts of their history, none for a user without one.
+        items: texts of the items asked about.
+        pairs: [P, 2] (position in `contexts`, position in `items`), in any order; a user's are best asked in one call.
+        """
+        ...
+
+    def embed(self, texts: Sequence[str]) -> NDArray[np.float32]:
+        """[n, H] float32: the mean of the last layer's states over a text's tokens (ColdLLM, LLM_emb), zero for one
+        without tokens.
+        """
+        ...
+
+
+def load(config: Simulator, device: torch.device) -> Judge:
+    """The judge of a config.
+
+    Raises:
+        InputError: no such model or adapter, an answer that is not one token, or a question too long for the model.
+    """
+    from simulator import transformers_judge  # brings transformers, which takes seconds to import
+
+    backends = {"transformers": transformers_judge.load}
+    return backends[config.judge.backend](config, device)

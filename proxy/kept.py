@@ -11,7 +11,7 @@ Legend: B items of a batch, L layers, H encoder width, D ID width, k groups.
 
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, TypeVar
 
@@ -36,8 +36,6 @@ from recsys.tables import manifest
 
 COARSE, LAYERS = "coarse.parquet", "layers.parquet"
 _ENCODER, _ABOUT, _WEIGHTS = "encoder", "about.json", "encoder/trained.safetensors"
-_FREE = ("batch_size", "cache", "checkpointing")
-"""Settings of an encoder that change no vector: the present config's count."""
 Group = Annotated[list[Natural], Field(min_length=1)]
 S = TypeVar("S")
 T = TypeVar("T")
@@ -99,8 +97,7 @@ def same(one: Path, other: Path) -> bool:
         a, b = _about(one), _about(other)
     except InputError:
         return False
-    free = {key: getattr(b.encoder, key) for key in _FREE}
-    return (a.groups, a.weights, replace(a.encoder, **free)) == (b.groups, b.weights, b.encoder)
+    return (a.groups, a.weights, a.encoder.run_like(b.encoder)) == (b.groups, b.weights, b.encoder)
 
 
 def told_by(folder: Path, options: Proxy) -> bool:
@@ -109,8 +106,7 @@ def told_by(folder: Path, options: Proxy) -> bool:
         about = _about(folder)
     except InputError:
         return False
-    free = {key: getattr(options.encoder, key) for key in _FREE}
-    return (len(about.groups), replace(about.encoder, **free)) == (options.groups, options.encoder)
+    return (len(about.groups), about.encoder.run_like(options.encoder)) == (options.groups, options.encoder)
 
 
 def folder_of(config: Config) -> Path:
@@ -146,7 +142,7 @@ def load(config: Config, device: torch.device) -> Kept:
     """
     folder = folder_of(config)
     told = _about(folder)
-    options = replace(told.encoder, **{key: getattr(config.proxy.encoder, key) for key in _FREE})
+    options = told.encoder.run_like(config.proxy.encoder)
     manifest.check_bytes(folder, {_WEIGHTS: told.weights}, [_WEIGHTS])
     model = Aligner(encoder.load(options), told.dim, told.align)
     deepest, depth = max(layer for group in told.groups for layer in group), model.encoder.depth

@@ -30,6 +30,7 @@ from proxy.retrieval import Found, find, measures, names
 from proxy.saved import BEST, LAST, Progress
 from proxy.targets import TRAIN, VALID, Targets
 from recsys.config import Config
+from recsys.config_proxy import CHANGE_NO_VECTOR
 from recsys.data.schema import read_info
 from recsys.distributed import Ranks, on_first
 from recsys.errors import InputError
@@ -238,4 +239,4 @@ def _identity(config: Config, targets: Targets, fold: int | None) -> dict[str, A
 def encoder_settings(config: Config) -> dict[str, Any]:
     """How content is read: what changes no vector left out."""
     chosen = asdict(config.proxy.encoder).items()
-    return {f"proxy.encoder.{k}": v for k, v in chosen if k not in ("batch_size", "cache", "checkpointing")}
+    return {f"proxy.encoder.{k}": v for k, v in chosen if k not in CHANGE_NO_VECTOR}

@@ -1,12 +1,15 @@
 """The part of the config that says how item content becomes vectors in the ID space: the encoder and its alignment."""
 
-from dataclasses import field
+from dataclasses import field, replace
 from typing import Annotated, Literal
 
 from pydantic import Field
 from pydantic.dataclasses import dataclass
 
 from recsys.config_types import STRICT, Amount, Cutoffs, Natural, Positive, Template, Widths
+
+CHANGE_NO_VECTOR = ("batch_size", "cache", "checkpointing")
+"""Settings of an encoder that say how it runs, not what it gives."""
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
@@ -42,6 +45,10 @@ class ContentEncoder:
     """Items of one forward; a step over more of them takes several."""
     cache: str = "data/cache"
     """Where weights are kept that have to be converted once."""
+
+    def run_like(self, other: "ContentEncoder") -> "ContentEncoder":
+        """This encoder, to be run as the other is."""
+        return replace(self, **{key: getattr(other, key) for key in CHANGE_NO_VECTOR})
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)

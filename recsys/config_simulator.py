@@ -60,6 +60,8 @@ class Judge:
 class Simulator:
     """Users played by a language model."""
 
+    name: Annotated[str, Field(pattern=r"^[\w.-]+$")] = "simulated"
+    """Of one simulation and its folder, `<run>/simulator/<name>`, where a run has several."""
     prompt: Prompt = field(default_factory=Prompt)
     """What it is asked."""
     judge: Judge = field(default_factory=Judge)

@@ -4,13 +4,16 @@ judge = load(config.simulator, device)
 yes = judge.score(contexts, items, pairs)
 """
 
+import hashlib
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Protocol
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from recsys.config_simulator import Judge as Asked
 from recsys.config_simulator import Simulator
 
 
@@ -48,3 +51,18 @@ def load(config: Simulator, device: torch.device) -> Judge:
 
     backends = {"transformers": transformers_judge.load}
     return backends[config.judge.backend](config, device)
+
+
+def digest(asked: Asked) -> str:
+    """SHA-256 over what the answers to a question depend on: the model, the adapter, the precision.
+
+    A model or an adapter in a folder is its weights and settings, wherever the folder lies; any other is its name.
+    """
+    told = hashlib.sha256(b"bfloat16" if asked.bf16 else b"float32")
+    for named in (asked.name, asked.adapter or ""):
+        files = sorted(one for kind in ("*.json", "*.safetensors") for one in Path(named).glob(kind)) if named else []
+        told.update(f"\n{len(files)} files".encode() if files else f"\n{named}".encode())
+        for path in files:
+            with path.open("rb") as file:
+                told.update(f"\n{path.name}".encode() + hashlib.file_digest(file, "sha256").digest())
+    return told.hexdigest()

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 from pydantic.dataclasses import dataclass
 
-from recsys.config_types import STRICT, Natural, Positive, Template
+from recsys.config_types import STRICT, Amount, Natural, Positive, Template
 
 Words = Annotated[str, Field(pattern=r'^[^\s"]+( [^\s"]+)*$')]
 """Words of the question, without a double quote: those enclose what comes from the data."""
@@ -57,6 +57,69 @@ class Judge:
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
+class Filter:
+    """The towers that say which users may take an item: two pairs, whose scores are added.
+
+    A score is the dot product of what a user's tower and an item's make. Items are known by content alone, so that cold
+    ones have vectors, too.
+    """
+
+    kind: Literal["coldllm", "llm-ins"] = "coldllm"
+    """What the language pair learns from: the host's user vectors, what users took and what the judge says (ColdLLM,
+    section 4.3.2), or the content of what users took (LLM-InS's Llama sub-tower). The behaviour pair is both papers':
+    the host's user vectors, what users took, and the host's scores."""
+    host: str | None = None
+    """Folder of the host model's vectors, as `tools.backbone` and `tools.export` write them; None: the ID tables of the
+    run's best checkpoint."""
+    content: str | None = None
+    """What items are known by: `minilm`, a Parquet file (item_id, vector), or None: the judge's own embeddings."""
+    behaviour: bool = True
+    """Use the behaviour pair."""
+    language: bool = True
+    """Use the language pair; without it nothing is judged."""
+    width: Positive = 64
+    """Width of the vectors of each pair."""
+    hidden: list[Positive] = field(default_factory=lambda: [128])
+    """Widths of each tower's hidden layers; [] is a linear map."""
+    user_negatives: Amount = 1.0
+    """Weight of ranking, for an item, its user above another, beside ranking, for a user, the item above another."""
+    distance: Amount = 0.1
+    """alpha (LLM-InS, eq. 15): weight of the distance of scores from the host's."""
+    identification: Amount = 0.1
+    """beta (LLM-InS, eq. 15): weight of setting an item apart from others as much as the host does."""
+    coupled: Natural = 2000
+    """coldllm: pairs that the judge is asked, of warm items."""
+    coupled_weight: Amount = 0.1
+    """coldllm: weight of agreeing with it (ColdLLM, eq. 17)."""
+    lr: Amount = 3e-3
+    """AdamW's."""
+    batch: Positive = 8192
+    """Interactions a step."""
+    epochs: Positive = 20
+    """Passes over the interactions at most."""
+    patience: Positive = 3
+    """Stop after this many epochs in which the users of left-out items were found no better; the best epoch is kept."""
+    left_out: Annotated[float, Field(gt=0, lt=1)] = 0.1
+    """Share of the warm items that nothing is learned from, to stop by and to report on."""
+    seed: Natural = 0
+    """Draws initial weights, left-out items, orders, negatives, and the pairs that are judged."""
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+class Retrieve:
+    """How an item's users are found among all."""
+
+    index: Literal["flat", "ivf-pq"] = "flat"
+    """flat: exact, 4 bytes a value. ivf-pq: `bytes` and 8 more a user, approximate, for many users."""
+    lists: Natural = 0
+    """ivf-pq: cells that users are divided into; 0 is 4 sqrt(users)."""
+    probe: Positive = 32
+    """ivf-pq: cells that are searched for an item."""
+    bytes: Positive = 32
+    """ivf-pq: of a user's code, a divisor of the filter's width (both pairs')."""
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
 class Simulator:
     """Users played by a language model."""
 
@@ -66,3 +129,7 @@ class Simulator:
     """What it is asked."""
     judge: Judge = field(default_factory=Judge)
     """What answers."""
+    filter: Filter = field(default_factory=Filter)
+    """Which users it is asked about."""
+    retrieve: Retrieve = field(default_factory=Retrieve)
+    """How they are found."""

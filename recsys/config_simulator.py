@@ -3,13 +3,19 @@
 from dataclasses import field
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
 from pydantic.dataclasses import dataclass
 
-from recsys.config_types import STRICT, Amount, Natural, Positive, Template
+from recsys.config_types import STRICT, Amount, Natural, Positive, Share, Template
 
 Words = Annotated[str, Field(pattern=r'^[^\s"]+( [^\s"]+)*$')]
 """Words of the question, without a double quote: those enclose what comes from the data."""
+
+
+def _not_taken(name: str) -> str:
+    if name.startswith(".") or name in ("adapter", "filter", "judged"):
+        raise ValueError(f"{name!r} is the simulator's own")
+    return name
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
@@ -120,10 +126,45 @@ class Retrieve:
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
+class Funnel:
+    """Which users are simulated to take a cold item: candidates, and those of them that the judge says Yes of."""
+
+    items: Positive | None = None
+    """Cold items simulated, drawn among those that can be; None: all of them."""
+    users: Literal["filter", "random"] = "filter"
+    """Candidates of an item: the users with the highest scores by the filter, or users drawn at random."""
+    candidates: Positive = 50
+    """Candidates of an item at most."""
+    qualified: Positive = 20
+    """An item is done when so many of its users qualify."""
+    refine: bool = True
+    """Ask the judge about candidates; else the first `qualified` of them qualify, and nothing is asked."""
+    round: Positive = 10
+    """Candidates of an item that are asked about before it is seen how many qualify. More of them share contexts, and
+    more are asked about in vain."""
+    context: Literal["group", "item", "random"] = "group"
+    """Items of the user's history that are shown (`simulator.prompt.history` of them): those nearest to the centre of
+    the item's group, those nearest to the item (ColdLLM, eq. 8), or as many drawn at random."""
+    groups: Positive = 10
+    """Groups of the items simulated, by k-means of the filter's vectors: of one group, a user's share a context."""
+    threshold: Share | None = None
+    """P(Yes) from which a user qualifies; 0.5 is the papers'. None: the one that best tells held-out pairs of warm
+    items from pairs drawn at random."""
+    calibration: Positive = 400
+    """Pairs asked about to find that threshold."""
+    batch_size: Positive = 256
+    """Questions between two writes of the journal: what a crash can lose."""
+    journal: str | None = None
+    """Folder of all answers, which any number of runs may share; None: `<run>/simulator/judged`."""
+    seed: Natural = 0
+    """Draws the items, the random users, the groups' first centres and the pairs of the calibration."""
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
 class Simulator:
     """Users played by a language model."""
 
-    name: Annotated[str, Field(pattern=r"^[\w.-]+$")] = "simulated"
+    name: Annotated[str, Field(pattern=r"^[\w.-]+$"), AfterValidator(_not_taken)] = "simulated"
     """Of one simulation and its folder, `<run>/simulator/<name>`, where a run has several."""
     prompt: Prompt = field(default_factory=Prompt)
     """What it is asked."""
@@ -133,3 +174,5 @@ class Simulator:
     """Which users it is asked about."""
     retrieve: Retrieve = field(default_factory=Retrieve)
     """How they are found."""
+    funnel: Funnel = field(default_factory=Funnel)
+    """Whom it is asked about."""

@@ -63,6 +63,38 @@ class Judge:
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
+class Tune:
+    """How the language model learns from training interactions."""
+
+    steps: Positive = 400
+    """Steps of AdamW."""
+    users: Positive = 1
+    """Users of a step over all ranks, each with one history, about which all of its questions are asked."""
+    positives: Positive = 8
+    """Questions about items that the user took, for each history, and as many about items that nobody showed them;
+    once more as many about items that they were shown and did not take, where the log tells these apart."""
+    popular_share: Share = 0.5
+    """Share of the items that nobody showed them that is drawn in proportion to popularity, the rest uniformly. With
+    uniform ones alone the model learns what is popular, not what the user likes."""
+    temporal: bool = False
+    """Histories hold only what the user took in seconds strictly before those of the questions' items."""
+    lora_rank: Positive = 8
+    """Rank of the adapters, one at each linear layer, scaled by 2."""
+    lr: Amount = 1e-3
+    """AdamW's highest."""
+    schedule: Literal["cosine", "constant"] = "cosine"
+    """How it goes on after `warmup` steps of rise: down to zero at the last step, or not."""
+    warmup: Natural = 10
+    """Steps in which it rises from zero."""
+    start: str | None = None
+    """Folder of an adapter in PEFT's form to go on from, on newer logs; None: from nothing."""
+    checkpoint_every: Positive = 100
+    """Steps between checkpoints."""
+    seed: Natural = 0
+    """Draws the users, histories and items, and the initial weights."""
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
 class Filter:
     """The towers that say which users may take an item: two pairs, whose scores are added.
 
@@ -170,6 +202,8 @@ class Simulator:
     """What it is asked."""
     judge: Judge = field(default_factory=Judge)
     """What answers."""
+    tune: Tune = field(default_factory=Tune)
+    """How it learns to."""
     filter: Filter = field(default_factory=Filter)
     """Which users it is asked about."""
     retrieve: Retrieve = field(default_factory=Retrieve)

@@ -16,7 +16,7 @@ from recsys.data.ids import IdMap
 from recsys.data.jagged import Jagged
 from recsys.data.schema import read_settings, split_files
 from recsys.errors import InputError
-from recsys.evaluate.positives import candidates, index
+from recsys.evaluate.positives import candidates, index, lists
 from recsys.evaluate.scores import read_groups
 
 
@@ -57,6 +57,22 @@ class Population:
         order = np.lexsort((item, time, user))
         offsets = np.searchsorted(user[order], np.arange(len(users) + 1))
         return cls(users, items, warm, Jagged(item[order].astype(np.int32), offsets), time[order])
+
+    def ignored(self, dataset: Path) -> Jagged:
+        """[U] codes int32 of the distinct items that each user was shown in split=train and never took.
+
+        These are the rows of label 0 under the label rule `column`: under the others they were taken or drawn. 16 bytes
+        a row while they are read.
+        """
+        keys = [np.zeros(0, np.int64)]
+        if read_settings(dataset).get("label.rule") == "column":
+            known = index("user_id", self.users), index("item_id", self.items)
+            for table in _rows(dataset):
+                user, item, _ = _codes(table.filter(pc.equal(table["label"], 0)), *known)
+                keys.append(user * len(self.items) + item)
+        owner = np.repeat(np.arange(len(self.users)), self.taken.lengths)
+        shown = np.setdiff1d(np.concatenate(keys), owner * len(self.items) + self.taken.values)
+        return lists(shown, len(self.users), len(self.items))
 
     @property
     def cold(self) -> NDArray[np.int64]:

@@ -1,40 +1,21 @@
-"""The judge in this process, by transformers: each history is forwarded once, its items against its keys and values.
-
-Legend: C contexts and K questions of a batch, T tokens of the longest context, S of the longest rest of a question,
-H width.
-"""
+"""The judge in this process, by transformers."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
-from torch.nn.utils.rnn import pad_sequence
 
 from recsys.config_simulator import Simulator
 from recsys.content import pretrained
 from recsys.errors import InputError
 from simulator import adapters, prompts
-from simulator.prompts import Ids, Wording
+from simulator.packed import Packed, logits
+from simulator.prompts import Wording
 
 KEY = "simulator.judge"
-
-
-@dataclass(frozen=True)
-class Read:
-    """Contexts that the model has read.
-
-    Attributes:
-        layers: of each layer keys and values, [C, heads, T, size].
-        mask: [C, T] int64, 1 where there is a token.
-    """
-
-    layers: list[tuple[Tensor, Tensor]]
-    mask: Tensor
 
 
 class TransformersJudge:
@@ -48,10 +29,8 @@ class TransformersJudge:
     """
 
     def __init__(self, model: Any, tokenizer: Any, words: Wording, config: Simulator) -> None:
-        self._body = model.base_model
-        self._head = model.get_output_embeddings()
+        self._model = Packed(model, tokenizer, words, config.prompt)
         self._tokenizer = tokenizer
-        self._words = words
         self._config = config.prompt
         self._batch = config.judge.batch_size
 
@@ -64,72 +43,28 @@ class TransformersJudge:
         lengths = np.array([sum(map(len, one)) for one in contexts], np.int64)
         for rows in _batches(pairs[:, 0], lengths, self._batch):
             users, user = np.unique(pairs[rows, 0], return_inverse=True)
-            read = self._read([self._context(contexts[one]) for one in users])
+            read = self._model.read([contexts[one] for one in users])
             order = np.argsort([len(items[one]) for one in pairs[rows, 1]], kind="stable")
             for part in np.split(order, range(self._batch, len(order), self._batch)):
-                found[rows[part]] = self._ask(read, user[part], [items[one] for one in pairs[rows[part], 1]])
+                asked = [items[one] for one in pairs[rows[part], 1]]
+                found[rows[part]] = self._model.ask(read, user[part], asked).softmax(dim=1)[:, 0].cpu().numpy()
         return found
 
     @torch.inference_mode()
     def embed(self, texts: Sequence[str]) -> NDArray[np.float32]:
         """See `simulator.judge.Judge`. A text is read as in a question (cleaned, `tokens` of it), without its words."""
-        found = np.zeros((len(texts), self._body.config.get_text_config().hidden_size), np.float32)
+        found = np.zeros((len(texts), self._model.body.config.get_text_config().hidden_size), np.float32)
         order = np.argsort([len(text) for text in texts], kind="stable")
         begin = prompts.start(self._tokenizer)
         for part in np.split(order, range(self._batch, len(order), self._batch)):
             fields = prompts.fields(self._tokenizer, [texts[one] for one in part], self._config.tokens)
             told = [(row, begin + field) for row, field in zip(part, fields, strict=True) if field]
             if told:
-                ids, mask = self._padded([one for _, one in told])
-                states = self._body(input_ids=ids, attention_mask=mask, use_cache=False).last_hidden_state
+                ids, mask = self._model.padded([one for _, one in told])
+                states = self._model.body(input_ids=ids, attention_mask=mask, use_cache=False).last_hidden_state
                 sums = torch.einsum("bth,bt->bh", states.float(), mask.float())
                 found[[row for row, _ in told]] = (sums / mask.sum(1, keepdim=True)).cpu().numpy()
         return found
-
-    def _context(self, history: Sequence[str]) -> Ids:
-        fields = prompts.fields(self._tokenizer, history, self._config.history_tokens)
-        return prompts.context(self._words, fields)
-
-    def _read(self, contexts: list[Ids]) -> Read:
-        from transformers import DynamicCache
-
-        ids, mask = self._padded(contexts)
-        cache: Any = DynamicCache()
-        self._body(input_ids=ids, attention_mask=mask, past_key_values=cache, use_cache=True)
-        return Read([(layer.keys, layer.values) for layer in cache.layers], mask)
-
-    def _ask(self, read: Read, user: NDArray[np.int64], items: Sequence[str]) -> NDArray[np.float32]:
-        """[K] P(Yes) of questions by the position of their context, and their item."""
-        from transformers import DynamicCache
-
-        fields = prompts.fields(self._tokenizer, items, self._config.tokens)
-        ids, mask = self._padded([prompts.question(self._words, field) for field in fields])
-        at = torch.from_numpy(user).to(ids.device)
-        cache = DynamicCache([(keys[at], values[at]) for keys, values in read.layers])
-        before = read.mask[at]
-        states = self._body(
-            input_ids=ids,
-            attention_mask=torch.cat([before, mask], dim=1),
-            position_ids=before.sum(1, keepdim=True) + torch.arange(ids.shape[1], device=ids.device),
-            past_key_values=cache,
-            use_cache=True,
-        ).last_hidden_state
-        last = states[torch.arange(len(ids), device=ids.device), mask.sum(1) - 1]
-        return _logits(last, self._head, self._words.answers).softmax(dim=1)[:, 0].cpu().numpy()
-
-    def _padded(self, rows: list[Ids]) -> tuple[Tensor, Tensor]:
-        """Token ids and mask [B, T] int64, on the model's device, padded on the right."""
-        lengths = torch.tensor([len(row) for row in rows])
-        ids = pad_sequence([torch.tensor(row) for row in rows], batch_first=True)
-        mask = (torch.arange(ids.shape[1]) < lengths.unsqueeze(1)).long()
-        return ids.to(self._body.device), mask.to(self._body.device)
-
-
-def _logits(states: Tensor, head: Any, answers: tuple[int, int]) -> Tensor:
-    """Logits [K, 2] float32 of the answers, from states [K, H], by the two rows of a linear head."""
-    rows = list(answers)
-    bias = None if getattr(head, "bias", None) is None else head.bias[rows].float()
-    return torch.nn.functional.linear(states.float(), head.weight[rows].float(), bias)
 
 
 def _batches(users: NDArray[np.int64], lengths: NDArray[np.int64], size: int) -> Iterator[NDArray[np.int64]]:
@@ -147,6 +82,18 @@ def _batches(users: NDArray[np.int64], lengths: NDArray[np.int64], size: int) ->
 
 def load(config: Simulator, device: torch.device) -> TransformersJudge:
     """The config's model on this device, its adapter merged. Raises as `simulator.judge.load` does."""
+    model, tokenizer, words = base(config)
+    if config.judge.adapter is not None:
+        model = adapters.merged(model, Path(config.judge.adapter))
+    return TransformersJudge(model.to(device), tokenizer, words, config)
+
+
+def base(config: Simulator) -> tuple[Any, Any, Wording]:
+    """The config's model as it is, in evaluation mode on the CPU, its tokenizer, and the question by this tokenizer.
+
+    Raises:
+        InputError: no such model, an answer that is not one token, or a question too long for the model.
+    """
     asked = config.judge
     dtype = torch.bfloat16 if asked.bf16 else torch.float32
     model, tokenizer = pretrained.load(asked.name, "text", dtype, Path(asked.cache), KEY)
@@ -159,9 +106,7 @@ def load(config: Simulator, device: torch.device) -> TransformersJudge:
             "of history, history_tokens or tokens"
         )
     _check_head(model, words, asked.name)
-    if asked.adapter is not None:
-        model = adapters.merged(model, Path(asked.adapter))
-    return TransformersJudge(model.to(device), tokenizer, words, config)
+    return model, tokenizer, words
 
 
 @torch.inference_mode()
@@ -170,7 +115,7 @@ def _check_head(model: Any, words: Wording, name: str) -> None:
     ids = torch.tensor([words.closing])
     given = model(input_ids=ids, use_cache=False).logits[0, -1, list(words.answers)].float()
     states = model.base_model(input_ids=ids, use_cache=False).last_hidden_state[0, -1:]
-    made = _logits(states, model.get_output_embeddings(), words.answers)[0]
+    made = logits(states, model.get_output_embeddings(), words.answers)[0]
     # A bfloat16 head rounds to 3 digits.
     if not torch.allclose(given, made, rtol=0.02, atol=0.02 * float(given.abs().max())):
         raise InputError(f"{KEY}.name: {name}: expected a language model whose logits are those of a linear head")

@@ -95,6 +95,19 @@ class Tune:
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
+class Gauge:
+    """How it is found out what the judge knows of new items."""
+
+    pairs: Annotated[int, Field(ge=2)] = 4000
+    """Pairs of users and cold items, half of them taken in split=valid or test; of each kind of the others, uniform and
+    by popularity, there are as many."""
+    per_user: Positive = 8
+    """Of a user at most so many that they took; their history is read once for all that they are asked about."""
+    seed: Natural = 0
+    """Draws the users and the items."""
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
 class Filter:
     """The towers that say which users may take an item: two pairs, whose scores are added.
 
@@ -204,6 +217,8 @@ class Simulator:
     """What answers."""
     tune: Tune = field(default_factory=Tune)
     """How it learns to."""
+    gauge: Gauge = field(default_factory=Gauge)
+    """How what it knows is measured."""
     filter: Filter = field(default_factory=Filter)
     """Which users it is asked about."""
     retrieve: Retrieve = field(default_factory=Retrieve)

@@ -21,7 +21,8 @@ def fresh(model: Any, rank: int, seed: int) -> Any:
     from peft import LoraConfig, get_peft_model
 
     options = LoraConfig(r=rank, lora_alpha=2 * rank, target_modules="all-linear", task_type="CAUSAL_LM")
-    with torch.random.fork_rng([]):
+    # PEFT looks at a name that transformers has given another, and warns of it.
+    with torch.random.fork_rng([]), warnings.catch_warnings(action="ignore", category=FutureWarning):
         torch.manual_seed(seed)
         return get_peft_model(model, options)
 

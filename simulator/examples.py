@@ -21,6 +21,7 @@ _ROUNDS = 32
 """Draws of negatives: nobody but a user who took nearly every item needs more than two."""
 
 Codes = NDArray[np.int64]
+Pool = NDArray[np.integer]
 
 
 @dataclass(frozen=True)
@@ -28,11 +29,13 @@ class Example:
     """One user's history and K questions, by item codes.
 
     Attributes:
+        user: code.
         history: oldest first.
         items: [K] asked about.
         answers: [K] int64, by their place in `prompts.ANSWERS`: 0 yes, taken, else 1.
     """
 
+    user: int
     history: Codes
     items: Codes
     answers: Codes
@@ -52,6 +55,7 @@ class Examples:
     def __init__(self, population: Population, ignored: Jagged, options: Tune, history: int) -> None:
         self._population, self._ignored, self._options, self._history = population, ignored, options, history
         self._taken, self._time = _firsts(population)
+        self._warm = np.arange(population.warm)
         enough = self._taken.lengths > 1
         if options.temporal:
             last = np.maximum(self._taken.offsets[1:] - 1, 0)
@@ -74,9 +78,12 @@ class Examples:
         told, asked = self._divided(self._time[rows], random)
         ignored = self._ignored.slice(user, user + 1).values.astype(np.int64)
         seen = random.choice(ignored, min(len(asked), len(ignored)), replace=False)
-        unseen = self._unseen(len(asked), np.concatenate([taken, ignored]), random)
-        items = np.concatenate([taken[asked], seen, unseen])
-        return Example(taken[told], items, (np.arange(len(items)) >= len(asked)).astype(np.int64))
+        known = np.concatenate([taken, ignored])
+        others = unseen(
+            len(asked), known, self._population.taken.values, self._warm, self._options.popular_share, random
+        )
+        items = np.concatenate([taken[asked], seen, others])
+        return Example(int(user), taken[told], items, (np.arange(len(items)) >= len(asked)).astype(np.int64))
 
     def _divided(self, time: Codes, random: np.random.Generator) -> tuple[Codes, Codes]:
         """Of the events of a user, oldest first, those told and those asked about, in order."""
@@ -89,18 +96,21 @@ class Examples:
         told = random.choice(told, min(self._history, len(told)), replace=False)
         return np.sort(told), np.sort(asked[: self._options.positives])
 
-    def _unseen(self, count: int, known: Codes, random: np.random.Generator) -> Codes:
-        """Distinct warm items that are not `known`; fewer than `count` where hardly any others are left."""
-        values, found = self._population.taken.values, np.zeros(0, np.int64)
-        for _ in range(_ROUNDS):
-            popular = values[random.integers(len(values), size=2 * count)]
-            uniform = random.integers(self._population.warm, size=2 * count)
-            drawn = np.where(random.random(2 * count) < self._options.popular_share, popular, uniform)
-            found = np.concatenate([found, drawn[~np.isin(drawn, known)]])
-            found = found[np.sort(np.unique(found, return_index=True)[1])]
-            if len(found) >= count:
-                break
-        return found[:count]
+
+def unseen(count: int, known: Codes, popular: Pool, uniform: Pool, share: float, random: np.random.Generator) -> Codes:
+    """Distinct items that are not `known`, at most `count`: fewer where hardly any others are left.
+
+    share: of those drawn from `popular`, where an item stands as often as it was taken, the rest from `uniform`.
+    """
+    found = np.zeros(0, np.int64)
+    for _ in range(_ROUNDS):
+        some = [pool[random.integers(len(pool), size=2 * count)] for pool in (popular, uniform)]
+        drawn = np.where(random.random(2 * count) < share, *some)
+        found = np.concatenate([found, drawn[~np.isin(drawn, known)]])
+        found = found[np.sort(np.unique(found, return_index=True)[1])]
+        if len(found) >= count:
+            break
+    return found[:count]
 
 
 def _firsts(population: Population) -> tuple[Jagged, Codes]:

@@ -66,7 +66,7 @@ def tune(config: Config, ranks: Ranks) -> Path:
     checkpoint = folder.with_name("tuning")
     progress = together(lambda: tuning.load(checkpoint, learner.trained, learner.adamw, begun))
     progress = _run(learner, progress, checkpoint, Path(config.run) / "logs" / "tune")
-    on_first(ranks, lambda: _write(folder, learner.model, progress))
+    on_first(ranks, lambda: _write(folder, learner.model, config.simulator.judge.name, progress))
     on_first(ranks, lambda: remove(checkpoint))
     return folder
 
@@ -93,11 +93,12 @@ def _run(learner: "Learner", progress: Progress, checkpoint: Path, logs: Path) -
     return progress
 
 
-def _write(folder: Path, model: Any, progress: Progress) -> None:
-    with replacing(folder) as partial_folder:
-        model.save_pretrained(str(partial_folder), save_embedding_layers=False)
+def _write(folder: Path, model: Any, base: str, progress: Progress) -> None:
+    model.peft_config["default"].base_model_name_or_path = base  # not where it lies on this machine
+    with replacing(folder) as temporary:
+        model.save_pretrained(str(temporary), save_embedding_layers=False)
         told = {"of": progress.of, "steps": progress.step, "loss": progress.recent}
-        (partial_folder / ABOUT).write_text(json.dumps(told, indent=1) + "\n")
+        (temporary / ABOUT).write_text(json.dumps(told, indent=1) + "\n")
 
 
 class Learner:

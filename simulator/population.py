@@ -47,10 +47,9 @@ class Population:
             InputError: a file that is not as it should be, or no such row.
         """
         items, warm = candidates(dataset)
-        seen = read_settings(dataset).get("label.rule") == "liked"
         users = _users(dataset)
         known = index("user_id", users), index("item_id", items)
-        parts = [_codes(table, *known) for table in _rows(dataset) for table in [_took(table, seen)] if table.num_rows]
+        parts = [_codes(table, *known) for table in _taken(dataset, "train") if table.num_rows]
         if not parts:
             raise InputError(f"{dataset}: split 'train' has no interaction: expected rows of label 1")
         user, item, time = (np.concatenate(column) for column in zip(*parts, strict=True))
@@ -67,12 +66,23 @@ class Population:
         keys = [np.zeros(0, np.int64)]
         if read_settings(dataset).get("label.rule") == "column":
             known = index("user_id", self.users), index("item_id", self.items)
-            for table in _rows(dataset):
+            for table in _rows(dataset, "train"):
                 user, item, _ = _codes(table.filter(pc.equal(table["label"], 0)), *known)
                 keys.append(user * len(self.items) + item)
         owner = np.repeat(np.arange(len(self.users)), self.taken.lengths)
         shown = np.setdiff1d(np.concatenate(keys), owner * len(self.items) + self.taken.values)
         return lists(shown, len(self.users), len(self.items))
+
+    def held_out(self, dataset: Path) -> Jagged:
+        """[U] codes int32 of the distinct cold items that each user took in split=valid and split=test."""
+        known = index("user_id", self.users), index("item_id", self.items)
+        keys = [np.zeros(0, np.int64)]
+        for split in ("valid", "test"):
+            for table in _taken(dataset, split):
+                user, item, _ = _codes(table, *known)
+                kept = (user >= 0) & (item >= self.warm)
+                keys.append(user[kept] * len(self.items) + item[kept])
+        return lists(np.unique(np.concatenate(keys)), len(self.users), len(self.items))
 
     @property
     def cold(self) -> NDArray[np.int64]:
@@ -84,22 +94,24 @@ class Population:
         return np.bincount(self.taken.values, minlength=len(self.items))
 
 
-def _rows(dataset: Path) -> Iterator[pa.Table]:
-    for file in split_files(dataset, "train"):
+def _rows(dataset: Path, split: str) -> Iterator[pa.Table]:
+    for file in split_files(dataset, split):
         for _, table in read_groups(file, ["user_id", "item_id", "timestamp", "label"]):
             yield table
 
 
+def _taken(dataset: Path, split: str) -> Iterator[pa.Table]:
+    """Rows that say what was taken: all of them under `liked`."""
+    seen = read_settings(dataset).get("label.rule") == "liked"
+    return (table if seen else table.filter(pc.equal(table["label"], 1)) for table in _rows(dataset, split))
+
+
 def _users(dataset: Path) -> pa.Array:
-    found = [pc.unique(table["user_id"].combine_chunks()) for table in _rows(dataset)]
+    found = [pc.unique(table["user_id"].combine_chunks()) for table in _rows(dataset, "train")]
     if not found:
         raise InputError(f"{dataset}: split 'train' has no rows")
     users = pc.unique(pa.chunked_array(found))
     return users.take(pc.sort_indices(users))
-
-
-def _took(table: pa.Table, seen: bool) -> pa.Table:
-    return table if seen else table.filter(pc.equal(table["label"], 1))
 
 
 def _codes(table: pa.Table, users: IdMap, items: IdMap) -> tuple[NDArray[np.int64], ...]:

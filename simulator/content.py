@@ -7,7 +7,7 @@ The digest is over the judge and the texts that it read, so what is there is nev
 
 import hashlib
 import json
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +19,7 @@ from tqdm import tqdm
 from recsys.config import Config
 from recsys.data.jagged import Jagged
 from recsys.data.vectors import of
-from recsys.distributed import Ranks, on_first
+from recsys.distributed import Ranks
 from recsys.errors import InputError
 from recsys.files import replacing
 from recsys.floor.content import content_file
@@ -28,48 +28,70 @@ from simulator import texts
 from simulator.judge import Judge
 from simulator.population import Population
 
+Matrix = NDArray[np.float32]
 CHUNK = 1024
 """Texts embedded before they are written."""
 
 
-def file(config: Config, judge: Judge, population: Population, ranks: Ranks) -> Path:
-    """The Parquet file of `simulator.filter.content`, made first where it is ours to make. Collective.
+@dataclass(frozen=True, eq=False)
+class Content:
+    """Vectors of the population's I items, as the towers read them: less a mean, over a size. 4 bytes a value.
+
+    Encoders put all texts into one corner of their space; what tells items apart begins at its middle.
+
+    Attributes:
+        vectors: [I, H], zero for an item that has none.
+        known: [I] which items have one.
+        mean: [H] of the warm items.
+        size: one number, by which the warm items' values have a mean square of 1.
+    """
+
+    vectors: Matrix
+    known: NDArray[np.bool_]
+    mean: Matrix
+    size: float
+
+    @classmethod
+    def read(cls, path: Path, population: Population) -> "Content":
+        """The vectors of a Parquet file (item_id, vector); 24 bytes a value while it is read.
+
+        Raises:
+            InputError: as `recsys.data.vectors.of`, or no warm item has a vector.
+        """
+        found = of(path, population.items)
+        known = ~np.isnan(found[:, 0])
+        warm = np.flatnonzero(known[: population.warm])
+        if not len(warm):
+            raise InputError(f"{path}: no item with training rows has a content vector there")
+        mean = found[warm].mean(axis=0)
+        found -= mean
+        size = max(float(np.square(found[warm]).mean()), 1e-12) ** 0.5
+        vectors = np.where(known[:, None], found / size, 0).astype(np.float32)
+        return cls(vectors, known, mean.astype(np.float32), size)
+
+
+def minilm(config: Config, ranks: Ranks) -> Path | None:
+    """MiniLM's file of vectors where `simulator.filter.content` asks for it, made where it is not there. Collective."""
+    if config.simulator.filter.content != "minilm":
+        return None
+    return content_file(replace(config, floor=replace(config.floor, content=None)), ranks)
+
+
+def judged(config: Config, judge: Judge, population: Population) -> Path:
+    """The judge's file of vectors, made where it is not there.
 
     Raises:
         InputError: the items have no column of the template.
     """
-    named = config.simulator.filter.content
-    if named == "minilm":
-        return content_file(replace(config, floor=replace(config.floor, content=None)), ranks)
-    if named is not None:
-        return Path(named)
     asked = config.simulator.prompt
     told = texts.read(Path(config.data.path), asked.template, asked.tokens, population.items)
     path = Path(config.run) / "simulator" / "content" / f"{_digest(config, population, told)}.parquet"
-    on_first(ranks, lambda: None if path.exists() else _write(path, judge, population.items, told))
+    if not path.exists():
+        _write(path, judge, population.items, told)
     return path
 
 
-def centred(path: Path, population: Population) -> NDArray[np.float32]:
-    """[I, H] vectors less the mean of the warm items', scaled by one number to a mean square of 1 over those.
-
-    Encoders put all texts into one corner of their space; what tells items apart begins at its middle. An item without
-    a vector is at the mean. 8 bytes a value while they are read.
-
-    Raises:
-        InputError: as `recsys.data.vectors.of`, or no warm item has a vector.
-    """
-    found = of(path, population.items)
-    known = ~np.isnan(found[:, 0])
-    warm = np.flatnonzero(known[: population.warm])
-    if not len(warm):
-        raise InputError(f"{path}: no item with training rows has a content vector there")
-    found -= found[warm].mean(axis=0)
-    found /= max(float(np.square(found[warm]).mean()), 1e-12) ** 0.5
-    return np.where(known[:, None], found, 0).astype(np.float32)
-
-
-def of_users(content: NDArray[np.float32], taken: Jagged) -> NDArray[np.float32]:
+def of_users(content: Matrix, taken: Jagged) -> Matrix:
     """[U, H] c_u: the mean content of what each user took (LLM-InS, eq. 7); zero for one who took nothing.
 
     content: [I, H]. taken: [U] lists of item codes.

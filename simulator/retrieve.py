@@ -32,7 +32,7 @@ def build(users: NDArray[np.float32], options: Retrieve, seed: int = 0) -> faiss
     """
     count, width = users.shape
     if options.index == "flat":
-        index = faiss.IndexFlatIP(width)
+        index: faiss.Index = faiss.IndexFlatIP(width)
     else:
         if width % options.bytes:
             raise InputError(f"simulator.retrieve.bytes={options.bytes}: expected a divisor of the width, {width}")

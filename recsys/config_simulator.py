@@ -53,7 +53,9 @@ class Judge:
     name: Annotated[str, Field(min_length=1)] = "smollm2-135m"
     """`smollm2-135m`, a folder, or a name on the hub: a causal language model in safetensors."""
     adapter: str | None = None
-    """Folder of a LoRA adapter in PEFT's form, in safetensors, which is merged into the weights; None: as it is."""
+    """Folder of a LoRA adapter in PEFT's form, in safetensors, which is merged into the weights."""
+    tuned: bool = True
+    """Without an `adapter`: that of the run, which `tools.simulate tune` makes; else the model as it is."""
     bf16: bool = True
     """Hold the weights and compute in bfloat16; the answer is float32 always."""
     batch_size: Positive = 16

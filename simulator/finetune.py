@@ -15,6 +15,7 @@ questions (those of one history, if it has more).
 import json
 from collections.abc import Iterator
 from contextlib import nullcontext
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -46,6 +47,26 @@ _LONGEST = 1.0
 def folder_of(config: Config) -> Path:
     """Where a run's adapter is kept."""
     return Path(config.run) / "simulator" / "adapter"
+
+
+def wanted(config: Config) -> bool:
+    """Whether the run's own adapter is to be used."""
+    return config.simulator.judge.tuned and config.simulator.judge.adapter is None
+
+
+def tuned(config: Config) -> Config:
+    """The config with the run's own adapter, if that is to be used.
+
+    Raises:
+        InputError: there is none yet.
+    """
+    if not wanted(config):
+        return config
+    folder = folder_of(config)
+    if not folder.exists():
+        raise InputError(f"{folder}: no adapter yet: run tools.simulate tune, or say simulator.judge.tuned=false")
+    asked = replace(config.simulator.judge, adapter=str(folder))
+    return replace(config, simulator=replace(config.simulator, judge=asked))
 
 
 def tune(config: Config, ranks: Ranks) -> Path:

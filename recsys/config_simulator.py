@@ -206,6 +206,38 @@ class Funnel:
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
+class Update:
+    """How simulated interactions become the items' rows in the ranker's tables."""
+
+    mode: Literal["frozen", "joint"] = "frozen"
+    """frozen: the new items' rows alone are optimised against the trained ranker, and published as a delta; joint: a
+    ranker is trained anew on real and simulated rows together, as a run of its own (LLM-InS, section 4.3)."""
+    exposure: Natural = 0
+    """Kept real rows of each new item that are added to the simulated ones."""
+    weight: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 0.5
+    """frozen: of a simulated row in the loss, where a real one has 1."""
+    balance: bool = True
+    """frozen: weigh each item's positives against its negatives so that at the start they say nothing about how well
+    it is liked on the whole; else every row has the same weight, and a judge's rate of Yes is believed."""
+    negatives: Positive = 4
+    """Users drawn at random for each positive, as negatives: under the label rule `observed`, and for items that lack
+    a second class (see `simulator.interactions`)."""
+    seed: Natural = 0
+    """Draws them."""
+    start: Literal["unknown", "ridge"] = "unknown"
+    """frozen: where rows start: the trained unknown row, or what closed-form ridge makes of the content (`floor`)."""
+    prior: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 2.0
+    """frozen: pull towards the start; 1 expects a new item's vector to differ from it as warm items' vectors do."""
+    tolerance: Annotated[float, Field(gt=0, lt=1)] = 1e-6
+    """frozen: converged when a step improves the objective by a smaller share of it."""
+    max_passes: Positive = 200
+    """frozen: passes over the rows at most."""
+    publish: bool = True
+    """frozen: bring the rows into the run's tables; else only score the test rows with them, which lets several
+    simulations be compared on one run."""
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
 class Simulator:
     """Users played by a language model."""
 
@@ -225,3 +257,5 @@ class Simulator:
     """How they are found."""
     funnel: Funnel = field(default_factory=Funnel)
     """Whom it is asked about."""
+    update: Update = field(default_factory=Update)
+    """What is made of their interactions."""

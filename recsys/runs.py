@@ -16,6 +16,7 @@ _FREE = {
     "tables",
     "proxy",
     "backbone",
+    "simulator",
     "train.batch_size",
     "train.shuffle_rows",
     "train.keep",

@@ -47,7 +47,7 @@ class Population:
             InputError: a file that is not as it should be, or no such row.
         """
         items, warm = candidates(dataset)
-        users = _users(dataset)
+        users = training_users(dataset)
         known = index("user_id", users), index("item_id", items)
         parts = [_codes(table, *known) for table in _taken(dataset, "train") if table.num_rows]
         if not parts:
@@ -106,7 +106,12 @@ def _taken(dataset: Path, split: str) -> Iterator[pa.Table]:
     return (table if seen else table.filter(pc.equal(table["label"], 1)) for table in _rows(dataset, split))
 
 
-def _users(dataset: Path) -> pa.Array:
+def training_users(dataset: Path) -> pa.Array:
+    """[U] raw ids of all users with a row in split=train, sorted.
+
+    Raises:
+        InputError: a file that is not as it should be, or no such row.
+    """
     found = [pc.unique(table["user_id"].combine_chunks()) for table in _rows(dataset, "train")]
     if not found:
         raise InputError(f"{dataset}: split 'train' has no rows")

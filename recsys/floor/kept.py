@@ -56,9 +56,18 @@ def kept_rows(encoder: Encoder, exposure: int, rank: int, world_size: int) -> Bl
     """
     if not exposure:
         return None
-    kept = pa.concat_tables(_kept(Path(encoder.config.data.path), exposure, encoder.columns()))
+    kept = kept_table(Path(encoder.config.data.path), exposure, encoder.columns())
     begin, end = (kept.num_rows * k // world_size for k in (rank, rank + 1))
     return encoder.encode(kept.slice(begin, end - begin), begin)
+
+
+def kept_table(dataset: Path, exposure: int, columns: list[str]) -> pa.Table:
+    """`columns` of the rows of split=feedback with `rank` up to `exposure` > 0, in memory.
+
+    Raises:
+        InputError: a file that cannot be read or lacks a column.
+    """
+    return pa.concat_tables(_kept(dataset, exposure, columns)).select(columns)
 
 
 def count(dataset: Path, exposure: int) -> int:

@@ -23,21 +23,14 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-import numpy as np
-import torch
-from numpy.typing import NDArray
-
 from recsys import runs
 from recsys.coldrows.frozen import Frozen
 from recsys.coldrows.prior import unknown_prior
-from recsys.coldrows.rescore import rescore
+from recsys.coldrows.scores import base_scores, require_agreement, rescored
 from recsys.coldrows.tune import Tuned, finetune
 from recsys.config import Config
-from recsys.data.reader import Reader, row_groups
-from recsys.data.schema import read_info, split_files
+from recsys.data.schema import read_info
 from recsys.distributed import Ranks, on_first
-from recsys.errors import InputError
-from recsys.evaluate.scores import read_scores
 from recsys.files import replacing
 from recsys.floor import kept
 from recsys.floor.about import About
@@ -47,12 +40,6 @@ from recsys.rivals.rows import Scored, write_scores
 
 System = Literal["means", "finetune", "ridge"]
 SYSTEMS: tuple[System, ...] = get_args(System)
-
-_CHUNK = 65536
-_SAME, _SAME_BF16 = 1e-3, 3e-2
-"""Probabilities of one row under other ranks, another sharding or another device differ by less. A bfloat16 keeps 8
-bits: a logit of 2 to 4 comes in steps of 1/64, which is up to 0.002 of a probability, and each layer before it rounds
-as well."""
 
 
 def floor(config: Config, system: System, exposure: int, ranks: Ranks, name: str | None = None) -> Path:
@@ -89,56 +76,19 @@ def floor(config: Config, system: System, exposure: int, ranks: Ranks, name: str
             ),
         )
         return folder
-    scores = _base_scores(config, ranks)
+    base = base_scores(config, ranks)
     frozen = Frozen(config, items, ranks)
-    _agree(frozen, scores)
+    require_agreement(frozen, base)
     tuned, found = _tuned(config, system, exposure, frozen)
-    for row_id, score in rescore(frozen, tuned.rows, "test", config.evaluate.batch_size):
-        if ranks.is_first:
-            scores[row_id] = score
+    scores = rescored(frozen, tuned.rows, base)
     steps = {"gradient_steps": tuned.steps, "passes": tuned.passes, "examples": tuned.examples}
-    on_first(ranks, lambda: write(_chunks(scores), **steps, converged=tuned.converged, found=found))
+    on_first(ranks, lambda: write(scores, **steps, converged=tuned.converged, found=found))
     return folder
 
 
 def _check(config: Config, exposure: int) -> None:
     runs.require(config)
     kept.check(Path(config.data.path), exposure)
-
-
-def _base_scores(config: Config, ranks: Ranks) -> NDArray[np.float32]:
-    """[test rows] scores of the run's own; on the first rank only."""
-    dataset, path = Path(config.data.path), Path(config.run) / "scores" / "test"
-    held: list[NDArray[np.float32]] = [np.zeros(0, np.float32)]
-
-    def load() -> None:
-        if not path.exists():
-            raise InputError(f"{path}: no scores of the base: run tools.predict with this config first")
-        rows = sum(group.rows for group in row_groups(split_files(dataset, "test")))
-        held[0] = read_scores(path, rows, "test", read_info(dataset).fingerprint)
-
-    on_first(ranks, load)
-    return held[0]
-
-
-def _agree(frozen: Frozen, scores: NDArray[np.float32]) -> None:
-    """Refuse scores that the frozen ranker would not give, on a batch of test rows. Collective."""
-    ranks, config = frozen.ranks, frozen.encoder.config
-    reader = Reader(frozen.encoder, "test", config.evaluate.batch_size, ranks.rank, ranks.world_size)
-    batch = next(reader.epoch()).to(ranks.device)
-    with torch.no_grad():
-        score = frozen.logits(batch, frozen.unknown().repeat(frozen.count, 1)).sigmoid()
-    real = batch.weight > 0
-    row_id, found = batch.row_id[real].cpu().numpy(), score[real].cpu().numpy()
-
-    def compare() -> None:
-        if np.abs(scores[row_id] - found).max() > (_SAME_BF16 if config.train.bf16 else _SAME):
-            raise InputError(
-                f"{Path(config.run) / 'scores' / 'test'}: not the scores of the run's best checkpoint: "
-                "run tools.predict again (where held-out items have been admitted since, there is no floor to compare)"
-            )
-
-    on_first(ranks, compare)
 
 
 def _tuned(config: Config, system: System, exposure: int, frozen: Frozen) -> tuple[Tuned, dict[str, Any]]:
@@ -166,9 +116,3 @@ def _tuned(config: Config, system: System, exposure: int, frozen: Frozen) -> tup
         batch_size=config.evaluate.batch_size,
     )
     return tuned, found
-
-
-def _chunks(scores: NDArray[np.float32]) -> Iterator[Scored]:
-    for begin in range(0, len(scores), _CHUNK):
-        part = scores[begin : begin + _CHUNK]
-        yield np.arange(begin, begin + len(part)), part.astype(np.float64)

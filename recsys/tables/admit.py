@@ -15,6 +15,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from recsys.config import Config
@@ -64,14 +65,7 @@ def admit(config: Config, path: Path) -> Admitted:
         new = items.filter(pa.array(strange))
         if not new.num_rows:
             return
-        held = _named(run, ids.unowned())
-        _, rows = ids.admit(new["item_id"].combine_chunks(), held)
-        if (rows == UNKNOWN).any():
-            waiting = f", and {len(held)} that wait for tools.delta --retire" if len(held) else ""
-            raise InputError(
-                f"{path}: {new.num_rows} new items, but table {ITEM} has {ids.free - len(held)} free rows of "
-                f"{ids.capacity}{waiting}: evict items, or train anew with a greater item_capacity"
-            )
+        rows = placed(run, ids, new["item_id"].combine_chunks(), path)
         source = checkpoint.best(run / "checkpoints")
         vectors, base = _starts(config, source, ids, new), checkpoint.version_of(source)
         owners = new["item_id"].combine_chunks().cast(ids.ids.type)
@@ -110,6 +104,25 @@ def evict(config: Config, path: Path) -> Delta | None:
             yield Piece.of(ITEM, some, nobody, vectors, "evict", base)
 
     return service.publish(run, pieces, evict=True, stale=config.tables.max_staleness)
+
+
+def placed(run: Path, ids: IdMap, items: pa.Array, path: Path) -> NDArray[np.int64]:
+    """[n] rows of the item table for items [n]: that which an item has, else the next that nobody owns.
+
+    ids: the run's id map, which stays as it is. path: where the items come from, for messages.
+
+    Raises:
+        InputError: more items without a row than free rows.
+    """
+    held = _named(run, ids.unowned())
+    rows = ids.admit(items, held)[1]
+    if (rows == UNKNOWN).any():
+        waiting = f", and {len(held)} that wait for tools.delta --retire" if len(held) else ""
+        raise InputError(
+            f"{path}: {(ids.rows(items) == UNKNOWN).sum()} new items, but table {ITEM} has {ids.free - len(held)} free "
+            f"rows of {ids.capacity}{waiting}: evict items, or train anew with a greater item_capacity"
+        )
+    return rows
 
 
 def _starts(config: Config, source: Path, ids: IdMap, new: pa.Table) -> Tensor:

@@ -7,17 +7,14 @@ import numpy as np
 import pyarrow as pa
 import pytest
 import torch
-import torch.distributed.checkpoint as dcp
 from torch import Tensor
 
 from recsys.coldrows.frozen import Frozen
 from recsys.data.batch import Batch
 from recsys.data.reader import Reader
 from recsys.distributed import Ranks, process_group
-from recsys.model.ranker import DenseArch
-from recsys.tables import checkpoint
 from tests import arrived
-from tests.plain import Plain
+from tests.coldrows import plainly
 
 ITEMS = pa.concat_arrays([arrived.NEW, pa.array(["item 03", "item 11"])])
 """The new items, and two that training knew and that histories hold."""
@@ -34,22 +31,6 @@ def home(tmp_path_factory: pytest.TempPathFactory, ranks: Ranks) -> Path:
     folder = arrived.write(tmp_path_factory.mktemp("frozen"))
     arrived.run(arrived.config(folder), ranks)
     return folder
-
-
-def plain(frozen: Frozen, home: Path, rows: Tensor) -> tuple[Plain, np.ndarray]:
-    """The checkpoint in plain PyTorch, the item table lengthened and filled with E; and where E's rows are in it."""
-    made = arrived.config(home)
-    best = checkpoint.best(home / "run" / "checkpoints")
-    state = {name: torch.empty(shape) for name, shape in checkpoint.stored_tensors(best).items()}
-    dcp.load({"model": state}, checkpoint_id=best, no_dist=True)
-    dense = DenseArch(frozen.encoder.spec, made.model)
-    dense.load_state_dict({n.split("dense_arch.")[1]: x for n, x in state.items() if "dense_arch." in n})
-    tables = {n.split(".")[-2]: x for n, x in state.items() if "dense_arch." not in n}
-    place = frozen.encoder.maps["item_id"].rows(ITEMS)
-    longer = torch.full((place.max() + 1, rows.shape[1]), torch.nan)
-    longer[: len(tables["item_id"])] = tables["item_id"]
-    longer[place] = rows
-    return Plain(dense.eval(), {**tables, "item_id": longer}, made.train), place
 
 
 def test_nothing_beyond_the_table_is_looked_up(home: Path, ranks: Ranks, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -72,7 +53,7 @@ def test_nothing_beyond_the_table_is_looked_up(home: Path, ranks: Ranks, monkeyp
 def test_scores_and_gradient_are_those_of_a_longer_table(home: Path, ranks: Ranks) -> None:
     frozen = Frozen(arrived.config(home), ITEMS, ranks)
     rows = torch.randn(len(ITEMS), 8, generator=torch.Generator().manual_seed(1)).requires_grad_()
-    reference, place = plain(frozen, home, rows.detach())
+    reference, place = plainly.lengthened(frozen, ITEMS, rows.detach())
     assert place[: len(arrived.NEW)].min() == 27, "the table has 27 rows: new items lie beyond it"
     table = reference.tables["item_id"]
     beyond = in_history = 0

@@ -1,0 +1,73 @@
+"""The rows that were learned from simulated interactions, as one file: what made them is told in its metadata.
+
+<run>/simulator/<name>/rows.parquet     item_id, vector
+"""
+
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import torch
+from torch import Tensor
+
+from recsys.errors import InputError
+from recsys.files import replacing
+from recsys.tables.piece import arrow
+
+NAME = "rows.parquet"
+
+
+@dataclass(frozen=True, kw_only=True)
+class About:
+    """What made rows."""
+
+    key: str
+    """Digest of all that they depend on."""
+    base: str
+    """The version of the tables that they were made for."""
+    simulated: int
+    """Simulated rows that were learned from."""
+    kept: int
+    """Real rows that were."""
+    gradient_steps: int
+    passes: int
+    """Gradients over all rows: what the steps cost, line searches included."""
+    converged: bool
+    seconds: float
+
+
+@dataclass(frozen=True, eq=False)
+class Learned:
+    """Items [K] and their vectors [K, D] float32."""
+
+    items: pa.Array
+    vectors: Tensor
+    about: About
+
+    def save(self, folder: Path) -> None:
+        """Write the file, whole or not at all."""
+        flat = arrow(self.vectors.cpu().reshape(-1))
+        vectors = pa.FixedSizeListArray.from_arrays(flat, self.vectors.shape[1])
+        rows = pa.table({"item_id": self.items, "vector": vectors})
+        with replacing(folder / NAME) as partial:
+            pq.write_table(rows.replace_schema_metadata({"about": json.dumps(asdict(self.about))}), partial)
+
+    @classmethod
+    def read(cls, folder: Path) -> "Learned | None":
+        """What was saved; None: nothing.
+
+        Raises:
+            InputError: the file is damaged, or not one of these.
+        """
+        path = folder / NAME
+        if not path.exists():
+            return None
+        try:
+            rows = pq.read_table(path)
+            about = About(**json.loads((rows.schema.metadata or {})[b"about"]))
+            flat = rows["vector"].combine_chunks().flatten()
+            return cls(rows["item_id"].combine_chunks(), torch.tensor(flat.to_numpy()).view(rows.num_rows, -1), about)
+        except (pa.ArrowException, OSError, KeyError, TypeError, ValueError) as error:
+            raise InputError(f"{path}: expected what the simulator's update writes: {error}") from None

@@ -16,7 +16,7 @@ Url = Annotated[str, Field(pattern=r"^https?://[^\s/?#]+(/[^\s/?#]+)*$")]
 
 
 def _not_taken(name: str) -> str:
-    if name.startswith(".") or name in ("adapter", "filter", "judged"):
+    if name.startswith(".") or name in ("adapter", "content", "filter", "judged"):
         raise ValueError(f"{name!r} is the simulator's own")
     return name
 

@@ -11,9 +11,12 @@ from recsys.config_types import STRICT, Amount, Natural, Positive, Share, Templa
 Words = Annotated[str, Field(pattern=r'^[^\s"]+( [^\s"]+)*$')]
 """Words of the question, without a double quote: those enclose what comes from the data."""
 
+Url = Annotated[str, Field(pattern=r"^https?://[^\s/?#]+(/[^\s/?#]+)*$")]
+"""Of a server, without a slash at its end: http://127.0.0.1:8000."""
+
 
 def _not_taken(name: str) -> str:
-    if name.startswith(".") or name in ("adapter", "filter", "judged"):
+    if name.startswith(".") or name in ("adapter", "content", "filter", "judged"):
         raise ValueError(f"{name!r} is the simulator's own")
     return name
 
@@ -45,23 +48,47 @@ class Prompt:
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
+class Requests:
+    """How servers are asked, over HTTP."""
+
+    timeout: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 120.0
+    """Seconds in which a server must take a connection, and then in which it must answer."""
+    in_flight: Positive = 4
+    """Requests that one server has at a time."""
+    retries: Natural = 8
+    """How often a request is asked again of one server, and how many failures in a row one may have before it is lost;
+    where all are lost the run ends."""
+    backoff: Amount = 1.0
+    """Seconds that a server is left alone after a failure; twice as long after each further one, a minute at most."""
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
 class Judge:
     """The language model that answers."""
 
-    backend: Literal["transformers"] = "transformers"
-    """What runs it: transformers, in this process."""
+    backend: Literal["transformers", "vllm"] = "transformers"
+    """What runs it: transformers, in this process, or vLLM servers at `endpoints`."""
     name: Annotated[str, Field(min_length=1)] = "smollm2-135m"
-    """`smollm2-135m`, a folder, or a name on the hub: a causal language model in safetensors."""
+    """`smollm2-135m`, a folder, or a name on the hub: a causal language model in safetensors. Of `vllm`, the model that
+    the servers have; its tokenizer is read here."""
     adapter: str | None = None
-    """Folder of a LoRA adapter in PEFT's form, in safetensors, which is merged into the weights."""
+    """Folder of a LoRA adapter in PEFT's form, in safetensors, which is merged into the weights. With `vllm` None: merge
+    it, serve that, and name that."""
     tuned: bool = True
-    """Without an `adapter`: that of the run, which `tools.simulate tune` makes; else the model as it is."""
+    """transformers, without an `adapter`: use that of the run, which `tools.simulate tune` makes; else the model is
+    used as it is."""
     bf16: bool = True
-    """Hold the weights and compute in bfloat16; the answer is float32 always."""
+    """Hold the weights and compute in bfloat16; the answer is float32 always. Of servers it says what they do."""
     batch_size: Positive = 16
-    """Questions of one forward; the histories of a forward are no more."""
+    """Questions of one forward, or of one request; the histories of a forward are no more."""
     cache: str = "data/cache"
     """Where weights are kept that have to be converted once."""
+    endpoints: list[Url] = field(default_factory=list)
+    """vllm: servers that generate, all of them of the same model."""
+    embedders: list[Url] = field(default_factory=list)
+    """vllm: servers that pool the same model's states by their mean; none: this process does, by transformers."""
+    requests: Requests = field(default_factory=Requests)
+    """vllm: how they are asked."""
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)

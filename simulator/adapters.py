@@ -7,7 +7,10 @@ from typing import Any
 import torch
 from safetensors import SafetensorError, safe_open
 
+from recsys.config_simulator import Judge
+from recsys.content import pretrained
 from recsys.errors import InputError
+from recsys.files import creating
 
 _UNFIT = (OSError, SafetensorError, ValueError, TypeError, KeyError, AttributeError, RuntimeError)
 """What PEFT raises of a folder that it cannot use."""
@@ -66,6 +69,25 @@ def merged(model: Any, folder: Path) -> Any:
         return adapted.merge_and_unload(safe_merge=True)
     except _UNFIT as error:
         raise _unfit(f"{key}: {folder}", error) from None
+
+
+def save_merged(config: Judge, folder: Path) -> None:
+    """Write the judge's model with its adapter merged, and its tokenizer, to a new folder for servers to read.
+
+    The weights are in safetensors, in the precision that `bf16` says.
+
+    Raises:
+        InputError: no adapter in the config, one that `merged` refuses, no such model, or a folder that is there.
+    """
+    if config.adapter is None:
+        raise InputError("simulator.judge.adapter: expected the folder of the adapter to merge")
+    if folder.exists():
+        raise InputError(f"{folder}: is there already: expected the name of a new folder")
+    dtype = torch.bfloat16 if config.bf16 else torch.float32
+    model, tokenizer = pretrained.load(config.name, "text", dtype, Path(config.cache), "simulator.judge")
+    with creating(folder) as made:
+        merged(model, Path(config.adapter)).save_pretrained(made)
+        tokenizer.save_pretrained(made)
 
 
 def _unfit(where: str, error: Exception) -> InputError:

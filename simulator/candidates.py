@@ -10,9 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from recsys.config import Config
-from recsys.config_simulator import Simulator
 from recsys.errors import InputError
 from recsys.evaluate.vectors import Vectors, read_vectors
+from simulator import filter as filters
 from simulator import retrieve, texts
 from simulator.population import Population
 
@@ -42,7 +42,7 @@ class Pool:
         """
         dataset, prompt, options = Path(config.data.path), config.simulator.prompt, config.simulator.funnel
         population = Population.read(dataset)
-        vectors = read_vectors(Path(config.run) / "simulator" / "filter", population.users, population.items)
+        vectors = read_vectors(filters.folder_of(config), population.users, population.items)
         cold = population.cold
         told = texts.read(dataset, prompt.template, prompt.tokens, population.items.take(cold))
         known = cold[np.array([bool(text.strip()) for text in told], bool) & ~vectors.unknown_items[cold]]
@@ -69,24 +69,27 @@ class Candidates:
         return np.stack([self.users, items], axis=-1)[self.users >= 0]
 
 
-def find(items: NDArray[np.int64], vectors: Vectors, config: Simulator) -> Candidates:
-    """Candidates of items [n] among the users with a vector, as the config says; an item's do not depend on the others.
+def find(items: NDArray[np.int64], pool: Pool, config: Config) -> Candidates:
+    """Candidates of items [n], as the config says; an item's do not depend on the others. The filter's index is mapped.
 
     Users drawn at random are in the order of the draw; their scores are told, and choose nothing.
 
     Raises:
-        InputError: an index that these vectors cannot have.
+        InputError: no index, or not of these users.
     """
-    options, users = config.funnel, np.flatnonzero(~vectors.unknown_users)
+    options, size = config.simulator.funnel, len(pool.population.users)
     if options.users == "random":
-        count = min(options.candidates, len(users))
+        count = min(options.candidates, size)
         draws = (np.random.default_rng([options.seed, 2, item]) for item in items)
-        drawn = [random.choice(len(users), count, replace=False) for random in draws]
-        found = users[np.array(drawn, np.int64).reshape(len(items), count)]
-        return Candidates(items, found, _scores(items, found, vectors))
-    index = retrieve.build(vectors.users[users], config.retrieve)
-    places, scores = retrieve.top(index, vectors.items[items], options.candidates)
-    return Candidates(items, np.where(places < 0, -1, users[places]), scores)
+        drawn = np.array([random.choice(size, count, replace=False) for random in draws], np.int64)
+        found = drawn.reshape(len(items), count)
+        return Candidates(items, found, _scores(items, found, pool.vectors))
+    path, width = filters.folder_of(config) / filters.INDEX, pool.vectors.users.shape[1]
+    index = retrieve.read(path)
+    if (index.ntotal, index.d) != (size, width):
+        told = f"expected {size} users by {width} values, found {index.ntotal} by {index.d}"
+        raise InputError(f"{path}: {told}: train the filter again")
+    return Candidates(items, *retrieve.top(index, pool.vectors.items[items], options.candidates))
 
 
 def _scores(items: NDArray[np.int64], users: NDArray[np.int64], vectors: Vectors) -> NDArray[np.float32]:

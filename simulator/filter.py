@@ -14,7 +14,7 @@ bytes an interaction. With one thread on a CPU the same seed gives the same bits
 import hashlib
 import json
 import time
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -139,8 +139,8 @@ def _lesson(config: Config, judge: Judge, named: Path | None) -> Lesson:
             f"simulator.filter: {usable.sum()} items have training rows, a host's vector and content: expected more, "
             "so that some can be learned from and some left out"
         )
-    ask = options.kind == "coldllm" and options.language and options.coupled_weight
-    answers = coupled.ask(config, judge, population, known if ask else replace(known, edges=known.edges[:0]))
+    couples = options.kind == "coldllm" and options.language and options.coupled and options.coupled_weight
+    answers = coupled.ask(config, judge, population, known) if couples else coupled.NONE
     return Lesson(population, host, content, known, found, answers)
 
 

@@ -51,7 +51,8 @@ def folder_of(config: Config) -> Path:
 
 def wanted(config: Config) -> bool:
     """Whether the run's own adapter is to be used."""
-    return config.simulator.judge.tuned and config.simulator.judge.adapter is None
+    asked = config.simulator.judge
+    return asked.backend == "transformers" and asked.tuned and asked.adapter is None
 
 
 def tuned(config: Config) -> Config:

@@ -65,7 +65,7 @@ def play(config: Config, asked: Judge | None, ranks: Ranks) -> Path:
     queries = _queries(pool, options, ranks)
     order = pool.items[np.lexsort((pool.items, queries.query[pool.items]))]
     own = np.array_split(order, ranks.world_size)[ranks.rank]  # a group's items are asked about by few ranks
-    found = together(lambda: candidates.find(own, pool.vectors, config.simulator))
+    found = together(lambda: candidates.find(own, pool, config))
     refined = None if asked is None else refine(config, asked, pool, queries, found, ranks)
     parts = _gathered(found, refined, ranks)
     folder = simulated.folder_of(config)

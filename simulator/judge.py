@@ -5,7 +5,7 @@ yes = judge.score(contexts, items, pairs)
 """
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Protocol
 
@@ -45,11 +45,15 @@ def load(config: Simulator, device: torch.device) -> Judge:
     """The judge of a config.
 
     Raises:
-        InputError: no such model or adapter, an answer that is not one token, or a question too long for the model.
+        InputError: no such model or adapter, an answer that is not one token, a question too long for the model, or no
+            servers where there should be.
     """
-    from simulator import transformers_judge  # brings transformers, which takes seconds to import
+    from simulator import transformers_judge, vllm_judge  # bring transformers, which takes seconds to import
 
-    backends = {"transformers": transformers_judge.load}
+    backends: dict[str, Callable[[Simulator, torch.device], Judge]] = {
+        "transformers": transformers_judge.load,
+        "vllm": vllm_judge.load,
+    }
     return backends[config.judge.backend](config, device)
 
 

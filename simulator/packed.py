@@ -54,7 +54,8 @@ class Packed:
 
         ids, mask = self.padded([self._context(history) for history in histories])
         cache: Any = DynamicCache()
-        self.body(input_ids=ids, attention_mask=mask, past_key_values=cache, use_cache=True)
+        # Padding comes last, where it changes nothing of what a causal model makes of the tokens; unmasked is faster.
+        self.body(input_ids=ids, past_key_values=cache, use_cache=True)
         return Read([(layer.keys, layer.values) for layer in cache.layers], mask)
 
     def ask(self, read: Read, user: NDArray[np.int64], items: Sequence[str]) -> Tensor:
@@ -68,15 +69,26 @@ class Packed:
         at = torch.from_numpy(user).to(ids.device)
         cache = DynamicCache([(keys[at], values[at]) for keys, values in read.layers])
         before = read.mask[at]
-        states = self.body(
+        found = self.body(
             input_ids=ids,
             attention_mask=torch.cat([before, mask], dim=1),
             position_ids=before.sum(1, keepdim=True) + torch.arange(ids.shape[1], device=ids.device),
             past_key_values=cache,
             use_cache=True,
-        ).last_hidden_state
-        last = states[torch.arange(len(ids), device=ids.device), mask.sum(1) - 1]
-        return logits(last, self._head, self._words.answers)
+        )
+        return self._last(found, mask)
+
+    def alone(self, histories: Sequence[Sequence[str]], items: Sequence[str]) -> Tensor:
+        """[K, 2] float32 logits to K questions whose contexts no other shares, by their histories and items."""
+        fields = prompts.fields(self._tokenizer, items, self._config.tokens)
+        asked = [prompts.question(self._words, field) for field in fields]
+        ids, mask = self.padded([self._context(one) + rest for one, rest in zip(histories, asked, strict=True)])
+        return self._last(self.body(input_ids=ids, use_cache=False), mask)
+
+    def _last(self, found: Any, mask: Tensor) -> Tensor:
+        """[K, 2] logits at the last token of each row."""
+        at = torch.arange(len(mask), device=mask.device)
+        return logits(found.last_hidden_state[at, mask.sum(1) - 1], self._head, self._words.answers)
 
     def _context(self, history: Sequence[str]) -> Ids:
         fields = prompts.fields(self._tokenizer, history, self._config.history_tokens)

@@ -1,17 +1,21 @@
 """How true a simulation is: what became of its pairs in the rows that were held out."""
 
-from dataclasses import dataclass
+import json
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
+from recsys.config import Config
 from recsys.data.schema import read_info
 from recsys.errors import InputError
 from recsys.evaluate.positives import index, pairs
+from recsys.files import replacing
 from simulator import simulated
 from simulator.population import Population
 
+NAME = "quality.json"
 HELD_OUT = ("valid", "test", "feedback")
 
 
@@ -31,6 +35,19 @@ class Quality:
     """That of all pairs of these items and the users who have a row in split=train."""
     adoption: tuple[float, float, float] | None
     """Share of the pairs asked about that qualified; None where nobody was asked."""
+
+
+def write(config: Config) -> Path:
+    """Measure the config's simulation; returns `quality.json` in its folder.
+
+    Raises:
+        InputError: as `measure`.
+    """
+    folder, options = simulated.folder_of(config), config.evaluate
+    found = measure(folder, Path(config.data.path), options.replicates, options.seed)
+    with replacing(folder / NAME) as partial:
+        partial.write_text(json.dumps(asdict(found), indent=1) + "\n")
+    return folder / NAME
 
 
 def measure(folder: Path, dataset: Path, replicates: int, seed: int) -> Quality:

@@ -1,13 +1,12 @@
 """The stages of a simulation, in their order; what has been done of one is not done again.
 
-    tune      the judge learns of the training interactions              <run>/simulator/adapter
-    filter    vectors whose dot product says who may take an item        <run>/simulator/filter
-    users     candidates of each cold item, and those who qualify        <run>/simulator/<name>/simulated.parquet
-    update    rows learned from them, test scores, and at last a delta   <run>/simulator/<name>, <run>/deltas
+tune      the judge learns of the training interactions              <run>/simulator/adapter
+filter    vectors whose dot product says who may take an item        <run>/simulator/filter
+users     candidates of each cold item, and those who qualify        <run>/simulator/<name>/simulated.parquet
+update    rows learned from them, test scores, and at last a delta   <run>/simulator/<name>, <run>/deltas
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
 from typing import Literal, get_args
 
 from recsys.config import Config

@@ -13,6 +13,7 @@ j another item, v another user.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from torch import Tensor, nn
@@ -65,7 +66,7 @@ class Batch:
     other_item: Tensor
     other_user: Tensor
 
-    @property
+    @cached_property
     def scores(self) -> tuple[Tensor, Tensor, Tensor]:
         """[B] each of (u, i), (u, j) and (v, i)."""
         return _dot(self.user, self.item), _dot(self.user, self.other_item), _dot(self.other_user, self.item)

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from recsys.config_simulator import Simulator
 from recsys.content import pretrained
@@ -38,16 +39,23 @@ class TransformersJudge:
     def score(
         self, contexts: Sequence[Sequence[str]], items: Sequence[str], pairs: NDArray[np.int64]
     ) -> NDArray[np.float32]:
-        """See `simulator.judge.Judge`. Contexts of like length are read together, those of one batch by one forward."""
+        """See `simulator.judge.Judge`. Contexts of like length are read together, those of one batch by one forward; a
+        context with one question, with its question.
+        """
         found = np.zeros(len(pairs), np.float32)
         lengths = np.array([sum(map(len, one)) for one in contexts], np.int64)
-        for rows in _batches(pairs[:, 0], lengths, self._batch):
+        alone = (np.bincount(pairs[:, 0], minlength=len(contexts)) == 1)[pairs[:, 0]]
+        for rows in _batches(np.flatnonzero(alone), pairs[:, 0], lengths, self._batch):
+            asked = self._model.alone([contexts[one] for one in pairs[rows, 0]], [items[one] for one in pairs[rows, 1]])
+            found[rows] = _yes(asked)
+        for rows in _batches(np.flatnonzero(~alone), pairs[:, 0], lengths, self._batch):
             users, user = np.unique(pairs[rows, 0], return_inverse=True)
             read = self._model.read([contexts[one] for one in users])
             order = np.argsort([len(items[one]) for one in pairs[rows, 1]], kind="stable")
             for part in np.split(order, range(self._batch, len(order), self._batch)):
-                asked = [items[one] for one in pairs[rows[part], 1]]
-                found[rows[part]] = self._model.ask(read, user[part], asked).softmax(dim=1)[:, 0].cpu().numpy()
+                found[rows[part]] = _yes(
+                    self._model.ask(read, user[part], [items[one] for one in pairs[rows[part], 1]])
+                )
         return found
 
     @torch.inference_mode()
@@ -67,9 +75,17 @@ class TransformersJudge:
         return found
 
 
-def _batches(users: NDArray[np.int64], lengths: NDArray[np.int64], size: int) -> Iterator[NDArray[np.int64]]:
-    """Rows of pairs in batches of `size` at most, a user's all in one: those of one with more are a batch."""
-    order = np.lexsort((users, lengths[users]))
+def _yes(logits: Tensor) -> NDArray[np.float32]:
+    """[K] P(Yes) of logits [K, 2]."""
+    found: NDArray[np.float32] = logits.softmax(dim=1)[:, 0].cpu().numpy()
+    return found
+
+
+def _batches(
+    some: NDArray[np.int64], users: NDArray[np.int64], lengths: NDArray[np.int64], size: int
+) -> Iterator[NDArray[np.int64]]:
+    """These rows of pairs in batches of `size` at most, a user's all in one: those of one with more are a batch."""
+    order = some[np.lexsort((users[some], lengths[users[some]]))]
     batch: list[NDArray[np.int64]] = []
     for rows in np.split(order, np.flatnonzero(np.diff(users[order])) + 1):
         if batch and sum(map(len, batch)) + len(rows) > size:

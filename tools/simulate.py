@@ -9,7 +9,7 @@ python -m tools.simulate configs/movielens-1m.yaml simulator.funnel.items=60 sim
 That is four stages, each of which can be asked for by name, and resumes where it was killed:
 
 python -m tools.simulate tune CONFIG      # LoRA: the judge learns of the training interactions
-python -m tools.simulate filter CONFIG    # vectors of users and items, to find an item's candidates by
+python -m tools.simulate filter CONFIG    # vectors of users and items, by which an item's candidates are found
 python -m tools.simulate users CONFIG     # who would take each cold item, by the judge; asks nothing twice
 python -m tools.simulate update CONFIG    # rows learned from that, test rows scored by them, a delta into the run
 
@@ -17,19 +17,21 @@ What the judge knows of cold items, and what of that is taste; and how true a si
 
 python -m tools.simulate gauge CONFIG
 python -m tools.simulate quality CONFIG
+
+For vLLM servers, the tuned model in a folder of its own; then simulator.judge.backend=vllm simulator.judge.name=DIR:
+
+python -m tools.simulate merge CONFIG --to DIR
 """
 
-import json
 import sys
-from dataclasses import asdict
 from pathlib import Path
 
 from recsys.config import Config
 from recsys.distributed import Ranks, process_group
-from simulator import gauge, quality, simulated, stages
+from simulator import adapters, finetune, gauge, quality, stages
 from tools import _cli
 
-_WORDS = (*stages.STAGES, "gauge", "quality")
+_WORDS = (*stages.STAGES, "gauge", "quality", "merge")
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -39,28 +41,28 @@ def main(argv: list[str] | None = None) -> None:
     parser = _cli.parser(__doc__)
     if word:
         parser.prog += f" {word}"
-    config = _cli.config_of(parser.parse_intermixed_args(argv[1:] if word else argv))
+    if word == "merge":
+        parser.add_argument("--to", type=Path, required=True, metavar="DIR", help="a new folder")
+    arguments = parser.parse_intermixed_args(argv[1:] if word else argv)
+    config = _cli.config_of(arguments)
     if word == "quality":
-        _quality(config)
+        print(f"quality: {quality.write(config)}")
+    elif word == "merge":
+        adapters.save_merged(finetune.tuned(config).simulator.judge, arguments.to)
+        print(f"model: {arguments.to}")
+    else:
+        with process_group() as ranks:
+            _run(config, word, ranks)
+
+
+def _run(config: Config, word: str, ranks: Ranks) -> None:
+    if word == "gauge":
+        gauge.gauge(config, ranks)
         return
-    with process_group() as ranks:
-        if word == "gauge":
-            gauge.gauge(config, ranks)
-        else:
-            _stages(config, word, ranks)
-
-
-def _stages(config: Config, word: str, ranks: Ranks) -> None:
     asked = [stage for stage in stages.STAGES if word in ("", stage)]
     for told in stages.run(config, asked, ranks):
         if ranks.is_first:
             print(told, flush=True)
-
-
-def _quality(config: Config) -> None:
-    options = config.evaluate
-    found = quality.measure(simulated.folder_of(config), Path(config.data.path), options.replicates, options.seed)
-    print(json.dumps(asdict(found), indent=1))
 
 
 if __name__ == "__main__":

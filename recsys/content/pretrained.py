@@ -57,6 +57,23 @@ def load(
     return model, reader
 
 
+def tokenizer(name: str, cache: Path, key: str) -> tuple[Any, int]:
+    """(tokenizer, width of the hidden states) of a model of text, without its weights; named as for `load`.
+
+    Raises:
+        InputError: a package that is not installed, or a name or folder without a tokenizer or a model's config.
+    """
+    import transformers
+
+    folder, local = _place(name, cache, key)
+    try:
+        config = transformers.AutoConfig.from_pretrained(folder, local_files_only=local)
+        reader = transformers.AutoTokenizer.from_pretrained(folder, local_files_only=local)
+    except (OSError, ValueError, ImportError) as error:
+        raise InputError(f"{key}.name: {name}: no tokenizer of a model of text: {error}") from None
+    return reader, config.get_text_config().hidden_size
+
+
 def _place(name: str, cache: Path, key: str) -> tuple[str, bool]:
     """Folder or hub name, and whether it must be on this disk."""
     if name == "minilm":

@@ -11,8 +11,11 @@ import torch
 from numpy.typing import NDArray
 
 from recsys.config import Config
+from recsys.config_simulator import Retrieve
 from recsys.distributed import process_group
-from simulator import funnel, judge
+from recsys.evaluate.vectors import read_vectors
+from simulator import funnel, judge, retrieve
+from simulator.population import Population
 from tests import tiny
 from tests.simulator.models import FILM
 
@@ -35,7 +38,7 @@ def config(home: Path, model: Path, name: str = "simulated", **options: Any) -> 
 
 
 def filtered(home: Path, seed: int = 0) -> None:
-    """A filter's vectors, of all users and items, drawn at random."""
+    """A filter's vectors of all users and items, drawn at random, and its index of the users of split=train."""
     order = np.random.default_rng(seed)
     folder = home / "run" / "simulator" / "filter"
     folder.mkdir(parents=True)
@@ -45,6 +48,9 @@ def filtered(home: Path, seed: int = 0) -> None:
     ):
         vectors = pa.array(list(order.normal(size=(len(ids), DIM)).astype(np.float32)), pa.list_(pa.float32()))
         pq.write_table(pa.table({"id": ids, "vector": vectors}), folder / f"{name}.parquet")
+    people = Population.read(home / "data")
+    users = read_vectors(folder, people.users, people.items).users
+    retrieve.write(retrieve.build(users, Retrieve()), folder / "users.faiss")
 
 
 class Recorder:

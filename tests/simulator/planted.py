@@ -10,7 +10,6 @@ from numpy.typing import NDArray
 
 from recsys.config import Config
 from recsys.settings import parse
-from tests.simulator.models import FILM
 
 USERS, ITEMS, COLD, TASTES, TAKEN = 120, 100, 20, 4, 15
 """TAKEN: users of an item."""
@@ -77,6 +76,6 @@ def config(home: Path, judge: Path, **filter_: object) -> Config:
         **filter_,
     }
     asked = {"name": str(judge), "bf16": False, "batch_size": 16}
-    prompt = {"template": "{title}", "history": FILM.history, "history_tokens": 12, "tokens": 40}
+    prompt = {"template": "{title}", "history": 20, "history_tokens": 8, "tokens": 40}
     simulator = {"filter": options, "judge": asked, "prompt": prompt}
     return parse({"run": str(home / "run"), "data": {"path": str(data)}, "features": [], "simulator": simulator})

@@ -11,6 +11,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from recsys.errors import InputError
 from simulator import judge
+from simulator.adapters import save_merged
 from tests.simulator import models
 from tests.simulator.test_judge import CONTEXTS, CPU, ITEMS, PAIRS, load, one_by_one
 
@@ -68,3 +69,15 @@ def test_what_is_no_adapter_is_refused(folder: Path, tmp_path: Path) -> None:
     save_file({**weights, first: torch.full_like(weights[first], torch.nan)}, poisoned / "adapter_model.safetensors")
     with pytest.raises(InputError, match=r"poisoned: no LoRA adapter of this model, .*NaN"):
         load(folder, adapter=str(poisoned))
+
+
+def test_a_merged_model_saved_for_servers_judges_as_the_adapter_does(folder: Path, tmp_path: Path) -> None:
+    tuned = models.config(folder, adapter=str(adapter(folder, tmp_path / "adapter"))).judge
+    save_merged(tuned, tmp_path / "merged")
+    assert not list((tmp_path / "merged").glob("adapter*")) and (tmp_path / "merged" / "model.safetensors").exists()
+    found = load(tmp_path / "merged").score(CONTEXTS, ITEMS, PAIRS)
+    np.testing.assert_allclose(found, load(folder, adapter=tuned.adapter).score(CONTEXTS, ITEMS, PAIRS), atol=1e-5)
+    with pytest.raises(InputError, match=r"merged: is there already: expected the name of a new folder"):
+        save_merged(tuned, tmp_path / "merged")
+    with pytest.raises(InputError, match=r"^simulator\.judge\.adapter: expected the folder"):
+        save_merged(models.config(folder).judge, tmp_path / "other")

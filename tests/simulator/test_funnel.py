@@ -1,6 +1,7 @@
 """The funnel over the tiny dataset with a tiny real judge: its rows, ranks, rounds, a kill in the middle."""
 
 import os
+import shutil
 import signal
 from dataclasses import replace
 from pathlib import Path
@@ -13,10 +14,11 @@ import torch
 from numpy.typing import NDArray
 
 from recsys.config import Config
+from recsys.config_simulator import Retrieve
 from recsys.distributed import process_group
 from recsys.errors import InputError
 from recsys.evaluate.vectors import read_vectors
-from simulator import funnel, judge, simulated
+from simulator import funnel, judge, retrieve, simulated
 from simulator.population import Population
 from tests import tiny
 from tests.ranks import RanksFailed, run_ranks
@@ -184,6 +186,10 @@ def test_what_cannot_be_simulated_is_refused(home: Path, folder: Path, tmp_path:
     with pytest.raises(InputError, match=r"items\.parquet: expected a column of device"):
         play(replace(made, simulator=told))
     with pytest.raises(InputError, match=r"expected vectors in user_id"):
+        play(replace(made, run=str(tmp_path)))
+    shutil.copytree(home / "run" / "simulator" / "filter", tmp_path / "simulator" / "filter")
+    retrieve.write(retrieve.build(np.ones((3, 5), np.float32), Retrieve()), tmp_path / "simulator/filter/users.faiss")
+    with pytest.raises(InputError, match=r"users\.faiss: expected \d+ users by 5 values, found 3 by 5"):
         play(replace(made, run=str(tmp_path)))
     with pytest.raises(InputError, match=r"simulator\.name"):
         config(home, folder, name="filter")

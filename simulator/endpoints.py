@@ -1,0 +1,210 @@
+"""Servers that all answer the same: a request goes to whichever is up and least busy, and what failed is asked again.
+
+A server that failed is closed for a while that doubles with each further failure, and then tried by one request alone,
+after the checks that its first request had. Only what failed is asked again, so no answer is asked for twice.
+"""
+
+import json
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import urllib3
+
+from recsys.config_simulator import Requests
+from recsys.errors import InputError
+
+K = TypeVar("K")
+T = TypeVar("T")
+LONGEST = 60.0
+"""Seconds that a server is closed at most."""
+BUSY = (408, 425, 429)
+"""HTTP statuses of the 4xx that say: not now."""
+
+
+class Fault(Exception):
+    """A server did not answer, or not as it should; another attempt may go better."""
+
+
+class Refused(InputError):
+    """A server did not accept a request (HTTP 4xx), and would not accept it again."""
+
+    def __init__(self, status: int, words: str) -> None:
+        super().__init__(words)
+        self.status = status
+
+
+@dataclass(eq=False)
+class Server:
+    """One of them.
+
+    Attributes:
+        url: where it is, without a slash at the end.
+        checked: it passed the checks since it last failed.
+        busy: how many requests it has.
+        failures: how often it failed since it last answered, those counted once that were under way together.
+        failed_at, closed_until: in seconds of the monotonic clock.
+        last: what went wrong last.
+    """
+
+    url: str
+    key: str
+    http: urllib3.PoolManager
+    checked: bool = False
+    busy: int = 0
+    failures: int = 0
+    failed_at: float = 0.0
+    closed_until: float = 0.0
+    last: str = ""
+
+    def post(self, path: str, body: dict[str, Any]) -> Any:
+        """What it answers to a JSON body, from JSON.
+
+        Raises:
+            Fault: no connection, no answer in time, an error of its own (HTTP 5xx) or no JSON.
+            Refused: HTTP 4xx; the message has the server's words.
+        """
+        try:
+            # retries=False: no redirect is followed, and faults are ours to count.
+            answer = self.http.request("POST", self.url + path, json=body, retries=False)
+        except urllib3.exceptions.HTTPError as error:
+            raise Fault(f"{path}: {error}") from None
+        words = f"{path}: HTTP {answer.status}: {brief(answer.data.decode(errors='replace'))}"
+        if 400 <= answer.status < 500 and answer.status not in BUSY:
+            raise Refused(answer.status, f"{self.key}: {self.url}{words}")
+        if answer.status != 200:
+            raise Fault(words)
+        try:
+            return json.loads(answer.data)
+        except ValueError:
+            raise Fault(f"{path}: expected JSON, got {brief(answer.data.decode(errors='replace'))}") from None
+
+
+Question = Callable[[Server], T]
+"""Asks a server; raises `Fault` also where the answer is not as it should be."""
+
+
+class Endpoints:
+    """Servers of one kind, with their connections.
+
+    Args:
+        key: the field of the config that names them, for errors.
+        check: asked of each server before its first request, and again after a failure; raises InputError where a
+            server is not the one that is wanted.
+    """
+
+    def __init__(self, key: str, urls: Sequence[str], config: Requests, check: Question[None]) -> None:
+        timeout = urllib3.Timeout(connect=config.timeout, read=config.timeout)
+        http = urllib3.PoolManager(num_pools=len(urls), maxsize=config.in_flight, timeout=timeout)
+        self._key = key
+        self._servers = [Server(url, key, http) for url in urls]
+        self._config = config
+        self._check = check
+        self._changed = threading.Condition()
+        self._ended: InputError | None = None
+
+    def ask(self, questions: Iterable[tuple[K, Question[T]]]) -> Iterator[tuple[K, T]]:
+        """Each question's key and answer, as they come in; as many questions are drawn as are under way, twice over.
+
+        One call at a time.
+
+        Raises:
+            Refused, InputError: by a server, or by its check.
+            InputError: a question that no server answered in all its attempts; the message says what each server did.
+        """
+        self._ended = None
+        for server in self._servers:
+            server.failures, server.closed_until = 0, 0.0
+        width = len(self._servers) * self._config.in_flight
+        with ThreadPoolExecutor(width) as pool:
+            running: dict[Future[T], K] = {}
+            try:
+                for key, question in questions:
+                    running[pool.submit(self._answer, question)] = key
+                    if len(running) == 2 * width:
+                        yield from _done(running)
+                while running:
+                    yield from _done(running)
+            finally:
+                self._end(InputError(f"{self._key}: given up"))
+                pool.shutdown(wait=False, cancel_futures=True)
+
+    def _end(self, error: InputError) -> InputError:
+        """Have all that wait for a server, or will, raise an error, or the one that they had to raise already."""
+        with self._changed:
+            self._ended = self._ended or error
+            self._changed.notify_all()
+            return self._ended
+
+    def _answer(self, question: Question[T]) -> T:
+        failed: dict[Server, list[str]] = {server: [] for server in self._servers}
+        while True:
+            server = self._take(failed)
+            started, fault = time.monotonic(), None
+            try:
+                if not server.checked:
+                    self._check(server)
+                    server.checked = True
+                return question(server)
+            except Fault as one:
+                fault = str(one)
+                failed[server].append(fault)
+            except InputError as error:
+                raise self._end(error) from None
+            finally:
+                self._give_back(server, started, fault)
+
+    def _take(self, failed: dict[Server, list[str]]) -> Server:
+        """The least busy of the servers that are open to a question which failed at some of them."""
+        with self._changed:
+            while self._ended is None:
+                left = [one for one in self._servers if len(failed[one]) <= self._config.retries]
+                if all(one.failures > self._config.retries for one in left):
+                    self._ended = self._lost(failed)
+                    break
+                now = time.monotonic()
+                free = [
+                    one
+                    for one in left
+                    if one.closed_until <= now and one.busy < (1 if one.failures else self._config.in_flight)
+                ]
+                if free:
+                    server = min(free, key=lambda one: (one.failures, one.busy))
+                    server.busy += 1
+                    return server
+                opens = [one.closed_until - now for one in left if one.closed_until > now]
+                self._changed.wait(min(opens, default=None))
+            raise self._ended
+
+    def _give_back(self, server: Server, started: float, fault: str | None) -> None:
+        with self._changed:
+            server.busy -= 1
+            if fault is None:
+                server.failures = 0
+            else:
+                server.checked, server.last = False, fault
+                # What was under way when it failed tells nothing new.
+                if started >= server.failed_at:
+                    server.failed_at = time.monotonic()
+                    server.closed_until = server.failed_at + min(self._config.backoff * 2**server.failures, LONGEST)
+                    server.failures += 1
+            self._changed.notify_all()
+
+    def _lost(self, failed: dict[Server, list[str]]) -> InputError:
+        told = [f"{one.url}{(failed[one] or [one.last])[-1]}" for one in self._servers]
+        return InputError(f"{self._key}: no answer after {self._config.retries + 1} attempts: {'; '.join(told)}")
+
+
+def _done(running: dict[Future[T], K]) -> Iterator[tuple[K, T]]:
+    """Keys and answers of one or more that are done, which are taken out."""
+    for one in wait(running, return_when=FIRST_COMPLETED).done:
+        yield running.pop(one), one.result()
+
+
+def brief(text: str) -> str:
+    """The text in one line, cut."""
+    line = " ".join(text.split())
+    return line if len(line) <= 300 else f"{line[:300]} ..."

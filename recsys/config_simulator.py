@@ -72,8 +72,8 @@ class Judge:
     """`smollm2-135m`, a folder, or a name on the hub: a causal language model in safetensors. Of `vllm`, the model that
     the servers have; its tokenizer is read here."""
     adapter: str | None = None
-    """Folder of a LoRA adapter in PEFT's form, in safetensors, which is merged into the weights. With `vllm` None: merge
-    it, serve that, and name that."""
+    """Folder of a LoRA adapter in PEFT's form, in safetensors, which is merged into the weights. With `vllm` None:
+    merge it, serve that, and name that."""
     tuned: bool = True
     """transformers, without an `adapter`: use that of the run, which `tools.simulate tune` makes; else the model is
     used as it is."""

@@ -210,9 +210,9 @@ class Funnel:
     """An item is done when so many of its users qualify."""
     refine: bool = True
     """Ask the judge about candidates; else the first `qualified` of them qualify, and nothing is asked."""
-    round: Positive = 10
-    """Candidates of an item that are asked about before it is seen how many qualify. More of them share contexts, and
-    more are asked about in vain."""
+    round: Positive = 20
+    """Candidates of an item that are asked about before it is seen how many qualify. In a large round more questions
+    share a context; beyond `qualified`, more are asked in vain."""
     context: Literal["group", "item", "random"] = "group"
     """Items of the user's history that are shown (`simulator.prompt.history` of them): those nearest to the centre of
     the item's group, those nearest to the item (ColdLLM, eq. 8), or as many drawn at random."""

@@ -264,6 +264,20 @@ class Update:
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
+class BackboneUpdate:
+    """How simulated interactions become vectors of a backbone's cold items (`tools.backbone --simulated`)."""
+
+    start: Literal["ridge", "mean"] = "ridge"
+    """Where they start: what closed-form ridge makes of the content (`floor`), or the mean of the warm items."""
+    strength: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 1.0
+    """frozen: pull towards the start; 1 expects a vector to differ from it as much as those of left-out warm items."""
+    references: Positive = 5
+    """frozen: items that each pair is compared with."""
+    seed: Natural = 0
+    """frozen: draws those."""
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
 class Simulator:
     """Users played by a language model."""
 
@@ -284,4 +298,6 @@ class Simulator:
     funnel: Funnel = field(default_factory=Funnel)
     """Whom it is asked about."""
     update: Update = field(default_factory=Update)
-    """What is made of their interactions."""
+    """What is made of their interactions for the ranker."""
+    backbone: BackboneUpdate = field(default_factory=BackboneUpdate)
+    """What is made of them for a backbone."""

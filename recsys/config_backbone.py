@@ -1,11 +1,15 @@
 """The part of the config that says which model of papers' ranking tables is trained on the user-item graph, and how."""
 
-from typing import Literal
+from dataclasses import field
+from typing import Annotated, Literal
 
+from pydantic import Field
 from pydantic.dataclasses import dataclass
 
 from recsys.config_types import STRICT, Amount, Natural, Positive
 
+Above = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+"""Above zero."""
 Kind = Literal["mf", "ngcf", "lightgcn"]
 
 
@@ -19,15 +23,23 @@ class Backbone:
     """Width of a row."""
     layers: Positive = 3
     """ngcf, lightgcn: propagation steps."""
-    lr: Amount = 2e-3
+    lr: Amount = 3e-3
     """Adam's."""
-    l2: Amount = 0.01
+    l2: Amount = 0.015
     """Pull of a batch's rows towards zero, a positive. The default is for mf on MovieLens-1M."""
+    hardest_of: Positive = 4
+    """Negatives drawn for each positive, of which the one counts that the model ranks highest (dynamic negative
+    sampling, Zhang et al., SIGIR 2013); 1 is the published BPR, which takes more epochs and ends lower."""
     batch: Positive = 8192
     """Positives a step. ngcf, lightgcn propagate over the whole graph in every step: take up to 100000."""
     epochs: Positive = 300
     """Passes over the positives at most."""
     patience: Positive = 10
     """Stop after this many epochs without a better Recall@20 of warm items in split=valid; the best epoch is kept."""
+    cold_scales: Annotated[list[Above], Field(min_length=1)] = field(
+        default_factory=lambda: [1.0, 1.1, 1.2, 1.3, 1.4, 1.5, 1.7, 2.0]
+    )
+    """What predicted vectors of cold items are multiplied by: of these the one with the highest Recall@20 of warm and
+    cold items in split=valid."""
     seed: Natural = 0
     """Draws the initial weights, the order of positives and the negatives."""

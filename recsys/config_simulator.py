@@ -213,9 +213,9 @@ class Funnel:
     """An item is done when so many of its users qualify."""
     refine: bool = True
     """Ask the judge about candidates; else the first `qualified` of them qualify, and nothing is asked."""
-    round: Positive = 10
-    """Candidates of an item that are asked about before it is seen how many qualify. More of them share contexts, and
-    more are asked about in vain."""
+    round: Positive = 20
+    """Candidates of an item that are asked about before it is seen how many qualify. In a large round more questions
+    share a context; beyond `qualified`, more are asked in vain."""
     context: Literal["group", "item", "random"] = "group"
     """Items of the user's history that are shown (`simulator.prompt.history` of them): those nearest to the centre of
     the item's group, those nearest to the item (ColdLLM, eq. 8), or as many drawn at random."""
@@ -267,6 +267,20 @@ class Update:
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
+class BackboneUpdate:
+    """How simulated interactions become vectors of a backbone's cold items (`tools.backbone --simulated`)."""
+
+    start: Literal["ridge", "mean"] = "ridge"
+    """Where they start: what closed-form ridge makes of the content (`floor`), or the mean of the warm items."""
+    strength: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 1.0
+    """frozen: pull towards the start; 1 expects a vector to differ from it as much as those of left-out warm items."""
+    references: Positive = 5
+    """frozen: items that each pair is compared with."""
+    seed: Natural = 0
+    """frozen: draws those."""
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
 class Simulator:
     """Users played by a language model."""
 
@@ -287,4 +301,6 @@ class Simulator:
     funnel: Funnel = field(default_factory=Funnel)
     """Whom it is asked about."""
     update: Update = field(default_factory=Update)
-    """What is made of their interactions."""
+    """What is made of their interactions for the ranker."""
+    backbone: BackboneUpdate = field(default_factory=BackboneUpdate)
+    """What is made of them for a backbone."""

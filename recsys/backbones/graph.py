@@ -4,7 +4,8 @@ Held is 8 bytes an edge; while it is read, some 40 (see `recsys.evaluate.positiv
 """
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -28,7 +29,7 @@ class Graph:
     warm: int
     """How many items are warm: have a row, of whichever label, in split=train."""
     edges: Codes
-    """[E] user * I + item of every positive in split=train, ascending, each once."""
+    """[E] user * I + item of every positive in split=train, ascending, each once; a joined graph has others as well."""
 
     @classmethod
     def read(cls, dataset: Path) -> "Graph":
@@ -43,13 +44,31 @@ class Graph:
         if not len(users):
             raise InputError(f"{dataset}: split 'train' has no row of label 1: expected positives to learn from")
         found = cls(users, items, warm, pairs(dataset, "train", index("user_id", users), index("item_id", items)))
-        full = np.flatnonzero(found.degrees()[0] >= warm)
+        found._require_negatives(str(dataset))
+        return found
+
+    def joined(self, user: Codes, item: Codes, where: str) -> "Graph":
+        """With edges between users [n] and items [n] as well; what has none of them keeps its code.
+
+        Raises:
+            InputError: no item is left that could be a negative of some user; `where` says whose edges these are.
+        """
+        found = replace(self, edges=np.union1d(self.edges, user * len(self.items) + item))
+        found._require_negatives(where)
+        return found
+
+    @cached_property
+    def ranked(self) -> Codes:
+        """[n] codes of the items that can be negatives: the warm ones, and cold ones with an edge."""
+        return np.flatnonzero((np.arange(len(self.items)) < self.warm) | (self.degrees()[1] > 0))
+
+    def _require_negatives(self, where: str) -> None:
+        full = np.flatnonzero(self.degrees()[0] >= len(self.ranked))
         if len(full):
             raise InputError(
-                f"{dataset}: user {users[int(full[0])].as_py()!r} has a training positive of each of the {warm} warm "
-                "items: expected at least one that could be drawn as a negative"
+                f"{where}: user {self.users[int(full[0])].as_py()!r} has a training positive of each of the "
+                f"{len(self.ranked)} items that could be a negative: expected at least one more"
             )
-        return found
 
     def ends(self, edges: Codes) -> tuple[Codes, Codes]:
         """User and item [n] of edges [n]."""

@@ -1,7 +1,7 @@
-"""Batches of training positives, each with a negative: a warm item that the user has no training positive of.
+"""Batches of training positives, each with negatives: items, warm or with an edge, that the user has none to.
 
-Cold items are no negatives. They have no edge, so a sampler that drew from all items would only ever push them down,
-below every item that anybody likes, whatever is later known of them.
+A cold item without an edge is no negative. A sampler that drew from all items would only ever push it down, below every
+item that anybody likes, whatever is later known of it.
 """
 
 from collections.abc import Iterator
@@ -11,8 +11,8 @@ import numpy as np
 from recsys.backbones.graph import Codes, Graph
 
 
-def batches(graph: Graph, size: int, seed: int, epoch: int) -> Iterator[tuple[Codes, Codes, Codes]]:
-    """Users, positives and negatives [B] of every edge once, in an order of the epoch's own, `size` at a time.
+def batches(graph: Graph, size: int, each: int, seed: int, epoch: int) -> Iterator[tuple[Codes, Codes, Codes]]:
+    """Users [B], positives [B] and `each` negatives [B, each] of every edge once, in an order of the epoch's own.
 
     The order takes 8 bytes an edge. All is a function of (seed, epoch), so a resumed run needs no generator's state.
     """
@@ -20,13 +20,14 @@ def batches(graph: Graph, size: int, seed: int, epoch: int) -> Iterator[tuple[Co
     order = random.permutation(len(graph.edges))
     for start in range(0, len(order), size):
         user, positive = graph.ends(graph.edges[order[start : start + size]])
-        yield user, positive, negatives(graph, user, random)
+        yield user, positive, negatives(graph, np.repeat(user, each), random).reshape(-1, each)
 
 
 def negatives(graph: Graph, user: Codes, random: np.random.Generator) -> Codes:
-    """[B] for each user [B], drawn uniformly from the warm items without an edge to the user, of which there is one."""
-    drawn = random.integers(graph.warm, size=len(user))
+    """[n] for each user [n], drawn uniformly from `graph.ranked` less those with an edge to the user, of which one is
+    left."""
+    drawn = graph.ranked[random.integers(len(graph.ranked), size=len(user))]
     open_ = np.arange(len(user))
     while len(open_ := open_[graph.has(user[open_], drawn[open_])]):
-        drawn[open_] = random.integers(graph.warm, size=len(open_))
+        drawn[open_] = graph.ranked[random.integers(len(graph.ranked), size=len(open_))]
     return drawn

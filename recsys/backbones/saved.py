@@ -21,7 +21,7 @@ from recsys.tables import manifest
 
 _FORMAT = manifest.Format("thawrec-backbone", 1, "expected a checkpoint of tools.backbone")
 _STATE = "state.safetensors"
-_FREE = ("epochs", "patience")
+_FREE = ("epochs", "patience", "cold_scales")
 """Settings that may change between a start and a resume."""
 _HISTORY = TypeAdapter(list[float])
 

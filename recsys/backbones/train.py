@@ -8,6 +8,7 @@ In memory are weights, Adam's moments and the best weights (16 bytes a number), 
 threads the same seed gives the same bits, resumed or not.
 """
 
+import hashlib
 from pathlib import Path
 
 import torch
@@ -48,14 +49,43 @@ def train(config: Config, ranks: Ranks) -> Path:
     return vectors.write(folder / "vectors", graph, *vectors.of(training.model, len(graph.users)))
 
 
-def fit(graph: Graph, valid: Validation, options: Backbone, checkpoint: Path, device: torch.device) -> Training:
+def trained(config: Config, graph: Graph, device: torch.device) -> MF:
+    """The config's backbone after its best epoch.
+
+    Raises:
+        InputError: it was not trained, or its checkpoint is damaged or of another training.
+    """
+    folder = folder_of(config) / "checkpoint"
+    training = _fresh(graph, config.backbone, device)
+    saved.load(folder, training, config.backbone, graph.digest())
+    if not training.history:
+        raise InputError(f"{folder}: no checkpoint: train the backbone first, with tools.backbone")
+    training.model.load_state_dict(training.best)
+    return training.model
+
+
+def fit(
+    graph: Graph,
+    valid: Validation,
+    options: Backbone,
+    checkpoint: Path,
+    device: torch.device,
+    weights: dict[str, Tensor] | None = None,
+) -> Training:
     """A backbone trained until validation stops it; `checkpoint` is written after each epoch.
+
+    weights: where training starts; None: at the seed's initial ones.
 
     Raises:
         InputError: the checkpoint is damaged or of another training, or the loss is not finite.
     """
     training = _fresh(graph, options, device)
     digest = graph.digest()
+    if weights is not None:
+        training.model.load_state_dict(weights)
+        digest = hashlib.sha256(
+            b"".join([digest.encode(), *(w.cpu().numpy().tobytes() for w in weights.values())])
+        ).hexdigest()
     saved.load(checkpoint, training, options, digest)
     with tqdm(
         total=options.epochs, initial=len(training.history), desc=options.kind, unit="epoch", disable=None
@@ -82,10 +112,9 @@ def _fresh(graph: Graph, options: Backbone, device: torch.device) -> Training:
 
 
 def _epoch(graph: Graph, training: Training, options: Backbone, epoch: int, device: torch.device) -> None:
-    for ends in batches(graph, options.batch, options.seed, epoch):
-        user, positive, negative = (torch.from_numpy(codes).to(device) for codes in ends)
-        nodes = user, positive + len(graph.users), negative + len(graph.users)
-        loss = _loss(training.model, nodes, options.l2)
+    for ends in batches(graph, options.batch, options.hardest_of, options.seed, epoch):
+        user, positive, negatives = (torch.from_numpy(codes).to(device) for codes in ends)
+        loss = _loss(training.model, user, positive + len(graph.users), negatives + len(graph.users), options.l2)
         if not loss.isfinite():
             raise InputError(f"epoch {epoch}: the loss is {loss.item()}: expected a finite one, lower backbone.lr")
         training.adam.zero_grad()
@@ -93,12 +122,22 @@ def _epoch(graph: Graph, training: Training, options: Backbone, epoch: int, devi
         training.adam.step()
 
 
-def _loss(model: MF, nodes: tuple[Tensor, Tensor, Tensor], l2: float) -> Tensor:
-    """BPR of a batch, plus l2 / 2 times the mean square length of the rows behind an edge; `nodes` are [B] each.
+def _loss(model: MF, user: Tensor, positive: Tensor, negatives: Tensor, l2: float) -> Tensor:
+    """BPR of a batch, plus l2 / 2 times the mean square length of the rows behind an edge.
+
+    user, positive: nodes [B]. negatives: nodes [B, n], of which each row's hardest counts.
 
     `embedding` and not an index: its backward adds up rows several times faster.
     """
     made = model()
-    user, positive, negative = (embedding(some, made) for some in nodes)
+    nodes = user, positive, _hardest(made.detach(), user, negatives)
     rows = torch.stack([embedding(some, model.rows) for some in nodes])
-    return bpr(user, positive, negative) + l2 / 2 * rows.square().sum() / len(nodes[0])
+    return bpr(*(embedding(some, made) for some in nodes)) + l2 / 2 * rows.square().sum() / len(user)
+
+
+def _hardest(made: Tensor, user: Tensor, negatives: Tensor) -> Tensor:
+    """[B] the node of each row of `negatives` [B, n] that the user [B] ranks highest."""
+    if negatives.shape[1] == 1:
+        return negatives[:, 0]
+    scores = torch.bmm(made[negatives], made[user].unsqueeze(2)).squeeze(2)
+    return negatives.gather(1, scores.argmax(dim=1, keepdim=True)).squeeze(1)

@@ -1,7 +1,8 @@
-"""What a backbone's training stops by: Recall@20 of warm items in split=valid, as `recsys.evaluate.ranking` has it."""
+"""What is chosen by on split=valid: Recall@20 of a segment of items, as `recsys.evaluate.ranking` has it."""
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,7 +22,7 @@ Matrix = NDArray[np.float32]
 
 @dataclass(frozen=True)
 class Validation:
-    """The warm positives of split=valid."""
+    """The positives of split=valid in one segment."""
 
     task: Task
     segment: Segment
@@ -29,17 +30,17 @@ class Validation:
     """[users of the task] the user's code in the graph plus 1, or 0."""
 
     @classmethod
-    def read(cls, dataset: Path, graph: Graph, seed: int) -> "Validation":
-        """`seed` draws the order of equal scores.
+    def read(cls, dataset: Path, graph: Graph, seed: int, segment: Literal["warm", "all"] = "warm") -> "Validation":
+        """`seed` draws the order of equal scores. segment: which items are ranked.
 
         Raises:
-            InputError: a file that is not as it should be, or no warm item to rank in split=valid.
+            InputError: a file that is not as it should be, or no positive of the segment in split=valid.
         """
         task = read_task(dataset, "valid", seed)
-        segment = ranking.segments_of(task)["warm"]
-        if not len(segment.user):
+        judged = ranking.segments_of(task)[segment]
+        if not len(judged.user):
             raise InputError(f"{dataset}: split 'valid' has no positive row of a warm item: expected some to stop by")
-        return cls(task, segment, index("user_id", graph.users).rows(task.users))
+        return cls(task, judged, index("user_id", graph.users).rows(task.users))
 
     def recall(self, users: Matrix, items: Matrix) -> float:
         """Mean Recall@20 over users with a positive, of vectors [U, D] and [I, D]; of unknown users those are zero."""

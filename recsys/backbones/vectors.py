@@ -2,11 +2,13 @@
 
     DIR/user_id/part-00000.parquet    users with a training positive; all others rank at random
     DIR/item_id/part-00000.parquet    every candidate, warm and cold
+    DIR/about.json                    how the cold items' vectors were made, where that is not the model
 
 They are the model's output: rows for mf, propagated ones for ngcf and lightgcn. A cold item has no edge, so no gradient
 ever reached its row: its vector is what the model makes of its initial row alone (see `recsys.model.backbones`).
 """
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -30,11 +32,16 @@ def of(model: MF, users: int) -> tuple[Matrix, Matrix]:
     return made[:users], made[users:]
 
 
-def write(folder: Path, graph: Graph, users: Matrix, items: Matrix) -> Path:
-    """Write vectors of the graph's users [U, D] and items [I, D], both or none; returns the folder."""
+def write(folder: Path, graph: Graph, users: Matrix, items: Matrix, **about: object) -> Path:
+    """Write vectors of the graph's users [U, D] and items [I, D], both or none; returns the folder.
+
+    about: what about.json is to say, if anything.
+    """
     with replacing(folder) as partial:
         for name, ids, values in ((USERS, graph.users, users), (ITEMS, graph.items, items)):
             (partial / name).mkdir(parents=True)
             column = pa.FixedSizeListArray.from_arrays(pa.array(values.astype(np.float32).ravel()), values.shape[1])
             pq.write_table(pa.table({"id": ids, "vector": column}), partial / name / "part-00000.parquet")
+        if about:
+            (partial / "about.json").write_text(json.dumps(about, indent=1, allow_nan=False) + "\n")
     return folder

@@ -23,22 +23,32 @@ SLOPE = 0.2
 class MF(nn.Module):
     """Matrix factorisation: a node's vector is its row."""
 
+    layers = 0
+    """K."""
+
     def __init__(self, nodes: int, width: int) -> None:
         super().__init__()
         self.rows = nn.Parameter(torch.empty(nodes, width).normal_(std=INIT_STD))
 
     def forward(self) -> Tensor:
-        """[N, D] vectors of all nodes."""
-        return self.rows
+        """[N, D], ngcf [N, (K + 1) D]: vectors of all nodes."""
+        return self.joined(self.states())
+
+    def states(self) -> list[Tensor]:
+        """E_0 to E_K [N, D], what a vector is made of: the rows, and what each propagation makes of them."""
+        return [self.rows]
+
+    def step(self, layer: int, near: Tensor, state: Tensor) -> Tensor:
+        """E_(layer + 1) of n nodes from `state`, their E_layer [n, D], and `near`, the rows of A E_layer [n, D]."""
+        raise NotImplementedError
+
+    def joined(self, states: list[Tensor]) -> Tensor:
+        """Vectors of n nodes from their K + 1 states [n, D]."""
+        return states[0]
 
 
-class LightGCN(MF):
-    """The mean of a node's row and of what K propagations make of it (eqs. 7 and 8).
-
-        E_k = A E_(k-1)        vectors = (E_0 + ... + E_K) / (K + 1)
-
-    A node without an edge has its initial row over K + 1.
-    """
+class Propagating(MF):
+    """A backbone whose rows are propagated over the graph, K times."""
 
     adjacency: Tensor
 
@@ -48,17 +58,32 @@ class LightGCN(MF):
         self.layers = layers
         self.register_buffer("adjacency", adjacency, persistent=False)
 
-    def forward(self) -> Tensor:
-        """[N, D] vectors of all nodes."""
-        state_ND: Tensor = self.rows
-        total_ND = state_ND
-        for _ in range(self.layers):
-            state_ND = propagate(self.adjacency, state_ND)
-            total_ND = total_ND + state_ND
-        return total_ND / (self.layers + 1)
+    def states(self) -> list[Tensor]:
+        """E_0 to E_K [N, D]."""
+        found: list[Tensor] = [self.rows]
+        for layer in range(self.layers):
+            found.append(self.step(layer, propagate(self.adjacency, found[-1]), found[-1]))
+        return found
 
 
-class NGCF(MF):
+class LightGCN(Propagating):
+    """The mean of a node's row and of what K propagations make of it (eqs. 7 and 8).
+
+        E_k = A E_(k-1)        vectors = (E_0 + ... + E_K) / (K + 1)
+
+    A node without an edge has its initial row over K + 1.
+    """
+
+    def step(self, layer: int, near: Tensor, state: Tensor) -> Tensor:
+        """What is near."""
+        return near
+
+    def joined(self, states: list[Tensor]) -> Tensor:
+        """[n, D] their mean."""
+        return sum(states[1:], start=states[0]) / len(states)
+
+
+class NGCF(Propagating):
     """A node's row and its K refinements by messages of its neighbours, side by side (eqs. 3 to 9), without dropout.
 
         E_k = LeakyReLU((A + 1) E_(k-1) W1_k + (A E_(k-1)) * E_(k-1) W2_k)        vectors = [E_0, ..., E_K]
@@ -66,24 +91,20 @@ class NGCF(MF):
     with * by element, before W2. A node without an edge has what W1 makes of its initial row.
     """
 
-    adjacency: Tensor
-
     def __init__(self, adjacency: Tensor, width: int, layers: int) -> None:
         """`adjacency`: A [N, N] of `normalised`."""
-        super().__init__(adjacency.shape[0], width)
-        self.register_buffer("adjacency", adjacency, persistent=False)
+        super().__init__(adjacency, width, layers)
         self.own = nn.ModuleList(nn.Linear(width, width, bias=False) for _ in range(layers))
         self.shared = nn.ModuleList(nn.Linear(width, width, bias=False) for _ in range(layers))
         for weight in [*self.own.parameters(), *self.shared.parameters()]:
             nn.init.xavier_uniform_(weight)
 
-    def forward(self) -> Tensor:
-        """[N, (K + 1) D] vectors of all nodes."""
-        states: list[Tensor] = [self.rows]
-        for own, shared in zip(self.own, self.shared, strict=True):
-            state_ND = states[-1]
-            near_ND = propagate(self.adjacency, state_ND)
-            states.append(leaky_relu(own(near_ND + state_ND) + shared(near_ND * state_ND), SLOPE))
+    def step(self, layer: int, near: Tensor, state: Tensor) -> Tensor:
+        """Both messages, refined."""
+        return leaky_relu(self.own[layer](near + state) + self.shared[layer](near * state), SLOPE)
+
+    def joined(self, states: list[Tensor]) -> Tensor:
+        """[n, (K + 1) D] side by side."""
         return torch.cat(states, dim=1)
 
 

@@ -41,7 +41,7 @@ def write(path: Path) -> Path:
 
 def config(path: Path, run: Path, floor: Floor | None = None, **backbone: object) -> Config:
     """A config that trains on it within a second."""
-    options = {"width": 8, "layers": 2, "lr": 0.02, "batch": 256, "epochs": 30, "patience": 30}
+    options = {"width": 8, "layers": 2, "lr": 0.02, "batch": 256, "hardest_of": 1, "epochs": 30, "patience": 30}
     return Config(
         run=str(run),
         data=Data(path=str(path)),

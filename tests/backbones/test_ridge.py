@@ -18,7 +18,7 @@ from tests.backbones import planted
 
 
 def test_cold_rows_are_predicted_from_content(tmp_path: Path) -> None:
-    config = planted.config(planted.write(tmp_path / "data"), tmp_path / "run", Floor(ridge=[0.1]))
+    config = planted.config(planted.write(tmp_path / "data"), tmp_path / "run", Floor(ridge=[0.1]), cold_scales=[1.0])
     graph, random = Graph.read(tmp_path / "data"), np.random.default_rng(0)
     users, items = (random.normal(size=(len(ids), 3)).astype(np.float32) for ids in (graph.users, graph.items))
     content = random.normal(size=(len(graph.items), 5))

@@ -29,21 +29,31 @@ def test_edges_are_the_training_positives(graph: Graph) -> None:
 def test_an_epoch_shows_each_edge_once_and_no_negative_that_is_liked_or_cold(graph: Graph) -> None:
     liked = {(user, item) for user, item, label in planted.rows()["train"] if label}
     for epoch in range(5):
-        shown = list(batches(graph, 100, 0, epoch))
-        user, positive, negative = (np.concatenate(side) for side in zip(*shown, strict=True))
+        shown = list(batches(graph, 100, 3, 0, epoch))
+        user, positive, negatives_of = (np.concatenate(side) for side in zip(*shown, strict=True))
         assert np.array_equal(np.sort(user * len(graph.items) + positive), graph.edges)
-        names = graph.users.take(user).to_pylist(), graph.items.take(negative).to_pylist()
-        assert not liked & set(zip(*names, strict=True))
-        assert not set(names[1]) & {*planted.COLD}
+        for negative in negatives_of.T:
+            names = graph.users.take(user).to_pylist(), graph.items.take(negative).to_pylist()
+            assert not liked & set(zip(*names, strict=True))
+            assert not set(names[1]) & {*planted.COLD}
         assert {len(each[0]) for each in shown[:-1]} == {100}
 
 
 def test_the_order_is_the_seeds_and_the_epochs_own(graph: Graph) -> None:
     def first(seed: int, epoch: int) -> list[list[int]]:
-        return [side.tolist() for side in next(batches(graph, 100, seed, epoch))]
+        return [side.tolist() for side in next(batches(graph, 100, 2, seed, epoch))]
 
     assert first(3, 1) == first(3, 1)
     assert first(3, 1)[:2] != first(3, 2)[:2] != first(4, 2)[:2]
+
+
+def test_a_cold_item_with_an_edge_is_a_negative_of_others_and_one_without_is_not(graph: Graph) -> None:
+    cold = graph.warm + np.array([0, 2])
+    joined = graph.joined(np.array([5, 6, 6]), cold[[0, 0, 1]], "these edges")
+    assert len(joined.edges) == len(graph.edges) + 3 and np.isin(graph.edges, joined.edges).all()
+    drawn = negatives(joined, np.full(20_000, 5), np.random.default_rng(0))
+    assert set(drawn[drawn >= graph.warm]) == {cold[1]}
+    assert set(negatives(graph, np.full(20_000, 5), np.random.default_rng(0))) <= set(range(graph.warm))
 
 
 def test_negatives_are_uniform_over_what_is_left(graph: Graph) -> None:
@@ -61,7 +71,7 @@ def test_negatives_are_uniform_over_what_is_left(graph: Graph) -> None:
         ([("u1", "i1", 0)], "no row of label 1: expected positives to learn from"),
         (
             [("u1", "i1", 1), ("u1", "i2", 1), ("u2", "i2", 1)],
-            "user 'u1' has a training positive of each of the 2 warm",
+            "user 'u1' has a training positive of each of the 2 items that could be a negative",
         ),
     ],
 )

@@ -10,12 +10,13 @@ import torch
 from safetensors.torch import load_file
 
 from recsys.backbones.graph import Graph
-from recsys.backbones.train import train
+from recsys.backbones.train import _loss, train
 from recsys.config_backbone import Kind
 from recsys.distributed import Ranks
 from recsys.errors import InputError
 from recsys.evaluate import ranking
 from recsys.evaluate.vectors import Vectors, read_vectors
+from recsys.model.backbones import MF, bpr
 from recsys.settings import parse
 from recsys.tables import manifest
 from tests.backbones import planted
@@ -127,6 +128,18 @@ def test_bad_settings_and_splits_are_named(tmp_path: Path) -> None:
         train(planted.config(tmp_path / "data", tmp_path), ALONE)
     with pytest.raises(InputError, match="expected one rank, found 2"):
         train(planted.config(tmp_path / "data", tmp_path), Ranks(0, 2, 2, torch.device("cpu")))
+
+
+def test_of_several_negatives_the_one_counts_that_the_user_ranks_highest() -> None:
+    vectors = torch.tensor([[1.0, 0.0], [0.0, 1.0], [0.3, 0.2], [0.1, 0.9], [0.2, 0.4]])
+    user, positive, negatives = torch.tensor([0, 1]), torch.tensor([4, 2]), torch.tensor([[2, 3], [4, 3]])
+    model = MF(len(vectors), 2)
+    with torch.no_grad():
+        model.rows.copy_(vectors)
+    found = _loss(model, user, positive, negatives, 0.5)
+    hardest = bpr(vectors[user], vectors[positive], vectors[[2, 3]])
+    length = vectors[[0, 1, 4, 2, 2, 3]].square().sum() / 2
+    torch.testing.assert_close(found, hardest + 0.25 * length)
 
 
 def test_a_loss_that_is_not_finite_ends_it(data: Path, tmp_path: Path) -> None:

@@ -31,7 +31,8 @@ def write(path: Path, splits: dict[str, list[Row]], held_out: list[str]) -> None
         folder = path / "interactions" / f"split={split}"
         folder.mkdir(parents=True)
         user, item, label = zip(*rows, strict=True)
-        table = pa.table({"user_id": user, "item_id": item, "label": pa.array(label, pa.int8())})
+        time = pa.array(range(len(rows)), pa.int64())
+        table = pa.table({"user_id": user, "item_id": item, "timestamp": time, "label": pa.array(label, pa.int8())})
         pq.write_table(table, folder / "part-00000.parquet", row_group_size=64)
     pq.write_table(pa.table({"item_id": pa.array(held_out, pa.string())}), path / "held_out.parquet")
     write_info(replace(tiny.INFO, split="cold-items", cut=None), path)

@@ -7,9 +7,9 @@ reads vectors made from the same texts.
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-from recsys.evaluate import draws, report, results
+from recsys.evaluate import draws, results
+from recsys.records.lines import row
 
 SEEDS = (0, 1, 2)
 SYSTEMS = {
@@ -138,27 +138,27 @@ class Case:
         found = draws.combine([results.read(self.folder / f"seed-{seed}.json") for seed in self.seeds])
         lines = ["| system | warm AUC | warm GAUC | n=0 AUC | n=0 GAUC |", "|---|---|---|---|---|"]
         for system in self.systems:
-            lines.append(_row(SYSTEMS[system], found["systems"][system], ("warm", "n=0"), ".4f"))
+            lines.append(row(SYSTEMS[system], found["systems"][system], ("warm", "n=0"), ".4f"))
         lines += ["", "| paired difference | warm AUC | warm GAUC | n=0 AUC | n=0 GAUC |", "|---|---|---|---|---|"]
         for rival in self._rivals:
             for system in self.systems if rival == "base" else ("v5",):
                 if system != rival:
                     one = found["differences"][f"{system} - {rival}"]
-                    lines.append(_row(f"{system} − {_COMPARED[rival]}", one, ("warm", "n=0"), "+.4f"))
+                    lines.append(row(f"{system} − {_COMPARED[rival]}", one, ("warm", "n=0"), "+.4f"))
         for rival, system in self._neighbours.items():
             one = found["differences"][f"{system} - {rival}"]
-            lines.append(_row(f"{system} − {rival}", one, ("warm", "n=0"), "+.4f"))
+            lines.append(row(f"{system} − {rival}", one, ("warm", "n=0"), "+.4f"))
         if rest := self.seeds[1:]:
             cleaner = draws.combine([results.read(self.folder / f"seed-{seed}.json") for seed in rest])
             for rival in ("base", "ridge"):
                 one = cleaner["differences"][f"v5 - {rival}"]
-                lines.append(_row(f"v5 − {rival}, without seed {self.seeds[0]}", one, ("warm", "n=0"), "+.4f"))
+                lines.append(row(f"v5 − {rival}, without seed {self.seeds[0]}", one, ("warm", "n=0"), "+.4f"))
         heads = [f"n={n} {metric}" for n in self.exposures for metric in ("AUC", "GAUC")]
         segments = tuple(f"n={n}" for n in self.exposures)
         lines += ["", "| new rows fine-tuned | " + " | ".join(heads) + " |", "|---" * (len(heads) + 1) + "|"]
-        lines += [_row(SYSTEMS[system], found["systems"][system], segments, ".4f") for system in _TUNED]
+        lines += [row(SYSTEMS[system], found["systems"][system], segments, ".4f") for system in _TUNED]
         for system, rival in (("ridge", "base"), ("v5", "base"), ("v5", "ridge")):
-            lines.append(_row(f"{system} − {rival}", found["differences"][f"{system} - {rival}"], segments, "+.4f"))
+            lines.append(row(f"{system} − {rival}", found["differences"][f"{system} - {rival}"], segments, "+.4f"))
         seeds = ", ".join(map(str, self.seeds))
         warm, new = (found["systems"]["base"][segment] for segment in ("warm", "n=0"))
         lines += [
@@ -179,7 +179,7 @@ class Case:
                 ("v5", "systems", ".4f"),
                 ("v5 - base", "differences", "+.4f"),
             ):
-                lines.append(f"| {share} " + _row(name, found[key][name], ("warm", "n=0"), form))
+                lines.append(f"| {share} " + row(name, found[key][name], ("warm", "n=0"), form))
         told = f"{found['dataset']}, {found['split']}, seed {SEEDS[0]}; proxies aligned to the base of {_HIDDEN}."
         return "\n".join([*lines, "", told])
 
@@ -190,16 +190,3 @@ def _trained(words: str) -> list[str]:
 
 def _only(*segments: str) -> str:
     return " ".join(f"--only {segment}" for segment in segments)
-
-
-def _row(title: str, by_segment: dict[str, Any], segments: tuple[str, ...], form: str) -> str:
-    cells = []
-    for segment in segments:
-        for metric in ("auc", "gauc"):
-            entry = by_segment[segment]
-            if metric in entry:
-                value, low, high = (format(number, form) for number in entry[metric])
-                cells.append(f"{value} [{low}, {high}]")
-            else:
-                cells.append(report.TOO_FEW)
-    return f"| {title} | " + " | ".join(cells) + " |"

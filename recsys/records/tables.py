@@ -10,7 +10,7 @@ from pathlib import Path
 
 from recsys.errors import InputError
 from recsys.evaluate import draws, report, results
-from recsys.records import floor, idproxy
+from recsys.records import coldllm, floor, idproxy, simulated
 from recsys.rivals import summary
 
 FOLDER = Path("runs/records")
@@ -190,6 +190,16 @@ RECORDS = (
         "idproxy-kuairand",
         lambda paths: _kuairand(paths).commands() if paths.kuairand else None,
         lambda paths: _kuairand(paths).table(),
+    ),
+    Record(
+        "simulated-movielens",
+        lambda paths: simulated.commands(paths.content) if paths.content else None,
+        lambda paths: simulated.table(),
+    ),
+    Record(
+        "coldllm-movielens",
+        lambda paths: coldllm.commands(paths.content) if paths.content else None,
+        lambda paths: coldllm.table(),
     ),
     Record("cold-items", _cold_items, _cold_items_table),
     Record("bench", lambda paths: ["python -m tools.bench configs/bench.yaml"], _bench_table),

@@ -1,0 +1,129 @@
+"""Record `coldllm-movielens`: the papers' ranking table, cold items of two backbones from simulated interactions.
+
+The judge of a draw is that of record `simulated-movielens`: both splits hold the same items out, and it has seen no row
+of theirs. The filter learns from the backbone's vectors; who is simulated to take an item is asked for MF and serves
+both backbones.
+"""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from recsys.evaluate import draws, results
+from recsys.records import simulated
+from recsys.records.lines import row, simulations
+from recsys.records.simulated import SEEDS, SIZE
+
+CONFIG = "configs/movielens-1m-cold-items.yaml"
+FOLDER = Path("runs/records/coldllm-movielens")
+BACKBONES = {"mf": "MF", "lightgcn": "LightGCN"}
+VARIANTS = {
+    "random": ("random users", "simulator.funnel.users=random simulator.funnel.refine=false"),
+    "language": ("filter without behaviour tower", "simulator.filter.behaviour=false simulator.funnel.refine=false"),
+    "behaviour": ("filter without LLM tower", "simulator.filter.language=false simulator.funnel.refine=false"),
+    "filtered": ("filter, without refining", "simulator.funnel.refine=false"),
+    "simulated": ("filter and judge", ""),
+}
+"""What each is called, and its switches; the two without a tower have filters, and so runs, of their own."""
+TITLES = {
+    "backbone": "backbone",
+    "ridge": "ridge from content to ID vectors",
+    **{name: title for name, (title, _) in VARIANTS.items()},
+    "ridge+simulated": "ridge, then filter and judge",
+}
+PAPER = {
+    "mf": (0.0976, 0.1473, 0.1225, 0.1182, 0.2129, 0.1924),
+    "lightgcn": (0.1506, 0.2468, 0.1759, 0.1762, 0.3314, 0.3186),
+}
+"""The LLM-InS paper's own rows (LLaMA-7B): Recall@20 and NDCG@20 overall, cold and warm."""
+_SEGMENTS = ("all", "cold", "warm")
+_METRICS = ("recall@20", "ndcg@20")
+_RANKS = "torchrun --nproc-per-node 2 -m"
+
+
+def commands(content: str) -> list[str]:
+    """Of all draws. content: Parquet with the movies' overviews."""
+    return [command for seed in SEEDS for command in _draw(seed, content)]
+
+
+def _draw(seed: int, content: str) -> Iterator[str]:
+    words = _words(seed, content)
+    yield f"python -m tools.prepare {words}"
+    yield f"python -m tools.content {words} --out {_content(seed)}"
+    for kind in BACKBONES:
+        yield f"python -m tools.backbone {words} {_kind(kind)} --ridge"
+    for name, (_, switches) in VARIANTS.items():
+        asked = f"{_words(seed, content, name)} {switches} simulator.name={name}".replace("  ", " ")
+        if name not in ("random", "simulated"):
+            yield f"{_RANKS} tools.simulate filter {asked}"
+        yield f"{_RANKS} tools.simulate users {asked}"
+        yield f"python -m tools.simulate quality {asked}"
+    for kind in BACKBONES:
+        for name in [*VARIANTS, "ridge+simulated"]:
+            _, ridge, variant = name.rpartition("ridge+") if name.startswith("ridge+") else ("", "", name)
+            learned = f"simulator.name={name} simulator.backbone.start={'ridge' if ridge else 'mean'}"
+            source = _folder(seed, variant) / "simulated.parquet"
+            yield f"python -m tools.backbone {words} {_kind(kind)} {learned} --simulated {source}"
+        systems = " ".join(f"--vectors {name}={_vectors(seed, kind, name)}" for name in TITLES)
+        out = f"--against backbone --out {FOLDER}/{kind}-{seed}.json"
+        yield f"python -m tools.evaluate {words} {systems} {out}"
+        yield f"python -m tools.evaluate {words} {systems} {out.replace('backbone', 'ridge')}"
+
+
+def _run(seed: int, name: str = "") -> Path:
+    """A filter without one of its towers lies in a run of its own."""
+    return FOLDER / f"seed-{seed}" / (name if name in ("language", "behaviour") else "backbones")
+
+
+def _words(seed: int, content: str, name: str = "") -> str:
+    adapter = simulated.run_of(seed) / "simulator/adapter"
+    words = f"{CONFIG} {SIZE} run={_run(seed, name)} data.path=data/{FOLDER.name}-{seed} data.source.content={content}"
+    words += f" data.split.seed={seed} floor.content={_content(seed)} simulator.judge.adapter={adapter}"
+    return f"{words} simulator.filter.host={_run(seed)}/backbone/mf/vectors simulator.funnel.journal={_journal(seed)}"
+
+
+def _content(seed: int) -> Path:
+    return FOLDER / f"content-{seed}.parquet"
+
+
+def _journal(seed: int) -> Path:
+    return FOLDER / f"judged-{seed}"
+
+
+def _kind(kind: str) -> str:
+    return f"configs/backbone/{kind}.yaml"
+
+
+def _folder(seed: int, name: str) -> Path:
+    return _run(seed, name) / "simulator" / name
+
+
+def _vectors(seed: int, kind: str, name: str) -> Path:
+    own = {"backbone": "vectors", "ridge": "ridge"}
+    return _run(seed) / "backbone" / kind / own.get(name, f"{name}/frozen")
+
+
+def table() -> str:
+    """Recall and NDCG of all, cold and warm items, beside the paper's, and differences to backbone and ridge."""
+    lines: list[str] = []
+    for kind, title in BACKBONES.items():
+        found = draws.combine([results.read(FOLDER / f"{kind}-{seed}.json") for seed in SEEDS])
+        heads = [f"{segment} {metric}" for segment in _SEGMENTS for metric in ("Recall@20", "NDCG@20")]
+        lines += [f"| {title} | " + " | ".join(heads) + " |", "|---" * (len(heads) + 1) + "|"]
+        lines += [row(told, found["systems"][name], _SEGMENTS, ".4f", _METRICS) for name, told in TITLES.items()]
+        lines.append("| LLM-InS, LLaMA-7B, as published | " + " | ".join(f"{one:.4f}" for one in PAPER[kind]) + " |")
+        for name, rival in (
+            ("simulated", "backbone"),
+            ("simulated", "ridge"),
+            ("ridge+simulated", "ridge"),
+            ("ridge+simulated", "backbone"),
+        ):
+            change = found["differences"][f"{name} - {rival}"]
+            lines.append(row(f"{TITLES[name]} − {TITLES[rival]}", change, _SEGMENTS, "+.4f", _METRICS))
+        lines.append("")
+    folders = {title: [_folder(seed, name) for seed in SEEDS] for name, (title, _) in VARIANTS.items()}
+    counts = found["systems"]["backbone"]["cold"]
+    told = (
+        f"{found['dataset']}, {found['split']}, seeds {', '.join(map(str, SEEDS))} (each draws other cold items); "
+        f"{counts['users']:,} users with a cold item to find a draw; two-way bootstrap 95 % intervals, ends averaged."
+    )
+    return "\n".join([*lines, *simulations(folders), "", told])

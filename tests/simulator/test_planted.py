@@ -92,7 +92,7 @@ def test_a_tuned_judge_does_not_do_what_an_item_says(tmp_path: Path, cache: Path
     clean, planted, outside = (np.zeros(COLD) for _ in range(3))
     for style, order in enumerate(STYLES):
         mine = np.arange(style, COLD, len(STYLES))
-        films = [told(WARM + k) for k in mine]
+        films = [told(WARM + k) for k in mine.tolist()]
         clean[mine] = yes(ask, [f"{title}. {plot}" for title, plot in films])
         forms = "{0}. {1} {2}", "{0} {2}. {1}"
         planted[mine] = yes(ask, [forms[k % 2].format(*film, order) for k, film in enumerate(films)])

@@ -8,7 +8,7 @@
 
 MAKEFLAGS += --no-print-directory
 .DEFAULT_GOAL := help
-.PHONY: help demo test soak lint format bench records lock venv clean
+.PHONY: help demo test test-vllm soak lint format bench records lock venv clean
 
 KIND := $(if $(filter-out 0,$(CUDA)),cuda,cpu)
 VENV ?= .venv$(if $(filter cuda,$(KIND)),-cuda)
@@ -31,7 +31,7 @@ PROXY := configs/movielens-1m.yaml configs/idproxy/v5.yaml run=runs/demo-idproxy
 	model.proxy.coarse=runs/demo/proxy/vectors/coarse.parquet model.proxy.layers=runs/demo/proxy/vectors/layers.parquet
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-8s %s\n", $$1, $$2}' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-9s %s\n", $$1, $$2}' Makefile
 
 venv: ## make the virtual environment, or leave it when it matches the lock
 	@test -n "$(PYTHON)" || { echo "error: no Python 3.11 found: install it, or say make PYTHON=/path/to/python3.11" >&2; exit 1; }
@@ -57,6 +57,10 @@ demo: venv ## MovieLens-1M end to end: prepare, train, content proxies, predict,
 test: venv ## run the tests (ARGS="tests/data -k splits" for some)
 	@$(ONE) pytest $(ARGS)
 
+test-vllm: venv ## test the judge against a real vLLM server, whose environment is .venv-vllm
+	@"$(PYTHON)" requirements/install.py --lock requirements/vllm.lock --venv .venv-vllm
+	@VLLM_PYTHON=.venv-vllm/bin/python $(ONE) pytest tests/vllm $(ARGS)
+
 soak: venv ## kill -9 at every fsync and rename of the table service, 200 kills (KILLS=... for more)
 	@KILLS=$(or $(KILLS),200) $(ONE) pytest tests/tables/test_crash.py tests/tables/test_crash_delta.py $(ARGS)
 
@@ -80,4 +84,4 @@ lock: ## resolve pyproject.toml anew into requirements/*.lock
 	@"$(PYTHON)" requirements/lock.py
 
 clean: ## remove the virtual environments and caches (data/ and runs/ stay)
-	rm -rf .venv .venv-cuda .venv*.lock .venv*.old .venv*.new .mypy_cache .ruff_cache .pytest_cache build *.egg-info
+	rm -rf .venv .venv-cuda .venv-vllm .venv*.lock .venv*.old .venv*.new .mypy_cache .ruff_cache .pytest_cache build *.egg-info

@@ -16,7 +16,7 @@ Url = Annotated[str, Field(pattern=r"^https?://[^\s/?#]+(/[^\s/?#]+)*$")]
 
 
 def _not_taken(name: str) -> str:
-    if name.startswith(".") or name in ("adapter", "content", "filter", "judged"):
+    if name.startswith(".") or name in ("adapter", "tuning", "content", "filter", "judged"):
         raise ValueError(f"{name!r} is the simulator's own")
     return name
 
@@ -103,8 +103,9 @@ class Tune:
     """Questions about items that the user took, for each history, and as many about items that nobody showed them;
     once more as many about items that they were shown and did not take, where the log tells these apart."""
     popular_share: Share = 0.5
-    """Share of the items that nobody showed them that is drawn in proportion to popularity, the rest uniformly. With
-    uniform ones alone the model learns what is popular, not what the user likes."""
+    """Share of the items that nobody showed them that is drawn in proportion to popularity, first among those that the
+    step's other users are asked about, the rest uniformly. With uniform ones alone the model learns what is popular,
+    not what the user likes."""
     temporal: bool = False
     """Histories hold only what the user took in seconds strictly before those of the questions' items."""
     lora_rank: Positive = 8

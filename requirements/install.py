@@ -38,21 +38,30 @@ for line in open(sys.argv[1]):
         continue
     name, wanted = line.strip().split("==")
     assert version(name).split("+")[0] == wanted, f"{name} {version(name)} is installed, the lock says {wanted}"
+"""
+IMPORTS = """
 import torch, fbgemm_gpu, torchrec, recsys, tools
 torch.ops.fbgemm.asynchronous_complete_cumsum(torch.tensor([1, 2]))
 """
+VLLM_IMPORTS = "import vllm.entrypoints.openai.api_server"
 
 
 class InstallError(Exception):
     """An install step failed; the message is for the user."""
 
 
+def serves(lock: Path) -> bool:
+    """Whether the lock is that of a vLLM server, whose environment has nothing of this project."""
+    return lock.stem == "vllm"
+
+
 def key_of(lock: Path) -> str:
     """A digest of all that the installed environment depends on; ruff's or pytest's settings are not among it."""
     pyproject = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    project = [pyproject["build-system"], pyproject["project"], pyproject["tool"]["setuptools"]]
     wanted = {
         "lock": lock.read_text(),
-        "project": [pyproject["build-system"], pyproject["project"], pyproject["tool"]["setuptools"]],
+        "project": None if serves(lock) else project,
         "root": str(ROOT),  # scripts and the editable install hold absolute paths: a moved checkout needs new ones
         "index": os.environ.get("TORCH_INDEX_URL", ""),
     }
@@ -159,8 +168,10 @@ def install(venv: Path, lock: Path, descriptor: int) -> None:
     step(f"virtual environment {venv.name}", [sys.executable, "-m", "venv", str(venv)], descriptor)
     step(f"{torch} (the longest step)", [*pip, "-c", str(lock), *where, torch, "setuptools", "wheel"], descriptor)
     step(f"the rest of {relative}", [*pip, "--no-deps", "--no-build-isolation", *where, "-r", str(lock)], descriptor)
-    step("this project, editable", [*pip, "--no-deps", "--no-build-isolation", "-e", str(ROOT)], descriptor)
-    step("import check", [python, "-c", CHECK, str(lock)], descriptor)
+    if not serves(lock):
+        step("this project, editable", [*pip, "--no-deps", "--no-build-isolation", "-e", str(ROOT)], descriptor)
+    imports = VLLM_IMPORTS if serves(lock) else IMPORTS
+    step("import check", [python, "-c", CHECK + imports, str(lock)], descriptor)
 
 
 def ensure(venv: Path, lock: Path) -> None:

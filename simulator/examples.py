@@ -4,6 +4,10 @@ Of a user's items some are asked about and others told, never one item as both, 
 each item that was taken comes with one that nobody showed the user, and where the log tells what they were shown and
 did not take, with one of these. All are warm, so cold items stay unseen.
 
+Of those that nobody showed the user a share is drawn by popularity: in proportion to it an item of any other user's is
+drawn, and the step's other users come first. What they took is then asked about as often with the answer no as with
+yes, so what is popular gives no gradient, and what the histories say stands out.
+
 A step's draw depends on the seed and the step alone.
 """
 
@@ -21,7 +25,6 @@ _ROUNDS = 32
 """Draws of negatives: nobody but a user who took nearly every item needs more than two."""
 
 Codes = NDArray[np.int64]
-Pool = NDArray[np.integer]
 
 
 @dataclass(frozen=True)
@@ -70,20 +73,33 @@ class Examples:
         """Of the step's users, each once; fewer where there are fewer."""
         random = np.random.default_rng([self._options.seed, number])
         users = random.choice(self._users, min(self._options.users, len(self._users)), replace=False)
-        return [self._example(user, random) for user in users]
+        drawn = [self._of_log(user, random) for user in users]
+        found = []
+        for place, (user, (told, asked)) in enumerate(zip(users, drawn, strict=True)):
+            others = [more for _, more in drawn[:place] + drawn[place + 1 :]]
+            of_others = np.concatenate([np.zeros(0, np.int64), *others])
+            found.append(self._example(user, told, asked, of_others, random))
+        return found
 
-    def _example(self, user: int, random: np.random.Generator) -> Example:
+    def _of_log(self, user: int, random: np.random.Generator) -> tuple[Codes, Codes]:
+        """Items of a user that are told, and those that are asked about."""
         rows = slice(*self._taken.offsets[user : user + 2])
         taken = self._taken.values[rows].astype(np.int64)
         told, asked = self._divided(self._time[rows], random)
-        ignored = self._ignored.slice(user, user + 1).values.astype(np.int64)
+        return taken[told], taken[asked]
+
+    def _example(self, user: int, told: Codes, asked: Codes, of_others: Codes, random: np.random.Generator) -> Example:
+        """The user's, where the step's other users are asked about the items `of_others` that they took."""
+        taken, ignored = (one.slice(user, user + 1).values.astype(np.int64) for one in (self._taken, self._ignored))
         seen = random.choice(ignored, min(len(asked), len(ignored)), replace=False)
-        known = np.concatenate([taken, ignored])
-        others = unseen(
-            len(asked), known, self._population.taken.values, self._warm, self._options.popular_share, random
-        )
-        items = np.concatenate([taken[asked], seen, others])
-        return Example(int(user), taken[told], items, (np.arange(len(items)) >= len(asked)).astype(np.int64))
+        known, found = np.concatenate([taken, ignored]), np.zeros(0, np.int64)
+        popular = random.binomial(len(asked), self._options.popular_share)
+        everybody = self._population.taken.values
+        for pool, wanted in ((of_others, popular), (everybody, popular), (self._warm, len(asked))):
+            more = unseen(wanted - len(found), np.concatenate([known, found]), pool, random)
+            found = np.concatenate([found, more])
+        items = np.concatenate([asked, seen, found])
+        return Example(int(user), told, items, (np.arange(len(items)) >= len(asked)).astype(np.int64))
 
     def _divided(self, time: Codes, random: np.random.Generator) -> tuple[Codes, Codes]:
         """Of the events of a user, oldest first, those told and those asked about, in order."""
@@ -97,19 +113,18 @@ class Examples:
         return np.sort(told), np.sort(asked[: self._options.positives])
 
 
-def unseen(count: int, known: Codes, popular: Pool, uniform: Pool, share: float, random: np.random.Generator) -> Codes:
-    """Distinct items that are not `known`, at most `count`: fewer where hardly any others are left.
+def unseen(count: int, known: Codes, pool: NDArray[np.integer], random: np.random.Generator) -> Codes:
+    """Distinct items of the pool that are not `known`, at most `count`: fewer where hardly any others are left.
 
-    share: of those drawn from `popular`, where an item stands as often as it was taken, the rest from `uniform`.
+    pool: an item stands in it as often as it is to be drawn.
     """
     found = np.zeros(0, np.int64)
-    for _ in range(_ROUNDS):
-        some = [pool[random.integers(len(pool), size=2 * count)] for pool in (popular, uniform)]
-        drawn = np.where(random.random(2 * count) < share, *some)
-        found = np.concatenate([found, drawn[~np.isin(drawn, known)]])
-        found = found[np.sort(np.unique(found, return_index=True)[1])]
+    for _ in range(_ROUNDS if len(pool) else 0):
         if len(found) >= count:
             break
+        drawn = pool[random.integers(len(pool), size=2 * count)]
+        found = np.concatenate([found, drawn[~np.isin(drawn, known)]])
+        found = found[np.sort(np.unique(found, return_index=True)[1])]
     return found[:count]
 
 

@@ -194,9 +194,11 @@ def _pairs(options: Filter) -> list[str]:
 
 
 def _inputs(name: str, options: Filter, lesson: Lesson, device: torch.device) -> Inputs:
-    users = lesson.host.users
     if name == "language" and options.kind == "llm-ins":
-        users = contents.of_users(lesson.content.vectors, lesson.known.lists(len(users)))
+        users = contents.of_users(lesson.content.vectors, lesson.known.lists(len(lesson.host.users)))
+    else:
+        users = lesson.host.users
+    users = users / max(float(np.square(users[lesson.known.users]).mean()), 1e-12) ** 0.5
     return Inputs(torch.from_numpy(users).to(device), torch.from_numpy(lesson.content.vectors).to(device))
 
 

@@ -27,8 +27,8 @@ Mask = NDArray[np.bool_]
 class Host:
     """Vectors of the population's U users and I items; 4 (U + I) D bytes. A row that nothing was learned for is zero.
 
-    Both sides are scaled, each by one number: a user's values have a mean square of 1, and a user and an item with
-    e_u . e_i have a variance of 1 over all pairs of known ones. So losses on either weigh the same for any host.
+    Both sides are scaled, each by one number: e_u . e_i has a variance of 1 over all pairs of known ones, and users and
+    items are of the same length in the mean square. So losses on either weigh the same for any host.
 
     Attributes:
         users: [U, D] e_u.
@@ -100,13 +100,14 @@ def _rows(source: Path, table: Table, ids: pa.Array) -> tuple[Matrix, Mask]:
 
 def _scaled(host: Host) -> Host:
     users, items = (rows[known].astype(np.float64) for rows, known in _sides(host))
-    size = _root(float(np.square(users).mean()))
     # The mean square of all products, without making them: the trace of both sides' second moments multiplied.
     square = float(np.sum((users.T @ users) * (items.T @ items)) / (len(users) * len(items)))
-    spread = _root(square - float(users.mean(0) @ items.mean(0)) ** 2) / size
+    spread = _root(square - float(users.mean(0) @ items.mean(0)) ** 2)
+    lengths = [_root(float(np.square(side).sum(axis=1).mean())) for side in (users, items)]
+    length = (lengths[0] * lengths[1] / spread) ** 0.5
     made = [
-        np.where(known[:, None], rows / scale, 0).astype(np.float32)
-        for (rows, known), scale in zip(_sides(host), (size, spread), strict=True)
+        np.where(known[:, None], rows * (length / before), 0).astype(np.float32)
+        for (rows, known), before in zip(_sides(host), lengths, strict=True)
     ]
     return replace(host, users=made[0], items=made[1])
 

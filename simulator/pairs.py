@@ -20,8 +20,8 @@ from simulator import contexts
 from simulator.examples import unseen
 from simulator.population import Population
 
-KINDS = {"uniform": 0.0, "popular": 1.0}
-"""Of pairs that were not taken, with the share that is drawn by popularity."""
+KINDS = ("uniform", "popular")
+"""Of pairs that were not taken."""
 
 
 @dataclass(frozen=True)
@@ -67,7 +67,7 @@ def _of_user(
     """Items and kinds of all pairs of a user."""
     own = held.slice(user, user + 1).values.astype(np.int64)
     parts = [random.choice(own, min(count, len(own)), replace=False)]
-    parts += [unseen(len(parts[0]), own, held.values, cold, share, random) for share in KINDS.values()]
+    parts += [unseen(len(parts[0]), own, pool, random) for pool in (cold, held.values)]
     return np.concatenate(parts), np.repeat(np.arange(len(parts)), [len(part) for part in parts])
 
 

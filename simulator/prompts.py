@@ -11,7 +11,8 @@ Titles and texts are anybody's, and each is a field in double quotes. Promised: 
 the tokens of a question are those of the fixed parts above with the fields' between them, whatever a field says; of a
 field's own no token is special, none is a line break or a control character, and none is a double quote of any
 alphabet (they become single ones), so no field can end itself, open another, or write the question's own end. Cutting a
-field at its budget breaks none of this. Not promised: that a model is deaf to what is said inside the quotes.
+field at its budget breaks none of this. What in a field talks to the model, and is known to, is taken out of it. Not
+promised: that a model is deaf to the rest of what is said inside the quotes.
 """
 
 from collections.abc import Sequence
@@ -21,6 +22,7 @@ from typing import Any
 from recsys.config_simulator import Prompt
 from recsys.data.template import CHARACTERS
 from recsys.errors import InputError
+from simulator.untrusted import legible, without_orders
 
 ANSWERS = ("Yes", "No")
 _QUOTES = str.maketrans(dict.fromkeys('"“”„‟«»″‶〃〝〞〟＂❝❞🙶🙷🙸', "'"))
@@ -76,10 +78,10 @@ def start(tokenizer: Any) -> Ids:
 
 
 def clean(text: str) -> str:
-    """The text in one line, as it stands in a field: no control or invisible character, no double quote."""
-    if not text.isprintable():
-        text = "".join(one if one.isprintable() else " " for one in text)
-    return " ".join(text.translate(_QUOTES).split())
+    """The text in one line, as it stands in a field: no control or invisible character, no double quote, nothing that
+    talks to the model (`simulator.untrusted`).
+    """
+    return without_orders(legible(text).translate(_QUOTES))
 
 
 def fields(tokenizer: Any, texts: Sequence[str], tokens: int) -> list[Ids]:

@@ -139,7 +139,7 @@ def _scored(path: Path, key: str) -> bool:
 
 def _frozen(config: Config, items: pa.Array, ranks: Ranks) -> Frozen:
     with reading(Path(config.run)) if ranks.is_first else nullcontext():
-        return Frozen(config, items, ranks)
+        return Frozen.load(config, items, ranks)
 
 
 def _learn(config: Config, key: str, base: str, ranks: Ranks) -> tuple[Frozen, Learned]:

@@ -24,8 +24,9 @@ import pytest
 
 from tests.ranks import RanksFailed, run_ranks
 
-WORKS = 5
-"""Works that share the kills: a checkpoint's save, a delta's writing, its application, compaction, proxies."""
+WORKS = 6
+"""Works that share the kills: a checkpoint's save, a delta's writing, its application, compaction, proxies,
+simulated rows."""
 _OWN = re.compile(r"\.\d+\.(?=tmp|old)")
 
 

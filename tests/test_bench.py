@@ -20,6 +20,7 @@ from recsys.distributed import Ranks, process_group
 from recsys.errors import InputError
 from recsys.evaluate import ranking
 from recsys.settings import load
+from simulator import bench_update as update_row
 from tests import tiny
 from tests.ranks import run_ranks
 
@@ -164,3 +165,16 @@ def test_the_slot_row_measures_one_ranker_with_and_without_proxies(tmp_path: Pat
     [row] = run_ranks(1, slot_measured, tmp_path)
     assert set(row.rates) == {"ours", "without proxies"} and len(row.rates["ours"]) == 2
     assert 1 < row.detail["distinct items"] <= tiny.ITEMS < row.detail["positions"]
+
+
+def updated() -> Measured:
+    with process_group() as ranks:
+        return update_row.compare(ranks, large=400, small=100, cold=10, rounds=1)
+
+
+def test_the_update_row_does_the_same_in_both_tables_and_tells_the_parts() -> None:
+    [row] = run_ranks(1, updated)
+    assert set(row.rates) == {"ours", "the same in 100 rows"} and row.unit == "rows/s"
+    assert row.detail["passes, 400 rows"] == row.detail["passes, 100 rows"]
+    parts = {"optimise", "delta", "write", "once: item map", "once: prior", "once: checkpoint"}
+    assert set(row.detail["seconds, 400 rows"]) == set(row.detail["seconds, 100 rows"]) == parts

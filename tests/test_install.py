@@ -49,6 +49,17 @@ def test_a_changed_lock_makes_it_anew(tmp_path: Path, made: list[Path]) -> None:
     assert len(made) == 2
 
 
+def test_a_servers_environment_does_not_depend_on_this_project(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(installer, "ROOT", tmp_path)
+    keys = []
+    for name in ("one", "another"):
+        (tmp_path / "pyproject.toml").write_text(
+            f'build-system = {{}}\nproject.name = "{name}"\ntool.setuptools = {{}}'
+        )
+        keys += [installer.key_of(LOCK), installer.key_of(LOCK.with_name("vllm.lock"))]
+    assert keys[0] != keys[2] and keys[1] == keys[3]
+
+
 def test_an_install_that_stopped_is_made_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def stops(venv: Path, lock: Path, descriptor: int) -> None:
         fills([])(venv, lock, descriptor)

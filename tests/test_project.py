@@ -155,12 +155,13 @@ def pins(kind: str) -> dict[str, str]:
     return {match[1]: match[2] for match in found if match}
 
 
-@pytest.mark.parametrize("kind", ["cpu", "cuda"])
+@pytest.mark.parametrize("kind", ["cpu", "cuda", "vllm"])
 def test_locks_serve_the_declared_dependencies(kind: str) -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     extras = project["optional-dependencies"]
     locked = pins(kind)
-    for requirement in map(Requirement, project["dependencies"] + extras[kind] + extras["dev"]):
+    declared = extras[kind] if kind == "vllm" else project["dependencies"] + extras[kind] + extras["dev"]
+    for requirement in map(Requirement, declared):
         name = canonicalize_name(requirement.name)
         assert name in locked and locked[name] in requirement.specifier, f"{requirement} is not in the lock"
 
@@ -169,4 +170,4 @@ def test_the_cpu_lock_has_nothing_of_cuda_and_the_two_agree() -> None:
     cpu, cuda = pins("cpu"), pins("cuda")
     assert set(cpu) - set(cuda) == {"fbgemm-gpu-cpu"} and set(cuda) - set(cpu) == {"fbgemm-gpu"}
     assert all(cpu[name] == cuda[name] for name in set(cpu) & set(cuda))
-    assert not [name for name in cpu if re.match(r"nvidia|cuda|triton|torchvision|torchaudio", name)]
+    assert not [name for name in [*cpu, *pins("vllm")] if re.match(r"nvidia|cuda|triton|torchvision|torchaudio", name)]

@@ -22,38 +22,51 @@ from recsys.data.ids import UNKNOWN
 from recsys.distributed import Ranks
 from recsys.model.ranker import Ranker
 from recsys.tables import checkpoint
+from recsys.tables.sharding import Sharded
 from recsys.train import build
 
 
 class Frozen:
-    """A run's best checkpoint with all its parameters frozen. Every method that looks up vectors is collective.
+    """A ranker with all its parameters frozen. Every method that looks up vectors is collective.
 
     Attributes:
-        encoder: the run's, but its item map knows the K items too, by rows that the table may not have.
+        encoder: the ranker's, but its item map knows the K items too, by rows that the table may not have.
         ranks: this process's place.
         count: K.
     """
 
-    def __init__(self, config: Config, items: pa.Array, ranks: Ranks) -> None:
-        """`items`: [K] distinct raw ids, whether or not training saw them; row k of E stands for the k-th. Collective.
+    def __init__(self, encoder: Encoder, sharded: Sharded, items: pa.Array, ranks: Ranks) -> None:
+        """`items`: [K] distinct raw ids, whether or not training saw them; row k of E stands for the k-th. `encoder`
+        and `sharded`, a live ranker that was built for it, are changed.
+
+        Raises:
+            InputError: the ids' type is not the dataset's.
+        """
+        self.encoder = encoder
+        self._sharded = sharded
+        self._ranker: Ranker = sharded.model.module.ranker.eval()
+        self._ranker.dense_arch.requires_grad_(False)
+        self.ranks, self.count = ranks, len(items)
+        known = encoder.maps[ITEM]
+        # Spare rows of the table may be fewer than the items. Rows beyond it are fine: they are never looked up.
+        grown, rows = replace(known, capacity=len(known.ids) + 1 + len(items)).admit(items)
+        encoder.maps[ITEM] = grown
+        self._place = np.full(grown.capacity, -1)
+        self._place[rows] = np.arange(len(items))
+        self._place_on_device = torch.from_numpy(self._place).to(ranks.device)
+
+    @classmethod
+    def load(cls, config: Config, items: pa.Array, ranks: Ranks) -> "Frozen":
+        """A run's best checkpoint, for `items` [K]. Collective.
 
         Raises:
             InputError: the run has no encoder or no checkpoint, or the ids' type is not the dataset's.
         """
         run = Path(config.run)
-        self.encoder = Encoder.load(config, run / "encoder")
-        self._sharded = build(config, self.encoder, ranks)
-        checkpoint.load(checkpoint.best(run / "checkpoints"), self._sharded, optimizer=False)
-        self._ranker: Ranker = self._sharded.model.module.ranker.eval()
-        self._ranker.dense_arch.requires_grad_(False)
-        self.ranks, self.count = ranks, len(items)
-        known = self.encoder.maps[ITEM]
-        # Spare rows of the table may be fewer than the items. Rows beyond it are fine: they are never looked up.
-        grown, rows = replace(known, capacity=len(known.ids) + 1 + len(items)).admit(items)
-        self.encoder.maps[ITEM] = grown
-        self._place = np.full(grown.capacity, -1)
-        self._place[rows] = np.arange(len(items))
-        self._place_on_device = torch.from_numpy(self._place).to(ranks.device)
+        encoder = Encoder.load(config, run / "encoder")
+        sharded = build(config, encoder, ranks)
+        checkpoint.load(checkpoint.best(run / "checkpoints"), sharded, optimizer=False)
+        return cls(encoder, sharded, items, ranks)
 
     def place(self, item_rows: np.ndarray) -> np.ndarray:
         """[n] which row of E stands for the rows [n] of `encoder`'s item map; -1 for an item that is none of the K."""

@@ -77,7 +77,7 @@ def floor(config: Config, system: System, exposure: int, ranks: Ranks, name: str
         )
         return folder
     base = base_scores(config, ranks)
-    frozen = Frozen(config, items, ranks)
+    frozen = Frozen.load(config, items, ranks)
     require_agreement(frozen, base)
     tuned, found = _tuned(config, system, exposure, frozen)
     scores = rescored(frozen, tuned.rows, base)

@@ -34,7 +34,7 @@ def home(tmp_path_factory: pytest.TempPathFactory, ranks: Ranks) -> Path:
 
 
 def test_nothing_beyond_the_table_is_looked_up(home: Path, ranks: Ranks, monkeypatch: pytest.MonkeyPatch) -> None:
-    frozen = Frozen(arrived.config(home), ITEMS, ranks)
+    frozen = Frozen.load(arrived.config(home), ITEMS, ranks)
     asked = []
     shipped = frozen._ranker.look_up
 
@@ -51,7 +51,7 @@ def test_nothing_beyond_the_table_is_looked_up(home: Path, ranks: Ranks, monkeyp
 
 
 def test_scores_and_gradient_are_those_of_a_longer_table(home: Path, ranks: Ranks) -> None:
-    frozen = Frozen(arrived.config(home), ITEMS, ranks)
+    frozen = Frozen.load(arrived.config(home), ITEMS, ranks)
     rows = torch.randn(len(ITEMS), 8, generator=torch.Generator().manual_seed(1)).requires_grad_()
     reference, place = plainly.lengthened(frozen, ITEMS, rows.detach())
     assert place[: len(arrived.NEW)].min() == 27, "the table has 27 rows: new items lie beyond it"
@@ -70,7 +70,7 @@ def test_scores_and_gradient_are_those_of_a_longer_table(home: Path, ranks: Rank
 
 
 def test_place_tells_the_items_from_all_others(home: Path, ranks: Ranks) -> None:
-    frozen = Frozen(arrived.config(home), ITEMS, ranks)
+    frozen = Frozen.load(arrived.config(home), ITEMS, ranks)
     items = frozen.encoder.maps["item_id"]
     others = pa.array(["item 00", "item 04", "nobody"])
     assert frozen.place(items.rows(pa.concat_arrays([others, ITEMS[::-1]]))).tolist() == [-1, -1, -1, 5, 4, 3, 2, 1, 0]

@@ -24,7 +24,7 @@ def test_the_rows_that_items_have_anyway_change_nothing(tmp_path: Path) -> None:
     made = config(tmp_path, lr=0.02, hide_ids=0.3)
     with process_group() as ranks:
         train(made, ranks)
-        frozen = Frozen(made, ITEMS, ranks)
+        frozen = Frozen.load(made, ITEMS, ranks)
         encoder = Encoder.load(made, Path(made.run) / "encoder")
         rows = frozen.vectors(encoder.maps[ITEM].rows(ITEMS)).requires_grad_()
         ranker: Ranker = frozen._ranker

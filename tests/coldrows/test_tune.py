@@ -39,7 +39,7 @@ def tuned_by(home: Path, options: dict, ways: list[str]) -> list[tuple[Tuned, Pr
     """By all kept rows, `dealt` to the ranks or all on the `first`."""
     found = []
     with process_group() as ranks:
-        frozen = Frozen(arrived.config(home), arrived.NEW, ranks)
+        frozen = Frozen.load(arrived.config(home), arrived.NEW, ranks)
         prior = unknown_prior(frozen)
         before = live.shards(frozen._sharded)
         for way in ways:
@@ -60,7 +60,7 @@ def test_it_ends_where_the_objective_is_flat(home: Path) -> None:
     tuned, prior = tune(home, TIGHT)
     assert tuned.converged and tuned.passes >= tuned.steps > 2 and tuned.examples == 20
     with process_group() as ranks:
-        frozen = Frozen(arrived.config(home), arrived.NEW, ranks)
+        frozen = Frozen.load(arrived.config(home), arrived.NEW, ranks)
         block = kept_rows(frozen.encoder, arrived.KEPT, 0, 1)
         assert block is not None
         batch = Batcher(frozen.encoder, len(block)).cut(block, np.arange(len(block)))
@@ -103,7 +103,7 @@ def test_a_loose_tolerance_stops_earlier_and_a_cap_says_so(home: Path) -> None:
 
 def test_the_prior_is_the_spread_of_warm_items_around_the_unknown_row(home: Path) -> None:
     with process_group() as ranks:
-        frozen = Frozen(arrived.config(home), arrived.NEW, ranks)
+        frozen = Frozen.load(arrived.config(home), arrived.NEW, ranks)
         prior = unknown_prior(frozen)
         counts = frozen.encoder.maps["item_id"].counts[:26]
         table = frozen.vectors(np.arange(27))

@@ -13,7 +13,8 @@ import pyarrow.parquet as pq
 
 from recsys.config import Config
 from recsys.config_simulator import Simulator, Update
-from recsys.data.schema import split_files
+from recsys.data.labels import describe
+from recsys.data.schema import read_info, split_files, write_info
 from recsys.distributed import process_group
 from recsys.tables.export import export
 from tests import arrived, tiny
@@ -25,12 +26,19 @@ def config(home: Path = Path(), **update: Any) -> Config:
     """That of `tests.arrived` with `SPARE` free rows in the item table; `update` are keys of `simulator.update`."""
     made = arrived.config(home)
     update = {"weight": 1.0, "tolerance": 1e-9, **update}
-    return replace(made, item_capacity=tiny.ITEMS - tiny.NEW + 1 + SPARE, simulator=Simulator(update=Update(**update)))
+    split = replace(made.data.split, exposures=[0, 2, arrived.KEPT])
+    return replace(
+        made,
+        data=replace(made.data, split=split),
+        item_capacity=tiny.ITEMS - tiny.NEW + 1 + SPARE,
+        simulator=Simulator(update=Update(**update)),
+    )
 
 
 def make(home: Path) -> None:
     """The dataset, a run, its export, and simulated interactions of 3 of its 4 new items, one without a No."""
-    arrived.write(home)
+    data = arrived.write(home) / "data"
+    write_info(replace(read_info(data), label=describe(config().data.label)), data)
     with inside(home), process_group() as ranks:
         arrived.run(config(), ranks)
         export(config(), ranks)

@@ -22,7 +22,7 @@ def weighed(home: Path) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]
     with simulations.inside(home), process_group() as ranks:
         made = simulations.config()
         pairs = _pairs()
-        frozen = Frozen(made, pairs.items, ranks)
+        frozen = Frozen.load(made, pairs.items, ranks)
         start = frozen.unknown().repeat(len(pairs.items), 1)
 
         def block(begin: int, end: int) -> Block:
@@ -62,7 +62,7 @@ def test_ranks_weigh_their_rows_as_one_would(simulated: Path) -> None:
 def test_an_item_of_one_class_weighs_nothing(simulated: Path) -> None:
     with simulations.inside(simulated), process_group() as ranks:
         made, pairs = simulations.config(), _pairs()
-        frozen = Frozen(made, pairs.items, ranks)
+        frozen = Frozen.load(made, pairs.items, ranks)
         block = frozen.encoder.encode(states.simulated(made.data, pairs, slice(None), frozen.encoder.columns()), 0)
         block = replace(block, label=np.ones_like(block.label))
         assert not balance.weights(frozen, block, frozen.unknown().repeat(3, 1), 16).any()

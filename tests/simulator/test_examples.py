@@ -97,6 +97,19 @@ def test_nos_are_drawn_uniformly_or_as_often_as_they_were_taken(share: float) ->
     assert chisquare(counts[others][kept], 3000 * weight[kept] / weight[kept].sum()).pvalue > 1e-4
 
 
+def test_what_the_steps_other_users_took_comes_first() -> None:
+    """Each item that could be is asked about with either answer, so popularity gives no gradient."""
+    taken = population().taken
+    examples = Examples(population(), NOBODY, Tune(users=3, positives=4, popular_share=1.0), 6)
+    for step in range(40):
+        made = examples.step(step)
+        for one in made:
+            yes = np.concatenate([more.items[more.answers == 0] for more in made if more is not one])
+            free = np.setdiff1d(yes, taken.slice(one.user, one.user + 1).values)
+            no = one.items[one.answers == 1]
+            assert np.isin(no, free).sum() == min(len(no), len(free))
+
+
 def test_what_was_shown_and_not_taken_is_a_no_of_its_own() -> None:
     """As many as were taken, beside as many that were not shown (ColdLLM, section 4.3.1)."""
     taken = population().taken

@@ -31,7 +31,7 @@ def same_direction(found: NDArray[np.float32], given: NDArray[np.float32]) -> fl
 
 def require_scaled(host: Host) -> None:
     users, items = host.users[host.known_users], host.items[host.known_items]
-    np.testing.assert_allclose(np.square(users).mean(), 1, rtol=1e-4)
+    np.testing.assert_allclose(np.square(users).sum(1).mean(), np.square(items).sum(1).mean(), rtol=1e-4)
     np.testing.assert_allclose((users @ items.T).std(), 1, rtol=1e-3)
 
 

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from transformers import AutoTokenizer
 
 from recsys.config_simulator import Prompt
+from recsys.data.template import CHARACTERS
 from recsys.errors import InputError
 from simulator import prompts
 from tests.proxy import models as encoders
@@ -111,7 +112,7 @@ def test_a_field_is_cut_at_its_budget_and_still_closed(words: Any, history: list
     assert outside == expected and len(inside) == len(history) + 1
     for found, text in zip(inside, (*history, item), strict=True):
         # A character of several tokens may be cut in two: the decoder then writes the mark of a broken one.
-        assert prompts.clean(text).startswith(found.rstrip("\ufffd"))
+        assert prompts.clean(text[: CHARACTERS * tokens]).startswith(found.rstrip("\ufffd"))
     assert len(before) + len(rest) <= prompts.wording(words, config).longest(config)
 
 

@@ -88,7 +88,7 @@ def test_rows_are_those_that_a_plain_loop_finds(here: Path, options: dict[str, A
     updated(publish=False, **options)
     found = learned()
     with process_group() as ranks:
-        frozen = Frozen(made, found.items, ranks)
+        frozen = Frozen.load(made, found.items, ranks)
         prior = unknown_prior(frozen)
     table = rows_by_hand(made)
     simulated = table.num_rows

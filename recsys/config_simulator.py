@@ -242,6 +242,8 @@ class Update:
     mode: Literal["frozen", "joint"] = "frozen"
     """frozen: the new items' rows alone are optimised against the trained ranker, and published as a delta; joint: a
     ranker is trained anew on real and simulated rows together, as a run of its own (LLM-InS, section 4.3)."""
+    simulated: str | None = None
+    """Interactions to learn from, of another simulation; None: `<run>/simulator/<name>/simulated.parquet`."""
     exposure: Natural = 0
     """Kept real rows of each new item that are added to the simulated ones."""
     weight: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 0.5

@@ -1,6 +1,6 @@
 """Simulated interactions become rows of the ranker's item table: the last step of the simulator.
 
-    <run>/simulator/<name>/simulated.parquet     what is learned from (`simulator.interactions`)
+    <run>/simulator/<name>/simulated.parquet     what is learned from, if no other is named
     <run>/simulator/<name>/rows.parquet          the new items' rows, optimised against the frozen ranker
     <run>/simulator/<name>/scores.parquet        the run's scores of its test rows, those of these items by their rows
     <run>/deltas/...                             the rows in the run's tables, at last
@@ -97,24 +97,35 @@ def folder_of(config: Config) -> Path:
     return Path(config.run) / "simulator" / config.simulator.name
 
 
+def _source(config: Config) -> Path:
+    named = config.simulator.update.simulated
+    return Path(named) if named else folder_of(config) / interactions.NAME
+
+
 def _begin(config: Config) -> tuple[str, str]:
     """Look at what must be there, before anything is made; a digest of all that the rows depend on, and their base."""
     runs.bring_up(config)
     dataset, options = Path(config.data.path), config.simulator.update
     kept.check(dataset, options.exposure)
-    path = folder_of(config) / interactions.NAME
+    path = _source(config)
     try:
         simulated = hashlib.sha256(path.read_bytes()).hexdigest()
     except OSError as error:
         raise InputError(f"{path}: no simulated interactions: {error.strerror}") from None
     base = checkpoint.version_of(checkpoint.best(Path(config.run) / "checkpoints")).base
     content = asdict(config.floor) if options.start == "ridge" else None
-    told = [simulated, asdict(replace(options, publish=True)), base, read_info(dataset).fingerprint, content]
+    told = [
+        simulated,
+        asdict(replace(options, publish=True, simulated=None)),
+        base,
+        read_info(dataset).fingerprint,
+        content,
+    ]
     return hashlib.sha256(json.dumps(told).encode()).hexdigest(), base
 
 
 def _pairs(config: Config) -> Interactions:
-    dataset, options, path = Path(config.data.path), config.simulator.update, folder_of(config) / interactions.NAME
+    dataset, options, path = Path(config.data.path), config.simulator.update, _source(config)
     pairs = interactions.read(path, training_users(dataset), options, config.data.label.rule == "observed")
     ids = IdMap.load(Path(config.run) / "encoder" / f"{ITEM}.parquet")
     counts = np.append(0, ids.counts)[ids.rows(pairs.items)]

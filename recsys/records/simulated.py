@@ -22,10 +22,11 @@ SYSTEMS = {
     "random": "random users",
     "filtered": "filter alone",
     "simulated": "filter and judge",
+    "simulated/level": "filter and judge, believed in how many say Yes",
     "idproxy": "proxies",
     "idproxy/simulated": "proxies, filter and judge",
 }
-LABELS = {"liked": tuple(SYSTEMS), "observed": tuple(SYSTEMS)[:4]}
+LABELS = {"liked": tuple(SYSTEMS), "observed": tuple(SYSTEMS)[:5]}
 """Systems by label rule."""
 VARIANTS = {
     "random": "simulator.funnel.users=random simulator.funnel.refine=false",
@@ -73,11 +74,13 @@ def _scored(seed: int, label: str, system: str, exposure: int, content: str) -> 
     """What is to be run for a system's scores, and where they are."""
     ranker = "v5" if system.startswith("idproxy") else "base"
     run, words = _run(seed, label, ranker), _words(seed, label, ranker, content)
-    variant = system.rpartition("/")[2]
+    level = system.endswith("/level")
+    variant = "simulated" if level else system.rpartition("/")[2]
     if variant in VARIANTS:
         source = run_of(seed) / "simulator" / variant / "simulated.parquet"
-        name = f"{variant}-{label}-{exposure}"
+        name = f"{variant}-{label}-{exposure}" + ("-level" if level else "")
         words += f" simulator.name={name} simulator.update.simulated={source} simulator.update.publish=false"
+        words += " simulator.update.balance=false" if level else ""
         command = f"{_RANKS} tools.simulate update {CONFIG} {SIZE} {words} simulator.update.exposure={exposure}"
         return [command], run / "simulator" / name / "scores.parquet"
     if not exposure:

@@ -18,8 +18,10 @@ def row(
     cells = []
     for segment in segments:
         for metric in metrics:
-            entry = by_segment.get(segment, {})
-            if metric in entry:
+            entry = by_segment.get(segment)
+            if entry is None:
+                cells.append("")
+            elif metric in entry:
                 value, low, high = (format(number, form) for number in entry[metric])
                 cells.append(f"{value} [{low}, {high}]")
             else:

@@ -16,7 +16,6 @@ SEEDS = (0, 1, 2)
 CONFIG = "configs/movielens-1m.yaml"
 FOLDER = Path("runs/records/simulated-movielens")
 PROXIES = Path("runs/records/idproxy-movielens")
-EXPOSURES = (0, 2)
 SYSTEMS = {
     "base": "base",
     "random": "random users",
@@ -26,8 +25,13 @@ SYSTEMS = {
     "idproxy": "proxies",
     "idproxy/simulated": "proxies, filter and judge",
 }
-LABELS = {"liked": tuple(SYSTEMS), "observed": tuple(SYSTEMS)[:5]}
-"""Systems by label rule."""
+_RANKER = tuple(name for name in SYSTEMS if not name.startswith("idproxy"))
+_KEPT = ("base", "simulated", "idproxy", "idproxy/simulated")
+LABELS = {
+    "liked": {0: tuple(SYSTEMS), 2: _KEPT},
+    "observed": {0: _RANKER, 2: _KEPT[:2]},
+}
+"""Systems by label rule and exposure."""
 VARIANTS = {
     "random": "simulator.funnel.users=random simulator.funnel.refine=false",
     "filtered": "simulator.funnel.refine=false",
@@ -45,7 +49,10 @@ def commands(content: str) -> list[str]:
 def _simulated(seed: int, content: str) -> Iterator[str]:
     """The judge, what it knows, the filter, and the simulations."""
     words = f"{CONFIG} {SIZE} {_words(seed, 'liked', 'base', content)}"
-    yield from (f"{_RANKS} tools.simulate {word} {words}" for word in ("tune", "gauge", "filter"))
+    yield f"{_RANKS} tools.simulate tune {words}"
+    if seed == SEEDS[0]:
+        yield f"{_RANKS} tools.simulate gauge {words}"
+    yield f"{_RANKS} tools.simulate filter {words}"
     for name, switches in VARIANTS.items():
         yield f"{_RANKS} tools.simulate users {words} simulator.name={name} {switches}".rstrip()
         yield f"python -m tools.simulate quality {words} simulator.name={name}"
@@ -53,12 +60,12 @@ def _simulated(seed: int, content: str) -> Iterator[str]:
 
 def _learned(seed: int, content: str) -> Iterator[str]:
     """Rows, scores and judgements under each label rule, at each exposure."""
-    for label, systems in LABELS.items():
+    for label, by_exposure in LABELS.items():
         base = f"{CONFIG} {_words(seed, label, 'base', content)}"
         if label != "liked":
             yield f"python -m tools.prepare {base}"
             yield from (f"{_RANKS} tools.{tool} {base}" for tool in ("train", "predict"))
-        for exposure in EXPOSURES:
+        for exposure, systems in by_exposure.items():
             scores = []
             for system in systems:
                 command, scored = _scored(seed, label, system, exposure, content)
@@ -113,18 +120,17 @@ def _words(seed: int, label: str, ranker: str, content: str) -> str:
 def table() -> str:
     """AUC and GAUC under each label rule, differences with intervals, and how true the simulations are."""
     lines: list[str] = []
-    for label, systems in LABELS.items():
+    for label, by_exposure in LABELS.items():
         found = draws.combine([results.read(FOLDER / f"{label}-{seed}.json") for seed in SEEDS])
-        segments = ("warm", *(f"n={n}" for n in EXPOSURES))
+        segments = ("warm", *(f"n={n}" for n in by_exposure))
         heads = [f"{segment} {metric}" for segment in segments for metric in ("AUC", "GAUC")]
         lines += [f"| label `{label}` | " + " | ".join(heads) + " |", "|---" * (len(heads) + 1) + "|"]
+        systems = by_exposure[0]
         lines += [row(SYSTEMS[name], found["systems"][name], segments, ".4f") for name in systems]
-        for rival in ("base", "idproxy"):
-            for name in systems:
-                if name != rival and (rival == "base" or name == "idproxy/simulated"):
-                    change = found["differences"].get(f"{name} - {rival}")
-                    if change:
-                        lines.append(row(f"{SYSTEMS[name]} − {SYSTEMS[rival]}", change, segments, "+.4f"))
+        pairs = [(name, "base") for name in systems[1:]]
+        for name, rival in [*pairs, *([("idproxy/simulated", "idproxy")] if "idproxy" in systems else [])]:
+            title = f"{SYSTEMS[name]} − {SYSTEMS[rival]}"
+            lines.append(row(title, found["differences"][f"{name} - {rival}"], segments, "+.4f"))
         lines.append("")
     folders = {SYSTEMS[name]: [run_of(seed) / "simulator" / name for seed in SEEDS] for name in VARIANTS}
     return "\n".join([*lines, *simulations(folders), "", _told(found)])

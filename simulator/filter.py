@@ -208,6 +208,8 @@ def _loss(name: str, options: Filter, lesson: Lesson, inputs: Inputs) -> Loss:
         return _aligned(options, lesson.host, inputs.users.device)
     if options.kind == "llm-ins":
         return lambda _, made, __: towers.clicking(made, options.user_negatives)
+    if not len(lesson.coupled.user):
+        return lambda _, made, __: towers.ranking(made, options.user_negatives)
     return _coupled(options, lesson.coupled, inputs)
 
 
@@ -232,11 +234,8 @@ def _coupled(options: Filter, judged: Coupled, inputs: Inputs) -> Loss:
     yes = torch.from_numpy(judged.answers[kept]).to(device)
 
     def loss(pair: Pair, made: Batch, _: tuple[Tensor, ...]) -> Tensor:
-        found = towers.ranking(made, options.user_negatives)
-        if not len(yes):
-            return found
         agreed = towers.coupled(pair.user(inputs.users[users]), pair.item(inputs.items[items]), yes)
-        return found + options.coupled_weight * agreed
+        return towers.ranking(made, options.user_negatives) + options.coupled_weight * agreed
 
     return loss
 

@@ -55,10 +55,11 @@ def precision(users: NDArray[np.float32], items: NDArray[np.float32]) -> float:
         {},
         {"language": False},
         {"behaviour": False},
+        {"behaviour": False, "coupled": 0},
         {"kind": "llm-ins"},
         {"kind": "llm-ins", "behaviour": False},
     ],
-    ids=["coldllm", "behaviour", "language", "llm-ins", "llama"],
+    ids=["coldllm", "behaviour", "language", "uncoupled", "llm-ins", "llama"],
 )
 def test_the_users_of_cold_items_are_found(
     home: Path, folder: Path, options: dict[str, object], request: pytest.FixtureRequest

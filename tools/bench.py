@@ -24,6 +24,10 @@ ROWS = {
     "slot": Row("recsys.bench.slot:measure", ranks=1),
     "delta": Row("recsys.bench.delta:measure", ranks=1),
     "generate": Row("proxy.bench:measure", ranks=1),
+    "judge": Row("simulator.bench:measure", ranks=1),
+    "judge-shared": Row("simulator.bench:measure_shared", ranks=1),
+    "filter": Row("simulator.bench_filter:measure", ranks=1),
+    "update": Row("simulator.bench_update:measure", ranks=1),
 }
 """Every row by name; a row names its function, so that it may lie in any package."""
 

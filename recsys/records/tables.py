@@ -192,6 +192,11 @@ RECORDS = (
         lambda paths: _kuairand(paths).table(),
     ),
     Record(
+        "gauge-movielens",
+        lambda paths: simulated.gauge_commands(paths.content) if paths.content else None,
+        lambda paths: simulated.gauge_table(),
+    ),
+    Record(
         "simulated-movielens",
         lambda paths: simulated.commands(paths.content) if paths.content else None,
         lambda paths: simulated.table(),

@@ -37,6 +37,14 @@ VARIANTS = {
     "filtered": "simulator.funnel.refine=false",
     "simulated": "",
 }
+KINDS = {"uniform": "against any item", "popular": "against popular items"}
+SCORERS = {
+    "zero-shot": "zero-shot",
+    "tuned": "tuned",
+    "swapped": "tuned, histories swapped",
+    "minilm": "MiniLM cosine to the history",
+    "tuned+minilm": "tuned + MiniLM (z-scores)",
+}
 SIZE = "configs/simulator/record.yaml"
 _RANKS = "torchrun --nproc-per-node 2 -m"
 
@@ -46,13 +54,16 @@ def commands(content: str) -> list[str]:
     return [command for seed in SEEDS for command in (*_simulated(seed, content), *_learned(seed, content))]
 
 
+def gauge_commands(content: str) -> list[str]:
+    """Of the first draw's judge."""
+    words = f"{CONFIG} {SIZE} {_words(SEEDS[0], 'liked', 'base', content)}"
+    return [f"{_RANKS} tools.simulate {word} {words}" for word in ("tune", "gauge")]
+
+
 def _simulated(seed: int, content: str) -> Iterator[str]:
     """The judge, what it knows, the filter, and the simulations."""
     words = f"{CONFIG} {SIZE} {_words(seed, 'liked', 'base', content)}"
-    yield f"{_RANKS} tools.simulate tune {words}"
-    if seed == SEEDS[0]:
-        yield f"{_RANKS} tools.simulate gauge {words}"
-    yield f"{_RANKS} tools.simulate filter {words}"
+    yield from (f"{_RANKS} tools.simulate {word} {words}" for word in ("tune", "filter"))
     for name, switches in VARIANTS.items():
         yield f"{_RANKS} tools.simulate users {words} simulator.name={name} {switches}".rstrip()
         yield f"python -m tools.simulate quality {words} simulator.name={name}"
@@ -115,6 +126,23 @@ def _words(seed: int, label: str, ranker: str, content: str) -> str:
     vectors = _run(seed, label, "base") / "proxy/vectors"
     proxies = f"model.proxy.coarse={vectors}/coarse.parquet model.proxy.layers={vectors}/layers.parquet"
     return f"configs/idproxy/{ranker}.yaml {words} {proxies}"
+
+
+def gauge_table() -> str:
+    """AUC of the judge and of what it must beat, on pairs against either kind of item that was not taken."""
+    found = results.read(run_of(SEEDS[0]) / "simulator" / "gauge.json")
+    heads = [f"{segment} {metric}" for segment in KINDS.values() for metric in ("AUC", "GAUC")]
+    lines = ["| scorer | " + " | ".join(heads) + " |", "|---" * (len(heads) + 1) + "|"]
+    lines += [row(SCORERS[name], found["systems"][name], tuple(KINDS), ".4f") for name in SCORERS]
+    change = found["differences"]["tuned - swapped"]
+    lines.append(row("tuned − swapped", change, tuple(KINDS), "+.4f"))
+    counts = [found["systems"]["tuned"][kind] for kind in KINDS]
+    pairs = " and ".join(f"{one['rows']:,}" for one in counts)
+    told = (
+        f"{found['dataset']}, {found['split']}, seed {SEEDS[0]}; {pairs} pairs of {counts[0]['users']:,} users, half of "
+        "them taken; two-way bootstrap 95 % intervals."
+    )
+    return "\n".join([*lines, "", told])
 
 
 def table() -> str:

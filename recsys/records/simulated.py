@@ -139,8 +139,8 @@ def gauge_table() -> str:
     counts = [found["systems"]["tuned"][kind] for kind in KINDS]
     pairs = " and ".join(f"{one['rows']:,}" for one in counts)
     told = (
-        f"{found['dataset']}, {found['split']}, seed {SEEDS[0]}; {pairs} pairs of {counts[0]['users']:,} users, half of "
-        "them taken; two-way bootstrap 95 % intervals."
+        f"{found['dataset']}, {found['split']}, seed {SEEDS[0]}; {pairs} pairs of {counts[0]['users']:,} users, "
+        "half of them taken; two-way bootstrap 95 % intervals."
     )
     return "\n".join([*lines, "", told])
 

@@ -52,7 +52,7 @@ class Requests:
     """How servers are asked, over HTTP."""
 
     timeout: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 120.0
-    """Seconds in which a server must take a connection, and then in which it must answer."""
+    """Seconds in which a server must answer a request."""
     in_flight: Positive = 4
     """Requests that one server has at a time."""
     retries: Natural = 8

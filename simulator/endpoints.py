@@ -21,6 +21,8 @@ K = TypeVar("K")
 T = TypeVar("T")
 LONGEST = 60.0
 """Seconds that a server is closed at most."""
+CONNECT = 10.0
+"""Seconds in which a server must take a connection, however long it may think."""
 BUSY = (408, 425, 429)
 """HTTP statuses of the 4xx that say: not now."""
 
@@ -97,7 +99,7 @@ class Endpoints:
     """
 
     def __init__(self, key: str, urls: Sequence[str], config: Requests, check: Question[None]) -> None:
-        timeout = urllib3.Timeout(connect=config.timeout, read=config.timeout)
+        timeout = urllib3.Timeout(connect=min(CONNECT, config.timeout), read=config.timeout)
         http = urllib3.PoolManager(num_pools=len(urls), maxsize=config.in_flight, timeout=timeout)
         self._key = key
         self._servers = [Server(url, key, http) for url in urls]
@@ -109,15 +111,16 @@ class Endpoints:
     def ask(self, questions: Iterable[tuple[K, Question[T]]]) -> Iterator[tuple[K, T]]:
         """Each question's key and answer, as they come in; as many questions are drawn as are under way, twice over.
 
-        One call at a time.
+        One call at a time. What is known of servers is kept for the next one, unless all were lost.
 
         Raises:
             Refused, InputError: by a server, or by its check.
             InputError: a question that no server answered in all its attempts; the message says what each server did.
         """
         self._ended = None
-        for server in self._servers:
-            server.failures, server.closed_until = 0, 0.0
+        if all(server.failures > self._config.retries for server in self._servers):
+            for server in self._servers:
+                server.failures, server.closed_until = 0, 0.0
         width = len(self._servers) * self._config.in_flight
         with ThreadPoolExecutor(width) as pool:
             running: dict[Future[T], K] = {}

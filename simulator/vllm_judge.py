@@ -11,7 +11,7 @@ digits: a float32 head tells more scores apart.
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -23,9 +23,10 @@ from scipy.special import expit
 from recsys.config_simulator import Simulator
 from recsys.content import pretrained
 from recsys.errors import InputError
-from simulator import prompts
+from simulator import prompts, transformers_judge
 from simulator.endpoints import Endpoints, Fault, Question, Refused, Server, brief
 from simulator.prompts import Ids, Wording
+from simulator.transformers_judge import TransformersJudge
 
 KEY = "simulator.judge"
 Floats = NDArray[np.float32]
@@ -78,13 +79,15 @@ class VllmJudge:
         `score` does.
         """
         if not self._config.judge.embedders:
-            from simulator import transformers_judge
-
-            return transformers_judge.load(self._config, self._device).embed(texts)
+            return self._here.embed(texts)
         found = np.zeros((len(texts), self._width), np.float32)
         for rows, vectors in self._embedders.ask(self._texts(texts)):
             found[rows] = vectors
         return found
+
+    @cached_property
+    def _here(self) -> TransformersJudge:
+        return transformers_judge.load(self._config, self._device)
 
     def _check(self, server: Server, longest: int) -> None:
         told = server.post("/tokenize", {"prompt": self._sample, "add_special_tokens": False})

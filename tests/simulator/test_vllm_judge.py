@@ -159,6 +159,22 @@ def test_where_all_are_dead_the_run_ends(folder: Path) -> None:
     assert str(one.value).count("refused") == 2 and "\n" not in str(one.value)
 
 
+def test_a_run_that_ended_may_be_taken_up(
+    folder: Path, brain: Brain, expected: NDArray[np.float32], every: Counter[tuple[int, ...]]
+) -> None:
+    """By the same judge, once a server is up again."""
+    server = Server(brain)
+    server.start()
+    port = server.kill()
+    asked = over(folder, server)
+    with pytest.raises(InputError, match="no answer after 3 attempts"):
+        asked.score(CONTEXTS, ITEMS, PAIRS)
+    server.start(port)
+    np.testing.assert_allclose(asked.score(CONTEXTS, ITEMS, PAIRS), expected, atol=1e-5)
+    assert answered(server) == every
+    server.kill()
+
+
 def changed(change: Callable[[list[dict[str, Any]]], Any]) -> Fault:
     """The entries of every answer are changed in place."""
 

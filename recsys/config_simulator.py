@@ -42,7 +42,8 @@ class Prompt:
     history_tokens: Positive = 16
     """Tokens of each such text that are read, from its start."""
     history: Natural = 20
-    """Items of the user's history, drawn at random; all of them where there are fewer."""
+    """Items of the user's history, all of them where there are fewer; which, `funnel.context` says, and in tuning they
+    are drawn at random."""
     seed: Natural = 0
     """Draws them."""
 

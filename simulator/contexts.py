@@ -70,21 +70,22 @@ class Contexts:
         """
         count = int(self.queries.query.max(initial=0)) + 1
         keys, which = np.unique(pairs[:, 0] * count + self.queries.query[pairs[:, 1]], return_inverse=True)
-        events = self.histories.index(keys // count)
+        items = self.histories.take(keys // count)
         if self.queries.vectors is None:
-            shown = draw(events, self.length, self.seed)
+            # By user and item: where a history lies among the others depends on what is known of those.
+            user = np.repeat(keys // count, items.lengths)
+            shown = draw(Jagged(user * len(self.vectors) + items.values, items.offsets), self.length, self.seed)
         else:
-            items = Jagged(self.histories.values[events.values], events.offsets)
             shown = nearest(items, self.vectors, self.queries.vectors[keys % count], self.length)
-        offsets = np.concatenate([[0], np.cumsum(np.minimum(events.lengths, self.length))])
-        return which, Jagged(self.histories.values[events.values[shown]], offsets)
+        offsets = np.concatenate([[0], np.cumsum(np.minimum(items.lengths, self.length))])
+        return which, Jagged(items.values[shown], offsets)
 
 
 def draw(events: Jagged, length: int, seed: int) -> NDArray[np.int64]:
     """Of each user's events at most `length`, at random (LLM-InS, appendix A.1); where there are fewer, all.
 
-    events: for each user the rows [M] int64 of the log that are their history. A row is drawn by the seed and the rows
-        of its own user alone, whoever else is asked about.
+    events: for each user numbers [M] int64 of what they took, which nobody else's has, such as rows of the log. One is
+        drawn by the seed and the numbers of its own user alone, whoever else is asked about.
     Returns: positions in `events.values`, in their order.
     """
     return _first(events, keys_at(events.values, seed), length)

@@ -79,6 +79,15 @@ def test_items_of_one_group_share_a_context_and_lie_together() -> None:
     assert len(none[0]) == len(none[1].lengths) == 0
 
 
+def test_a_drawn_context_does_not_depend_on_the_histories_of_others() -> None:
+    """Of those a rank knows the items' texts only where it asks about them."""
+    asked = np.array([[3, 20], [0, 21]])
+    fewer = Jagged(np.delete(HISTORIES.values, 4), np.array([0, 4, 4, 4, 10]))
+    made = [Contexts(every, 3, Queries.random(30), VECTORS).of(asked) for every in (HISTORIES, fewer)]
+    assert made[0][0].tolist() == made[1][0].tolist()
+    assert made[0][1].values.tolist() == made[1][1].values.tolist()
+
+
 def test_a_vector_is_in_the_group_of_its_nearest_centre() -> None:
     points = np.concatenate([VECTORS * 0.01, VECTORS * 0.01 + 5]).astype(np.float32)
     found = contexts.centres(points, 2, seed=0)

@@ -28,7 +28,7 @@ TITLES = {
     "backbone": "backbone",
     "ridge": "ridge from content to ID vectors",
     **{name: title for name, (title, _) in VARIANTS.items()},
-    "ridge+simulated": "ridge, then filter and judge",
+    "ridge-simulated": "ridge, then filter and judge",
 }
 PAPER = {
     "mf": (0.0976, 0.1473, 0.1225, 0.1182, 0.2129, 0.1924),
@@ -58,8 +58,8 @@ def _draw(seed: int, content: str) -> Iterator[str]:
         yield f"{_RANKS} tools.simulate users {asked}"
         yield f"python -m tools.simulate quality {asked}"
     for kind in BACKBONES:
-        for name in [*VARIANTS, "ridge+simulated"]:
-            _, ridge, variant = name.rpartition("ridge+") if name.startswith("ridge+") else ("", "", name)
+        for name in [*VARIANTS, "ridge-simulated"]:
+            ridge, variant = name.startswith("ridge-"), name.removeprefix("ridge-")
             learned = f"simulator.name={name} simulator.backbone.start={'ridge' if ridge else 'mean'}"
             source = _folder(seed, variant) / "simulated.parquet"
             yield f"python -m tools.backbone {words} {_kind(kind)} {learned} --simulated {source}"
@@ -114,8 +114,8 @@ def table() -> str:
         for name, rival in (
             ("simulated", "backbone"),
             ("simulated", "ridge"),
-            ("ridge+simulated", "ridge"),
-            ("ridge+simulated", "backbone"),
+            ("ridge-simulated", "ridge"),
+            ("ridge-simulated", "backbone"),
         ):
             change = found["differences"][f"{name} - {rival}"]
             lines.append(row(f"{TITLES[name]} − {TITLES[rival]}", change, _SEGMENTS, "+.4f", _METRICS))

@@ -64,10 +64,12 @@ def _demo(paths: Paths) -> list[str]:
         f"model.proxy.coarse={vectors}/coarse.parquet model.proxy.layers={vectors}/layers.parquet"
     )
     scores = "--scores base=runs/demo/scores/test --scores idproxy=runs/demo-idproxy/scores/test"
+    scores += " --scores simulated=runs/demo/simulator/simulated/scores.parquet"
     return [
         *_trained(_DEMO),
         f"torchrun --nproc-per-node 2 -m tools.align {_DEMO}",
         *_trained(proxy)[1:],
+        f"torchrun --nproc-per-node 2 -m tools.simulate {_DEMO} configs/simulator/demo.yaml",
         f"python -m tools.evaluate {_DEMO} {scores}",
     ]
 
@@ -75,9 +77,16 @@ def _demo(paths: Paths) -> list[str]:
 def _demo_table(paths: Paths) -> str:
     segments = ["warm", "100+", "20-99", "5-19", "1-4", "n=0"]
     found = results.read(Path("runs/demo/results.json"))
-    systems = {name: found["systems"][name] for name in ("base", "idproxy")}
-    change = {"idproxy - base": found["differences"]["idproxy - base"]}
-    both = {**found, "systems": systems, "differences": change}
+    # The simulation's other rows are the base's, whose bits it leaves as they are.
+    few = {"simulated": ("warm", "n=0"), "simulated - base": ("warm", "n=0")}
+    both = dict(found)
+    for key, names in (
+        ("systems", ("base", "idproxy", "simulated")),
+        ("differences", ("idproxy - base", "simulated - base")),
+    ):
+        both[key] = {
+            name: {segment: found[key][name][segment] for segment in few.get(name, segments)} for name in names
+        }
     changes = report.markdown(both, _POINTWISE[:2], segments, key="differences")
     return report.markdown(both, _POINTWISE, segments) + "\n" + changes
 

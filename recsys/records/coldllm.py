@@ -1,27 +1,34 @@
-"""Record `coldllm-movielens`: the papers' ranking table, cold items of two backbones from simulated interactions.
+"""Records `gauge-movielens` and `coldllm-movielens`: what the judge knows of cold items, and the papers' ranking table.
 
-The judge of a draw is that of record `simulated-movielens`: both splits hold the same items out, and it has seen no row
-of theirs. The filter learns from the backbone's vectors; who is simulated to take an item is asked for MF and serves
-both backbones.
+The filter learns from the vectors of MF; who is simulated to take an item serves both backbones.
 """
 
 from collections.abc import Iterator
 from pathlib import Path
 
 from recsys.evaluate import draws, results
-from recsys.records import simulated
+from recsys.records.floor import VECTORS, described
 from recsys.records.lines import row, simulations
-from recsys.records.simulated import SEEDS, SIZE
 
+SEEDS = (0,)
 CONFIG = "configs/movielens-1m-cold-items.yaml"
+SIZE = "configs/simulator/cold-items.yaml"
 FOLDER = Path("runs/records/coldllm-movielens")
+KINDS = {"uniform": "against any item", "popular": "against popular items"}
+SCORERS = {
+    "zero-shot": "zero-shot",
+    "tuned": "tuned",
+    "swapped": "tuned, histories swapped",
+    "minilm": "MiniLM cosine to the history",
+    "tuned+minilm": "tuned + MiniLM (z-scores)",
+}
 BACKBONES = {"mf": "MF", "lightgcn": "LightGCN"}
 VARIANTS = {
-    "random": ("random users", "simulator.funnel.users=random simulator.funnel.refine=false"),
     "language": ("filter without behaviour tower", "simulator.filter.behaviour=false simulator.funnel.refine=false"),
     "behaviour": ("filter without LLM tower", "simulator.filter.language=false simulator.funnel.refine=false"),
     "filtered": ("filter, without refining", "simulator.funnel.refine=false"),
     "simulated": ("filter and judge", ""),
+    "random": ("random users", "simulator.funnel.users=random simulator.funnel.refine=false"),
 }
 """What each is called, and its switches; the two without a tower have filters, and so runs, of their own."""
 TITLES = {
@@ -42,17 +49,22 @@ _RANKS = "torchrun --nproc-per-node 2 -m"
 
 def commands(content: str) -> list[str]:
     """Of all draws. content: Parquet with the movies' overviews."""
-    return [command for seed in SEEDS for command in _draw(seed, content)]
+    return described(content) + [command for seed in SEEDS for command in _draw(seed)]
 
 
-def _draw(seed: int, content: str) -> Iterator[str]:
-    words = _words(seed, content)
+def gauge_commands() -> list[str]:
+    """Of the first draw's judge."""
+    return [f"{_RANKS} tools.simulate {word} {_words(SEEDS[0])}" for word in ("tune", "gauge")]
+
+
+def _draw(seed: int) -> Iterator[str]:
+    words = _words(seed)
     yield f"python -m tools.prepare {words}"
-    yield f"python -m tools.content {words} --out {_content(seed)}"
+    yield f"{_RANKS} tools.simulate tune {words}"
     for kind in BACKBONES:
         yield f"python -m tools.backbone {words} {_kind(kind)} --ridge"
     for name, (_, switches) in VARIANTS.items():
-        asked = f"{_words(seed, content, name)} {switches} simulator.name={name}".replace("  ", " ")
+        asked = f"{_words(seed, name)} {switches} simulator.name={name}".replace("  ", " ")
         if name not in ("random", "simulated"):
             yield f"{_RANKS} tools.simulate filter {asked}"
         yield f"{_RANKS} tools.simulate users {asked}"
@@ -74,19 +86,14 @@ def _run(seed: int, name: str = "") -> Path:
     return FOLDER / f"seed-{seed}" / (name if name in ("language", "behaviour") else "backbones")
 
 
-def _words(seed: int, content: str, name: str = "") -> str:
-    adapter = simulated.run_of(seed) / "simulator/adapter"
-    words = f"{CONFIG} {SIZE} run={_run(seed, name)} data.path=data/{FOLDER.name}-{seed} data.source.content={content}"
-    words += f" data.split.seed={seed} floor.content={_content(seed)} simulator.judge.adapter={adapter}"
-    return f"{words} simulator.filter.host={_run(seed)}/backbone/mf/vectors simulator.funnel.journal={_journal(seed)}"
-
-
-def _content(seed: int) -> Path:
-    return FOLDER / f"content-{seed}.parquet"
-
-
-def _journal(seed: int) -> Path:
-    return FOLDER / f"judged-{seed}"
+def _words(seed: int, name: str = "") -> str:
+    words = f"{CONFIG} {SIZE} run={_run(seed, name)} floor.content={VECTORS}"
+    if seed:
+        words += f" data.path=data/movielens-1m-cold-items-seed{seed} data.split.seed={seed}"
+    if _run(seed, name) != _run(seed):
+        words += f" simulator.judge.adapter={_run(seed)}/simulator/adapter"
+    journal = FOLDER / f"judged-{seed}"
+    return f"{words} simulator.filter.host={_run(seed)}/backbone/mf/vectors simulator.funnel.journal={journal}"
 
 
 def _kind(kind: str) -> str:
@@ -100,6 +107,22 @@ def _folder(seed: int, name: str) -> Path:
 def _vectors(seed: int, kind: str, name: str) -> Path:
     own = {"backbone": "vectors", "ridge": "ridge"}
     return _run(seed) / "backbone" / kind / own.get(name, f"{name}/frozen")
+
+
+def gauge_table() -> str:
+    """AUC of the judge and of what it must beat, on pairs against either kind of item that was not taken."""
+    found = results.read(_run(SEEDS[0]) / "simulator" / "gauge.json")
+    heads = [f"{segment} {metric}" for segment in KINDS.values() for metric in ("AUC", "GAUC")]
+    lines = ["| scorer | " + " | ".join(heads) + " |", "|---" * (len(heads) + 1) + "|"]
+    lines += [row(told, found["systems"][name], tuple(KINDS), ".4f") for name, told in SCORERS.items()]
+    lines.append(row("tuned − swapped", found["differences"]["tuned - swapped"], tuple(KINDS), "+.4f"))
+    counts = [found["systems"]["tuned"][kind] for kind in KINDS]
+    pairs = " and ".join(f"{one['rows']:,}" for one in counts)
+    told = (
+        f"{found['dataset']}, {found['split']}, seed {SEEDS[0]}; {pairs} pairs of {counts[0]['users']:,} users, "
+        "half of them taken; two-way bootstrap 95 % intervals."
+    )
+    return "\n".join([*lines, "", told])
 
 
 def table() -> str:

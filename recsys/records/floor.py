@@ -23,10 +23,7 @@ SYSTEMS = {
 
 def commands(content: str | None) -> list[str]:
     """Base, systems and judgement for every draw. content: Parquet with the movies' overviews, if there is one."""
-    asked = []
-    if content:
-        described = f"{CONFIG} data.path=data/movielens-1m-overviews data.source.content={content}"
-        asked += [f"python -m tools.prepare {described}", f"python -m tools.content {described} --out {VECTORS}"]
+    asked = described(content) if content else []
     for seed in SEEDS:
         drawn = _drawn(seed)
         asked.append(f"python -m tools.prepare {drawn}")
@@ -38,6 +35,12 @@ def commands(content: str | None) -> list[str]:
             asked += [f"python -m tools.floor {drawn} {one}" for one in scored]
             asked.append(_judge(seed, exposure, bool(content)))
     return asked
+
+
+def described(content: str) -> list[str]:
+    """What makes the vectors of the movies' titles, genres and overviews."""
+    words = f"{CONFIG} data.path=data/movielens-1m-overviews data.source.content={content}"
+    return [f"python -m tools.prepare {words}", f"python -m tools.content {words} --out {VECTORS}"]
 
 
 def table(content: str | None) -> str:

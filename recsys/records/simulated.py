@@ -37,14 +37,6 @@ VARIANTS = {
     "filtered": "simulator.funnel.refine=false",
     "simulated": "",
 }
-KINDS = {"uniform": "against any item", "popular": "against popular items"}
-SCORERS = {
-    "zero-shot": "zero-shot",
-    "tuned": "tuned",
-    "swapped": "tuned, histories swapped",
-    "minilm": "MiniLM cosine to the history",
-    "tuned+minilm": "tuned + MiniLM (z-scores)",
-}
 SIZE = "configs/simulator/record.yaml"
 _RANKS = "torchrun --nproc-per-node 2 -m"
 
@@ -52,12 +44,6 @@ _RANKS = "torchrun --nproc-per-node 2 -m"
 def commands(content: str) -> list[str]:
     """Of all draws. content: Parquet with the movies' overviews."""
     return [command for seed in SEEDS for command in (*_simulated(seed, content), *_learned(seed, content))]
-
-
-def gauge_commands(content: str) -> list[str]:
-    """Of the first draw's judge."""
-    words = f"{CONFIG} {SIZE} {_words(SEEDS[0], 'liked', 'base', content)}"
-    return [f"{_RANKS} tools.simulate {word} {words}" for word in ("tune", "gauge")]
 
 
 def _simulated(seed: int, content: str) -> Iterator[str]:
@@ -126,23 +112,6 @@ def _words(seed: int, label: str, ranker: str, content: str) -> str:
     vectors = _run(seed, label, "base") / "proxy/vectors"
     proxies = f"model.proxy.coarse={vectors}/coarse.parquet model.proxy.layers={vectors}/layers.parquet"
     return f"configs/idproxy/{ranker}.yaml {words} {proxies}"
-
-
-def gauge_table() -> str:
-    """AUC of the judge and of what it must beat, on pairs against either kind of item that was not taken."""
-    found = results.read(run_of(SEEDS[0]) / "simulator" / "gauge.json")
-    heads = [f"{segment} {metric}" for segment in KINDS.values() for metric in ("AUC", "GAUC")]
-    lines = ["| scorer | " + " | ".join(heads) + " |", "|---" * (len(heads) + 1) + "|"]
-    lines += [row(SCORERS[name], found["systems"][name], tuple(KINDS), ".4f") for name in SCORERS]
-    change = found["differences"]["tuned - swapped"]
-    lines.append(row("tuned − swapped", change, tuple(KINDS), "+.4f"))
-    counts = [found["systems"]["tuned"][kind] for kind in KINDS]
-    pairs = " and ".join(f"{one['rows']:,}" for one in counts)
-    told = (
-        f"{found['dataset']}, {found['split']}, seed {SEEDS[0]}; {pairs} pairs of {counts[0]['users']:,} users, "
-        "half of them taken; two-way bootstrap 95 % intervals."
-    )
-    return "\n".join([*lines, "", told])
 
 
 def table() -> str:

@@ -200,11 +200,7 @@ RECORDS = (
         lambda paths: _kuairand(paths).commands() if paths.kuairand else None,
         lambda paths: _kuairand(paths).table(),
     ),
-    Record(
-        "gauge-movielens",
-        lambda paths: simulated.gauge_commands(paths.content) if paths.content else None,
-        lambda paths: simulated.gauge_table(),
-    ),
+    Record("gauge-movielens", lambda paths: coldllm.gauge_commands(), lambda paths: coldllm.gauge_table()),
     Record(
         "simulated-movielens",
         lambda paths: simulated.commands(paths.content) if paths.content else None,

@@ -37,7 +37,7 @@ class Backbone:
     patience: Positive = 10
     """Stop after this many epochs without a better Recall@20 of warm items in split=valid; the best epoch is kept."""
     cold_scales: Annotated[list[Above], Field(min_length=1)] = field(
-        default_factory=lambda: [1.0, 1.1, 1.2, 1.3, 1.4, 1.5, 1.7, 2.0]
+        default_factory=lambda: [1.0, 1.1, 1.2, 1.3, 1.4, 1.5, 1.7, 2.0, 2.5, 3.0]
     )
     """What predicted vectors of cold items are multiplied by: of these the one with the highest Recall@20 of warm and
     cold items in split=valid."""

@@ -70,11 +70,20 @@ def folder_of(config: Config) -> Path:
 
 
 def write(folder: Path, rows: pa.Table, about: About) -> None:
-    """Replace the folder, whole, with what was made from an older simulation."""
+    """Replace the folder, whole, with what was made from an older simulation; one that came out the same stays."""
+    if _same(folder, rows, about):
+        return
     with replacing(folder) as temporary:
         temporary.mkdir()
         pq.write_table(rows.replace_schema_metadata({"dataset": about.dataset}), temporary / ROWS)
         (temporary / ABOUT).write_text(json.dumps(asdict(about), indent=1, allow_nan=False) + "\n")
+
+
+def _same(folder: Path, rows: pa.Table, about: About) -> bool:
+    try:
+        return read_about(folder).settings == about.settings and read(folder, about.dataset).equals(rows)
+    except InputError:
+        return False
 
 
 def read(folder: Path, fingerprint: str = "") -> pa.Table:

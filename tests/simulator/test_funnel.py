@@ -151,6 +151,19 @@ def test_a_killed_run_asks_nothing_twice(home: Path, folder: Path, tmp_path: Pat
     pd.testing.assert_frame_equal(again, found)
 
 
+def test_what_was_made_from_a_simulation_goes_with_it_and_stays_where_it_comes_out_the_same(
+    home: Path, folder: Path, tmp_path: Path
+) -> None:
+    made = config(home, folder, name="again", journal=str(tmp_path / "judged"), threshold=0.5)
+    learned = play(made) / "learned"
+    learned.touch()
+    about = simulated.read_about(learned.parent)
+    assert play(made) == learned.parent and learned.exists()
+    assert simulated.read_about(learned.parent) == about and about.refining is not None and about.refining.judged > 0
+    play(config(home, folder, name="again", journal=str(tmp_path / "judged"), threshold=0.4))
+    assert not learned.exists()
+
+
 def failing(made: Config) -> list[str]:
     """What each rank is told where the judge of the second fails."""
     torch.set_num_threads(1)

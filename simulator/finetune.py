@@ -30,9 +30,9 @@ from tqdm import tqdm
 
 from recsys.config import Config
 from recsys.config_simulator import Tune
-from recsys.distributed import Ranks, on_first, together
+from recsys.distributed import Ranks, agree, on_first, together
 from recsys.errors import InputError
-from recsys.files import remove, replacing
+from recsys.files import remove, replacing, sweep
 from simulator import adapters, texts, transformers_judge, tuning
 from simulator.examples import Example, Examples
 from simulator.packed import Packed
@@ -81,6 +81,7 @@ def tune(config: Config, ranks: Ranks) -> Path:
     """
     folder = folder_of(config)
     begun = together(lambda: Progress(tuning.identity(config)))
+    on_first(ranks, lambda: sweep(folder.parent))
     on_first(ranks, lambda: tuning.require(folder, begun.of) if folder.exists() else None)
     if folder.exists():
         return folder
@@ -103,8 +104,8 @@ def _run(learner: "Learner", progress: Progress, checkpoint: Path, logs: Path) -
     with bar, log or nullcontext():
         while progress.step < options.steps:
             loss = float(learner.step(progress.step))
-            if not np.isfinite(loss):
-                raise InputError(f"step {progress.step}: the loss is {loss}: expected a lower {KEY}.lr")
+            if not np.isfinite(loss):  # on every rank: it is that of all
+                agree(ranks, f"step {progress.step}: the loss is {loss}: expected a lower {KEY}.lr")
             progress = progress.after(loss)
             bar.set_postfix(loss=f"{progress.recent:.3f}", refresh=False)
             bar.update()

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from recsys.config_backbone import Backbone
 from recsys.errors import InputError
-from recsys.files import replacing
+from recsys.files import replacing, sweep
 from recsys.model.backbones import MF
 from recsys.tables import manifest
 
@@ -69,6 +69,7 @@ def load(folder: Path, training: Training, options: Backbone, digest: str) -> No
     Raises:
         InputError: the checkpoint is damaged, or was begun with other settings or on another graph.
     """
+    sweep(folder.parent)
     if not folder.exists():
         return
     body = manifest.verify(folder, _FORMAT)

@@ -105,6 +105,11 @@ def test_a_checkpoint_that_is_damaged_or_of_another_training_is_refused(data: Pa
     train(config, ALONE)
     with pytest.raises(InputError, match=r"begun with backbone\.lr=0\.02, not 0\.5"):
         train(planted.config(data, tmp_path, epochs=1, lr=0.5), ALONE)
+    # Killed while it was replaced: its old content has another name.
+    checkpoint = tmp_path / "backbone" / "mf" / "checkpoint"
+    checkpoint.rename(checkpoint.with_name(f".checkpoint.{2**31 - 1}.old"))
+    with pytest.raises(InputError, match=r"begun with backbone\.lr=0\.02, not 0\.5"):
+        train(planted.config(data, tmp_path, epochs=1, lr=0.5), ALONE)
     other = tmp_path / "other"
     splits = planted.rows()
     likes.write(other, {**splits, "train": splits["train"][:-9]}, planted.COLD)

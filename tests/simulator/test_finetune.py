@@ -34,6 +34,8 @@ TUNE: dict[str, Any] = {
     "checkpoint_every": 2,
 }
 WEIGHTS = "adapter_model.safetensors"
+DEAD = 2**31 - 1
+"""No process has this number."""
 
 
 @pytest.fixture(scope="module")
@@ -213,6 +215,10 @@ def test_a_checkpoint_of_another_tuning_or_a_damaged_one_is_refused(
         progress = tuning.Progress(tuning.identity(made)).after(float(learner.step(0)))
         tuning.save(tmp_path / "simulator" / "tuning", learner.trained, learner.adamw, progress)
     other = replace(made, simulator=replace(made.simulator, tune=replace(made.simulator.tune, seed=5)))
+    with pytest.raises(InputError, match=r"tuning: this tuning was begun with simulator\.tune\.seed=0, not 5"):
+        tuned(other)
+    # Killed while it was replaced: its old content has another name.
+    (tmp_path / "simulator" / "tuning").rename(tmp_path / "simulator" / f".tuning.{DEAD}.old")
     with pytest.raises(InputError, match=r"tuning: this tuning was begun with simulator\.tune\.seed=0, not 5"):
         tuned(other)
     state = tmp_path / "simulator" / "tuning" / "state.safetensors"

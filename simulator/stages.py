@@ -25,7 +25,8 @@ def run(config: Config, stages: Sequence[Stage], ranks: Ranks) -> Iterator[str]:
     """
     if "tune" in stages and finetune.wanted(config):
         yield f"adapter: {finetune.tune(config, ranks)}"
-    config = together(lambda: finetune.tuned(config))
+    if "filter" in stages or ("users" in stages and config.simulator.funnel.refine):
+        config = together(lambda: finetune.tuned(config))
     if "filter" in stages:
         asked = together(lambda: judge.load(config.simulator, ranks.device))
         yield f"filter: {filter.train(config, asked, ranks)}"

@@ -20,6 +20,8 @@ from recsys.files import replacing
 
 BATCH = 1024
 """Items searched for at a time."""
+CODED = 256
+"""ivf-pq: users there must be, one for each value of a byte of the codes."""
 TRAINED = 64
 """ivf-pq: users a cell that its middle and the codes are fitted on, a sample of all."""
 
@@ -28,7 +30,7 @@ def build(users: NDArray[np.float32], options: Retrieve, seed: int = 0) -> faiss
     """An index over users [U, D]; codes are their rows.
 
     Raises:
-        InputError: ivf-pq with a code whose bytes do not divide D.
+        InputError: ivf-pq with a code whose bytes do not divide D, or of fewer than 256 users.
     """
     count, width = users.shape
     if options.index == "flat":
@@ -36,6 +38,10 @@ def build(users: NDArray[np.float32], options: Retrieve, seed: int = 0) -> faiss
     else:
         if width % options.bytes:
             raise InputError(f"simulator.retrieve.bytes={options.bytes}: expected a divisor of the width, {width}")
+        if count < CODED:
+            raise InputError(
+                f"simulator.retrieve.index=ivf-pq: expected {CODED} users at least, found {count}: say flat"
+            )
         lists = min(options.lists or int(4 * count**0.5), count)
         index = faiss.IndexIVFPQ(faiss.IndexFlatIP(width), width, lists, options.bytes, 8, faiss.METRIC_INNER_PRODUCT)
         index.nprobe = min(options.probe, lists)

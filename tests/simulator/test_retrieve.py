@@ -69,6 +69,12 @@ def test_a_code_that_does_not_divide_the_width_is_refused() -> None:
         retrieve.build(USERS, Retrieve(index="ivf-pq", bytes=5))
 
 
+def test_too_few_users_for_codes_are_refused() -> None:
+    with pytest.raises(InputError, match=r"retrieve\.index=ivf-pq: expected 256 users at least, found 255"):
+        retrieve.build(USERS[:255], CODED)
+    assert retrieve.build(USERS[:256], CODED).ntotal == 256
+
+
 def test_what_is_no_index_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="gone: cannot be read as an index"):
         retrieve.read(tmp_path / "gone")

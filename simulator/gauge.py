@@ -61,7 +61,7 @@ def gauge(config: Config, ranks: Ranks) -> Path:
     on_first(ranks, lambda: _require(Path(adapter)))
     dataset = Path(config.data.path)
     population = together(lambda: Population.read(dataset))
-    pairs = Pairs.draw(dataset, population, config.simulator)
+    pairs = together(lambda: Pairs.draw(dataset, population, config.simulator))
     found = _scores(config, population, pairs, adapter, ranks)
 
     def write() -> None:
@@ -112,8 +112,12 @@ def _shared(
     found = np.zeros(len(pairs), np.float32)
     # A tenth of the users at a time, for the bar.
     parts = [mine[pairs[mine, 0] * 10 // len(histories) == tenth] for tenth in range(10)]
-    for part in tqdm(parts, desc="gauge", unit="tenth", disable=None if ranks.is_first else True):
-        found[part] = model.score(histories, items, pairs[part])
+
+    def ask() -> None:
+        for part in tqdm(parts, desc="gauge", unit="tenth", disable=None if ranks.is_first else True):
+            found[part] = model.score(histories, items, pairs[part])
+
+    together(ask)
     whole = torch.from_numpy(found)
     dist.all_reduce(whole)
     return whole.numpy()

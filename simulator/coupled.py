@@ -51,7 +51,7 @@ def ask(config: Config, judge: Judge, population: Population, known: Interaction
     """
     options, dataset = config.simulator, Path(config.data.path)
     user, item = draw(known, options.filter.coupled, options.filter.seed)
-    prompt, folder = options.prompt, Path(options.funnel.journal or Path(config.run) / "simulator" / "judged")
+    prompt, folder = options.prompt, journal.folder_of(config)
     history, told = (
         [prompts.clean(text) for text in texts.read(dataset, template, tokens, population.items)]
         for template, tokens in ((prompt.history_template, prompt.history_tokens), (prompt.template, prompt.tokens))

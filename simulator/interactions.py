@@ -30,7 +30,6 @@ from recsys.errors import InputError
 from recsys.evaluate.positives import index
 from recsys.evaluate.scores import read_groups
 
-NAME = "simulated.parquet"
 _COLUMNS = ["user_id", "item_id", "yes", "qualified"]
 _TRIES = 100
 

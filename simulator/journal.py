@@ -17,6 +17,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from recsys.config import Config
 from recsys.errors import InputError
 from recsys.files import locked, replacing, sweep
 from simulator.digests import SIZE, Digests
@@ -81,6 +82,11 @@ class Journal:
         while len(self._held) > 1 and 2 * len(self._held[-1][0]) > len(self._held[-2][0]):
             pieces = [self._held.pop(), self._held.pop()]
             self._held.append(_sorted(*(np.concatenate(each) for each in zip(*pieces, strict=True))))
+
+
+def folder_of(config: Config) -> Path:
+    """Where a config's answers are kept."""
+    return Path(config.simulator.funnel.journal or Path(config.run) / "simulator" / "judged")
 
 
 def tidy(folder: Path) -> None:

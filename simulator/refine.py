@@ -54,7 +54,7 @@ def refine(config: Config, judge: Judge, pool: Pool, queries: Queries, found: Ca
         InputError: what the judge or the journal raises on any rank, once the others have asked all that they will.
     """
     options = config.simulator.funnel
-    folder = Path(options.journal or Path(config.run) / "simulator" / "judged")
+    folder = journal.folder_of(config)
     on_first(ranks, lambda: journal.tidy(folder))
     known = together(lambda: Journal(folder, digests.of_judge(config.simulator)))
     held = together(lambda: _held_out(config, pool, ranks))
@@ -131,4 +131,4 @@ def _threshold(options: Funnel, ask: Asking, held: HeldOut) -> Threshold:
     parts: list[tuple[NDArray[np.float32], NDArray[np.bool_]]] = [own] * dist.get_world_size()
     dist.all_gather_object(parts, own)
     yes, label = (np.concatenate(each) for each in zip(*parts, strict=True))
-    return threshold.choose(yes, label)
+    return together(lambda: threshold.choose(yes, label))

@@ -42,13 +42,12 @@ from recsys.rivals.rows import write_scores
 from recsys.tables import checkpoint
 from recsys.tables.delta import Delta
 from recsys.tables.locks import reading
-from simulator import balance, interactions, joint, states
+from simulator import balance, interactions, joint, simulated, states
 from simulator.interactions import Interactions
+from simulator.joint import SCORES
 from simulator.learned import About, Learned
 from simulator.population import training_users
 from simulator.publish import publish
-
-SCORES = "scores.parquet"
 
 
 @dataclass(frozen=True)
@@ -69,7 +68,7 @@ def update(config: Config, ranks: Ranks) -> Updated:
         InputError: the run is not of this config and dataset, or has no checkpoint or no scores of its test rows; the
             interactions are not as they should be; the dataset keeps fewer rows of new items than the exposure.
     """
-    folder = folder_of(config)
+    folder = simulated.folder_of(config)
     key, base = of_first(ranks, lambda: _begin(config))
     if config.simulator.update.mode == "joint":
         pairs = of_first(ranks, lambda: _pairs(config))
@@ -92,14 +91,9 @@ def update(config: Config, ranks: Ranks) -> Updated:
     return Updated(folder, rows.about, found[0])
 
 
-def folder_of(config: Config) -> Path:
-    """Of the config's simulation."""
-    return Path(config.run) / "simulator" / config.simulator.name
-
-
 def _source(config: Config) -> Path:
     named = config.simulator.update.simulated
-    return Path(named) if named else folder_of(config) / interactions.NAME
+    return Path(named) if named else simulated.folder_of(config) / simulated.ROWS
 
 
 def _begin(config: Config) -> tuple[str, str]:
@@ -109,13 +103,14 @@ def _begin(config: Config) -> tuple[str, str]:
     kept.check(dataset, options.exposure)
     path = _source(config)
     try:
-        simulated = hashlib.sha256(path.read_bytes()).hexdigest()
+        with path.open("rb") as file:
+            source = hashlib.file_digest(file, "sha256").hexdigest()
     except OSError as error:
         raise InputError(f"{path}: no simulated interactions: {error.strerror}") from None
     base = checkpoint.version_of(checkpoint.best(Path(config.run) / "checkpoints")).base
     content = asdict(config.floor) if options.start == "ridge" else None
     told = [
-        simulated,
+        source,
         asdict(replace(options, publish=True, simulated=None)),
         base,
         read_info(dataset).fingerprint,

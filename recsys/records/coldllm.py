@@ -7,13 +7,15 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from recsys.evaluate import draws, results
-from recsys.records.floor import VECTORS, described
+from recsys.records.floor import DESCRIBED
 from recsys.records.lines import row, simulations
 
 SEEDS = (0,)
 CONFIG = "configs/movielens-1m-cold-items.yaml"
 SIZE = "configs/simulator/cold-items.yaml"
 FOLDER = Path("runs/records/coldllm-movielens")
+CONTENT = FOLDER / "content.parquet"
+"""Vectors of titles, genres and overviews, with genres and years beside them."""
 KINDS = {"uniform": "against any item", "popular": "against popular items"}
 SCORERS = {
     "zero-shot": "zero-shot",
@@ -34,8 +36,8 @@ VARIANTS = {
 TITLES = {
     "backbone": "backbone",
     "ridge": "ridge from content to ID vectors",
-    **{name: title for name, (title, _) in VARIANTS.items()},
-    "ridge-simulated": "ridge, then filter and judge",
+    **{name: f"ridge, then {title}" for name, (title, _) in VARIANTS.items()},
+    "alone": "filter and judge, without ridge",
 }
 PAPER = {
     "mf": (0.0976, 0.1473, 0.1225, 0.1182, 0.2129, 0.1924),
@@ -49,7 +51,9 @@ _RANKS = "torchrun --nproc-per-node 2 -m"
 
 def commands(content: str) -> list[str]:
     """Of all draws. content: Parquet with the movies' overviews."""
-    return described(content) + [command for seed in SEEDS for command in _draw(seed)]
+    words = f"{DESCRIBED} data.source.content={content}"
+    asked = [f"python -m tools.prepare {words}", f"python -m tools.content {words} --features --out {CONTENT}"]
+    return asked + [command for seed in SEEDS for command in _draw(seed)]
 
 
 def gauge_commands() -> list[str]:
@@ -70,9 +74,9 @@ def _draw(seed: int) -> Iterator[str]:
         yield f"{_RANKS} tools.simulate users {asked}"
         yield f"python -m tools.simulate quality {asked}"
     for kind in BACKBONES:
-        for name in [*VARIANTS, "ridge-simulated"]:
-            ridge, variant = name.startswith("ridge-"), name.removeprefix("ridge-")
-            learned = f"simulator.name={name} simulator.backbone.start={'ridge' if ridge else 'mean'}"
+        for name in [*VARIANTS, "alone"]:
+            start, variant = ("mean", "simulated") if name == "alone" else ("ridge", name)
+            learned = f"simulator.name={name} simulator.backbone.start={start}"
             source = _folder(seed, variant) / "simulated.parquet"
             yield f"python -m tools.backbone {words} {_kind(kind)} {learned} --simulated {source}"
         systems = " ".join(f"--vectors {name}={_vectors(seed, kind, name)}" for name in TITLES)
@@ -87,7 +91,7 @@ def _run(seed: int, name: str = "") -> Path:
 
 
 def _words(seed: int, name: str = "") -> str:
-    words = f"{CONFIG} {SIZE} run={_run(seed, name)} floor.content={VECTORS}"
+    words = f"{CONFIG} {SIZE} run={_run(seed, name)} floor.content={CONTENT}"
     if seed:
         words += f" data.path=data/movielens-1m-cold-items-seed{seed} data.split.seed={seed}"
     if _run(seed, name) != _run(seed):
@@ -134,12 +138,8 @@ def table() -> str:
         lines += [f"| {title} | " + " | ".join(heads) + " |", "|---" * (len(heads) + 1) + "|"]
         lines += [row(told, found["systems"][name], _SEGMENTS, ".4f", _METRICS) for name, told in TITLES.items()]
         lines.append("| LLM-InS, LLaMA-7B, as published | " + " | ".join(f"{one:.4f}" for one in PAPER[kind]) + " |")
-        for name, rival in (
-            ("simulated", "backbone"),
-            ("simulated", "ridge"),
-            ("ridge-simulated", "ridge"),
-            ("ridge-simulated", "backbone"),
-        ):
+        pairs = [(name, "ridge") for name in VARIANTS] + [("ridge", "backbone"), ("simulated", "backbone")]
+        for name, rival in pairs:
             change = found["differences"][f"{name} - {rival}"]
             lines.append(row(f"{TITLES[name]} − {TITLES[rival]}", change, _SEGMENTS, "+.4f", _METRICS))
         lines.append("")

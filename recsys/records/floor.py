@@ -8,6 +8,8 @@ from recsys.floor import about
 from recsys.tables import checkpoint
 
 CONFIG = "configs/movielens-1m.yaml"
+DESCRIBED = f"{CONFIG} data.path=data/movielens-1m-overviews"
+"""The dataset whose texts are overviews too."""
 EXPOSURES = (0, 2, 8, 20, 40, 60)
 SEEDS = (0, 1, 2)
 FOLDER = Path("runs/records/floor-movielens")
@@ -23,7 +25,7 @@ SYSTEMS = {
 
 def commands(content: str | None) -> list[str]:
     """Base, systems and judgement for every draw. content: Parquet with the movies' overviews, if there is one."""
-    asked = described(content) if content else []
+    asked = _described(content) if content else []
     for seed in SEEDS:
         drawn = _drawn(seed)
         asked.append(f"python -m tools.prepare {drawn}")
@@ -37,9 +39,9 @@ def commands(content: str | None) -> list[str]:
     return asked
 
 
-def described(content: str) -> list[str]:
+def _described(content: str) -> list[str]:
     """What makes the vectors of the movies' titles, genres and overviews."""
-    words = f"{CONFIG} data.path=data/movielens-1m-overviews data.source.content={content}"
+    words = f"{DESCRIBED} data.source.content={content}"
     return [f"python -m tools.prepare {words}", f"python -m tools.content {words} --out {VECTORS}"]
 
 

@@ -1,7 +1,7 @@
 """The filter: which users may take an item, as vectors whose dot product says so (ColdLLM, section 4.2.1).
 
     <run>/simulator/filter/user_id.parquet      id, vector: of every user with a row in split=train
-    <run>/simulator/filter/item_id.parquet      id, vector: of every item, warm and cold
+    <run>/simulator/filter/item_id.parquet      id, vector: of every item with content, warm and cold
     <run>/simulator/filter/users.faiss          the users, to be searched (`simulator.retrieve`)
     <run>/simulator/filter/items.safetensors    what makes the vectors of new items of their content (`item_towers`)
     <run>/simulator/filter/about.json           settings, a digest of all that was learned from, what was measured
@@ -120,7 +120,7 @@ def _train(config: Config, judge: Judge, named: Path | None, device: torch.devic
             "coupled": len(lesson.coupled.user),
             "seconds": round(time.perf_counter() - began, 1),
         }
-        _write(folder, lesson.population, learned, told)
+        _write(folder, lesson, learned, told)
     _index(folder, lesson.population, config.simulator.retrieve)
 
 
@@ -165,12 +165,13 @@ def _learn(lesson: Lesson, options: Filter, device: torch.device) -> Learned:
     return Learned(*together, kept, measured, epochs)
 
 
-def _write(folder: Path, population: Population, learned: Learned, about: dict[str, Any]) -> None:
+def _write(folder: Path, lesson: Lesson, learned: Learned, about: dict[str, Any]) -> None:
+    population, known = lesson.population, lesson.content.known
     with replacing(folder) as partial:
         partial.mkdir()
         for name, ids, values in (
             (USERS, population.users, learned.users),
-            (ITEMS, population.items, learned.items),
+            (ITEMS, population.items.filter(pa.array(known)), learned.items[known]),
         ):
             column = pa.FixedSizeListArray.from_arrays(pa.array(values.ravel()), values.shape[1])
             pq.write_table(pa.table({"id": ids, "vector": column}), partial / f"{name}.parquet")

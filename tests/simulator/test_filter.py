@@ -104,6 +104,16 @@ def test_a_new_items_vector_is_made_of_its_content(home: Path, folder: Path) -> 
     np.testing.assert_allclose(found, vectors(made)[1], rtol=1e-4, atol=1e-4)
 
 
+def test_an_item_without_content_has_no_vector(home: Path, folder: Path) -> None:
+    """The towers would make the same of all of these."""
+    every = pq.read_table(home / "data" / "content.parquet")
+    some = home / "some.parquet"
+    pq.write_table(every.slice(1, len(every) - 2), some)
+    made, _ = train(home, folder, "some", content=str(some), epochs=1, language=False)
+    found = read_vectors(made, pa.array(planted.USER_IDS), pa.array(planted.ITEM_IDS))
+    assert np.flatnonzero(found.unknown_items).tolist() == [0, planted.ITEMS - 1] and not found.unknown_users.any()
+
+
 def test_without_any_pair_there_is_no_filter(home: Path, folder: Path) -> None:
     with pytest.raises(InputError, match="expected behaviour or language, or both"):
         train(home, folder, "none", behaviour=False, language=False)

@@ -187,7 +187,7 @@ def _read(path: str, told: Any, name: str, count: int, value: Callable[[Any], An
         found = {one["index"]: value(one) for one in told[name]}
         if len(told[name]) == count:
             return np.array([found[at] for at in range(count)], np.float64)
-    except (KeyError, TypeError, ValueError, IndexError, AttributeError):
+    except (KeyError, TypeError, ValueError, IndexError, AttributeError, OverflowError):
         pass
     raise Fault(f"{path}: expected {count} entries of {name}, got {brief(str(told))}")
 

@@ -194,6 +194,7 @@ MALFORMED: dict[str, tuple[Fault, str]] = {
     "one twice": (changed(lambda data: data[0].update(index=data[-1]["index"] + 1)), "expected . entries of data, got"),
     "none": (changed(lambda data: data[0].update(score=None)), r"expected . entries of data, got .*None"),
     "NaN": (changed(lambda data: data[0].update(score=float("nan"))), r"probabilities in \[0, 1\], got nan"),
+    "too large": (changed(lambda data: data[0].update(score=10**400)), r"expected . entries of data, got .*000"),
     "too sure": (changed(lambda data: data[0].update(score=1.5)), r"probabilities in \[0, 1\], got 1\.5"),
 }
 

@@ -71,8 +71,9 @@ def update(config: Config, ranks: Ranks) -> Updated:
     folder = simulated.folder_of(config)
     key, base = of_first(ranks, lambda: _begin(config))
     if config.simulator.update.mode == "joint":
-        pairs = of_first(ranks, lambda: _pairs(config))
-        joint.retrain(config, pairs, key, folder, ranks)
+        if not of_first(ranks, lambda: _scored(folder / SCORES, key)):
+            pairs = of_first(ranks, lambda: _pairs(config))
+            joint.retrain(config, pairs, key, folder, ranks)
         return Updated(folder)
     frozen = None
     rows = of_first(ranks, lambda: _found(folder, key))

@@ -16,8 +16,10 @@ Url = Annotated[str, Field(pattern=r"^https?://[^\s/?#]+(/[^\s/?#]+)*$")]
 
 
 def _not_taken(name: str) -> str:
-    if name.startswith(".") or name in ("adapter", "tuning", "content", "filter", "judged"):
+    if name.startswith(".") or name in ("adapter", "tuning", "content", "filter", "judged", "gauge.json"):
         raise ValueError(f"{name!r} is the simulator's own")
+    if name in ("checkpoint", "vectors", "ridge"):
+        raise ValueError(f"{name!r} is a backbone's own")
     return name
 
 

@@ -204,5 +204,6 @@ def test_what_cannot_be_simulated_is_refused(home: Path, folder: Path, tmp_path:
     retrieve.write(retrieve.build(np.ones((3, 5), np.float32), Retrieve()), tmp_path / "simulator/filter/users.faiss")
     with pytest.raises(InputError, match=r"users\.faiss: expected \d+ users by 5 values, found 3 by 5"):
         play(replace(made, run=str(tmp_path)))
-    with pytest.raises(InputError, match=r"simulator\.name"):
-        config(home, folder, name="filter")
+    for taken in ("filter", "gauge.json", "vectors"):
+        with pytest.raises(InputError, match=r"simulator\.name"):
+            config(home, folder, name=taken)

@@ -28,7 +28,7 @@ from torch import Tensor
 from recsys.config import Config
 from recsys.config_simulator import Filter, Retrieve
 from recsys.data.splits import keys_at
-from recsys.distributed import Ranks, on_first
+from recsys.distributed import Ranks, agree, on_first
 from recsys.errors import InputError
 from recsys.evaluate.ties import user_keys
 from recsys.evaluate.vectors import ITEMS, USERS, read_vectors
@@ -87,8 +87,8 @@ def train(config: Config, judge: Judge, ranks: Ranks) -> Path:
         InputError: as `hosts.read`, `contents.Content.read`, `coupled.ask` and `fitting.fit`, both pairs are switched
             off, or too few items to learn from or to leave out.
     """
-    if not (config.simulator.filter.behaviour or config.simulator.filter.language):
-        raise InputError("simulator.filter: expected behaviour or language, or both, found neither")
+    none = not (config.simulator.filter.behaviour or config.simulator.filter.language)
+    agree(ranks, "simulator.filter: expected behaviour or language, or both, found neither" if none else None)
     named = contents.minilm(config, ranks)
     on_first(ranks, lambda: _train(config, judge, named, ranks.device))
     return folder_of(config)

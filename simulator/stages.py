@@ -23,8 +23,9 @@ def run(config: Config, stages: Sequence[Stage], ranks: Ranks) -> Iterator[str]:
     Raises:
         InputError: as the stages do.
     """
-    if "tune" in stages and finetune.wanted(config):
-        yield f"adapter: {finetune.tune(config, ranks)}"
+    if "tune" in stages:
+        wanted = finetune.wanted(config)
+        yield f"adapter: {finetune.tune(config, ranks) if wanted else 'none is tuned, as simulator.judge says'}"
     if "filter" in stages or ("users" in stages and config.simulator.funnel.refine):
         config = together(lambda: finetune.tuned(config))
     if "filter" in stages:

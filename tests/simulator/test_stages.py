@@ -20,6 +20,8 @@ def done(made: Config, *asked: Stage) -> list[str]:
 
 def test_only_what_asks_the_judge_needs_its_adapter(here: Path) -> None:
     made = simulations.config(publish=False)
+    untuned = replace(made.simulator, judge=replace(made.simulator.judge, tuned=False))
+    assert done(replace(made, simulator=untuned), "tune") == ["adapter: none is tuned, as simulator.judge says"]
     [told] = done(made, "update")
     assert told.startswith("rows: run/simulator/simulated (") and told.endswith("no row of the tables has changed")
     for stage in ("filter", "users"):

@@ -276,7 +276,10 @@ class Update:
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
 class BackboneUpdate:
-    """How simulated interactions become vectors of a backbone's cold items (`tools.backbone --simulated`)."""
+    """How simulated interactions become vectors of a backbone's cold items (`tools.backbone --simulated`).
+
+    They are read as the ranker's update reads them, by `balance`, `negatives` and `seed` of `simulator.update`.
+    """
 
     start: Literal["ridge", "mean"] = "ridge"
     """Where they start: what closed-form ridge makes of the content (`floor`), or the mean of the warm items."""

@@ -53,7 +53,8 @@ def update(config: Config, simulated: Path, mode: Mode, ranks: Ranks) -> Path:
     graph = Graph.read(Path(config.data.path))
     pairs = _pairs(config, graph, simulated)
     folder = train.folder_of(config) / config.simulator.name
-    told = {"pairs": len(pairs.user), "qualified": int(pairs.label.sum()), "settings": asdict(options)}
+    drawn = {f"update.{name}": getattr(config.simulator.update, name) for name in ("balance", "negatives", "seed")}
+    told = {"pairs": len(pairs.user), "qualified": int(pairs.label.sum()), "settings": asdict(options) | drawn}
     if mode == "joint":
         users, items, more = _joint(config, graph, pairs, folder / "joint-checkpoint", ranks)
     else:

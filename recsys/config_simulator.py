@@ -105,7 +105,7 @@ class Tune:
     positives: Positive = 8
     """Questions about items that the user took, for each history, and as many about items that nobody showed them;
     once more as many about items that they were shown and did not take, where the log tells these apart."""
-    popular_share: Share = 0.5
+    popular_share: Share = 1.0
     """Share of the items that nobody showed them that is drawn in proportion to popularity, first among those that the
     step's other users are asked about, the rest uniformly. With uniform ones alone the model learns what is popular,
     not what the user likes."""

@@ -79,9 +79,9 @@ def start(tokenizer: Any) -> Ids:
 
 def clean(text: str) -> str:
     """The text in one line, as it stands in a field: no control or invisible character, no double quote, nothing that
-    talks to the model (`simulator.untrusted`).
+    talks to the model (`simulator.untrusted`), and no full stop at its end, which is no reason to say yes.
     """
-    return without_orders(legible(text).translate(_QUOTES))
+    return without_orders(legible(text).translate(_QUOTES)).rstrip(" .,;:")
 
 
 def fields(tokenizer: Any, texts: Sequence[str], tokens: int) -> list[Ids]:

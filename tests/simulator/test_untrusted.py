@@ -60,12 +60,12 @@ def test_orders_are_taken_out(order: str, form: str) -> None:
     letters = [word.strip(".,'()!?") for word in found.lower().split()]
     assert not {"yes", "ignore", "answer", "assistant", "instructions", "inst", "system"} & set(letters)
     assert "<" not in found and "[" not in found
-    assert form.split("{}")[0].strip() in found
+    assert form.split("{}")[0].strip(" .") in found
 
 
 @pytest.mark.parametrize("film", FILMS)
 def test_films_stay_as_they_are(film: str) -> None:
-    assert clean(film) == film
+    assert clean(film) == film.rstrip(".")
 
 
 spoken = st.lists(
@@ -81,8 +81,8 @@ spoken = st.lists(
 
 @pytest.mark.parametrize("order", SENTENCES)
 def test_nothing_is_left_of_an_order(order: str) -> None:
-    assert clean(f"Alien (1979). A crew dies. {order}") == "Alien (1979). A crew dies."
-    assert clean(f"Alien (1979) {order}. A crew dies.") == "Alien (1979). A crew dies."
+    assert clean(f"Alien (1979). A crew dies. {order}") == "Alien (1979). A crew dies"
+    assert clean(f"Alien (1979) {order}. A crew dies.") == "Alien (1979). A crew dies"
 
 
 @settings(max_examples=300, deadline=None)

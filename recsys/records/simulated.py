@@ -26,11 +26,7 @@ SYSTEMS = {
     "idproxy/simulated": "proxies, filter and judge",
 }
 _RANKER = tuple(name for name in SYSTEMS if not name.startswith("idproxy"))
-_KEPT = ("base", "simulated", "idproxy", "idproxy/simulated")
-LABELS = {
-    "liked": {0: tuple(SYSTEMS), 2: _KEPT},
-    "observed": {0: _RANKER, 2: _KEPT[:2]},
-}
+LABELS = {"liked": {0: tuple(SYSTEMS)}, "observed": {0: _RANKER}}
 """Systems by label rule and exposure."""
 VARIANTS = {
     "random": "simulator.funnel.users=random simulator.funnel.refine=false",
@@ -138,6 +134,5 @@ def _told(found: dict[str, Any]) -> str:
     return (
         f"{found['dataset']}, {found['split']}, seeds {', '.join(map(str, SEEDS))} (each draws other new items and "
         f"weights); {counts['rows']:,} rows of new items and {counts['users']:,} users with both classes a draw under "
-        "the last label rule; two-way bootstrap 95 % intervals, ends averaged over the draws. At n=2 every system has "
-        "the new items' first two rows as well, fine-tuned with everything else frozen."
+        "the last label rule; two-way bootstrap 95 % intervals, ends averaged over the draws."
     )

@@ -146,7 +146,7 @@ def table() -> str:
     folders = {title: [_folder(seed, name) for seed in SEEDS] for name, (title, _) in VARIANTS.items()}
     counts = found["systems"]["backbone"]["cold"]
     told = (
-        f"{found['dataset']}, {found['split']}, seeds {', '.join(map(str, SEEDS))} (each draws other cold items); "
-        f"{counts['users']:,} users with a cold item to find a draw; two-way bootstrap 95 % intervals, ends averaged."
+        f"{found['dataset']}, {found['split']}, seed {', '.join(map(str, SEEDS))}; "
+        f"{counts['ranked_users']:,} users with a cold item to find; two-way bootstrap 95 % intervals."
     )
     return "\n".join([*lines, *simulations(folders), "", told])

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
+from safetensors.torch import save_model
 
 from recsys.errors import InputError
 from recsys.files import creating
@@ -106,7 +107,10 @@ def _convert(weights: Path, folder: Path) -> None:
     model = AutoModelForCausalLM.from_pretrained(
         weights.parent, dtype=torch.bfloat16, quantization_config=dequantize, **gguf
     )
-    model.save_pretrained(folder)
+    # Not the model's own save_pretrained: in a job of several ranks all but the first would write no weights.
+    model.config.save_pretrained(folder)
+    model.generation_config.save_pretrained(folder)
+    save_model(model, str(folder / "model.safetensors"), metadata={"format": "pt"})
     AutoTokenizer.from_pretrained(weights.parent, **gguf).save_pretrained(folder)
 
 

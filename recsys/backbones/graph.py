@@ -13,7 +13,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from recsys.errors import InputError
-from recsys.evaluate.positives import candidates, index, liking_users, pairs
+from recsys.evaluate.positives import among, candidates, index, liking_users, pairs
 
 Codes = NDArray[np.int64]
 
@@ -77,8 +77,7 @@ class Graph:
 
     def has(self, user: Codes, item: Codes) -> NDArray[np.bool_]:
         """[n] whether there is an edge between them."""
-        asked = user * len(self.items) + item
-        return self.edges[np.minimum(np.searchsorted(self.edges, asked), len(self.edges) - 1)] == asked
+        return among(user * len(self.items) + item, self.edges)
 
     def degrees(self) -> tuple[Codes, Codes]:
         """Edges of each user [U] and each item [I]."""

@@ -146,3 +146,10 @@ def lists(pairs: NDArray[np.int64], users: int, items: int) -> Jagged:
     """[users] lists of item codes, int32, from ascending keys user * items + item."""
     bounds = np.searchsorted(pairs, np.arange(users + 1, dtype=np.int64) * items)
     return Jagged((pairs % items).astype(np.int32), bounds)
+
+
+def among(keys: NDArray[np.int64], ascending: NDArray[np.int64]) -> NDArray[np.bool_]:
+    """Whether each of `keys`, of any shape, is one of those in the other array."""
+    if not len(ascending):
+        return np.zeros(keys.shape, bool)
+    return ascending[np.minimum(np.searchsorted(ascending, keys), len(ascending) - 1)] == keys

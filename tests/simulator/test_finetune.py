@@ -161,8 +161,10 @@ def test_resumed_it_gives_the_same_bits(
 
 
 def tuned_each(made: list[Config]) -> None:
-    for one in made:
-        tuned(one)
+    """One process group: a second one would read the first one's addresses from the store."""
+    with process_group() as ranks:
+        for one in made:
+            finetune.tune(one, ranks)
 
 
 def test_two_ranks_come_to_what_one_does(whole: tuple[Config, dict[str, Tensor]], tmp_path: Path) -> None:

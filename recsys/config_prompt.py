@@ -22,10 +22,11 @@ class Prompt:
     """Which users with positive feedback are listed: those of the highest value, the newest, or the two in turn."""
     window: Positive = 256
     """Newest positive, and newest negative, events of an item among which its users are chosen."""
-    repeats: bool = True
-    """Users may come back to an item. The scored user's place in a list is then given up in every row, taken or not: a
-    list of k + 1 loses its last user, a list of 2 keeps 1. Where a user meets an item once, as in MovieLens, False
-    keeps all; a row that would need it is refused."""
+    even_lengths: bool = True
+    """Every list gives up one place, the scored user's if it has one, else the last: a list of 2 keeps 1, and its
+    length says nothing about the scored user. False: only the scored user's, which is nobody's where users meet an item
+    once (MovieLens). Where they come back, the length of a short list then tells that its user gave feedback before;
+    that is refused under data.label.rule=observed, whose drawn rows are of users who did not."""
     popular: Positive = 50
     """Positive training events from which an item lends its list to similar items without positive feedback."""
     seed: Natural = 0

@@ -8,6 +8,7 @@ that. Legend: M events of a kind, U users, I items, A users with training rows, 
 """
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
@@ -52,6 +53,11 @@ class Events:
     """[M] 0 to M - 1 by (value, place here): the highest is the best. Events without a value come below all others."""
     start: Positions
     """[I + 1] where each item's events begin."""
+
+    @cached_property
+    def replaced(self) -> bool:
+        """Whether any user has a later event on the same item."""
+        return bool((self.until != NEVER).any())
 
     def before(self, item: Codes, as_of: Seconds) -> tuple[Positions, Positions]:
         """The slices of the items' events in a second smaller than `as_of`: [B] first, [B] behind the last.

@@ -62,7 +62,7 @@ def read(dataset: Path, exposure: int, entities: Entities, seed: int) -> Feedbac
     most = max(read_info(dataset).exposures, default=0)
     if not 0 <= exposure <= most:
         raise InputError(f"{dataset}: exposure {exposure}: expected 0 to {most}, the rows kept of each new item")
-    drawn = read_settings(dataset).get("label.rule") == "observed"
+    drawn = drawn_negatives(dataset)
     parts = [
         _raw(table, place, entities, split, exposure, drawn)
         for split in ("train", "feedback")[: 2 if exposure else 1]
@@ -72,6 +72,11 @@ def read(dataset: Path, exposure: int, entities: Entities, seed: int) -> Feedbac
         raise InputError(f"{dataset}: split 'train' has no rows")
     raw = Raw(**{one.name: np.concatenate([getattr(part, one.name) for part in parts]) for one in fields(Raw)})
     return build(raw, len(entities.users.ids), len(entities.items.ids), seed)
+
+
+def drawn_negatives(dataset: Path) -> bool:
+    """Whether the dataset's rows of label 0 are drawn, and nobody's feedback."""
+    return read_settings(dataset).get("label.rule") == "observed"
 
 
 def _groups(dataset: Path, split: str) -> Iterator[tuple[Place, pa.Table]]:

@@ -4,9 +4,9 @@ A list is made of the newest `window` events of its kind that the row may see, l
 replaced: work and memory a row are bounded by it, however popular the item. It is exact where the item has at most
 `window` earlier events of the kind.
 
-Leaks that cannot be: nothing of the row's own second or later is seen; the scored user is in no list; and where users
-come back to items (`Prompt.repeats`), every list gives up one place, the scored user's if that is taken and the last
-one otherwise, so that its length says nothing about the user either.
+Leaks that cannot be: nothing of the row's own second or later is seen; the scored user is in no list; and every list
+gives up one place, the scored user's if that is taken and the last one otherwise, so that its length says nothing about
+the user either (but see `Prompt.even_lengths`).
 
 Legend: B rows, k places of a list, W window, C candidates.
 """
@@ -24,8 +24,8 @@ from recsys.data.history import Positions
 from recsys.data.log import Codes, Mask, Seconds
 from recsys.data.places import NOBODY, compacted, first_time
 
-CHUNK = 8192
-"""Rows at a time: what is held beside the lists is some 40 bytes for each of CHUNK * W events."""
+CHUNK = 2048
+"""Rows at a time: what is held beside the lists is some 40 bytes for each of CHUNK * W events (20 MiB at W = 256)."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -126,7 +126,9 @@ def _chosen(
     count = options.k + 1
     if not len(events.user):
         return np.full((len(item), options.k), NOBODY, np.int64), np.zeros(len(item), bool)
-    seen = _window(events, item, as_of, options.window)
+    # Of events that all count, nothing older than the newest ones can be among the newest.
+    all_count = by == "recency" and not events.replaced
+    seen = _window(events, item, as_of, min(count, options.window) if all_count else options.window)
     if by == "both":
         turns = np.stack([_top(seen, events.rank, count), _top(seen, None, count)], axis=2).reshape(len(item), -1)
         best = compacted(turns, first_time(turns), count)
@@ -135,7 +137,7 @@ def _chosen(
     own = (_at(events.user, best, NOBODY) == user[:, None]) & (best >= 0)
     found = own.any(axis=1)
     kept = (best >= 0) & ~own
-    if options.repeats:
+    if options.even_lengths:
         last = np.arange(count) == (best >= 0).sum(axis=1)[:, None] - 1
         kept &= found[:, None] | ~last
     return compacted(best, kept, options.k), found
@@ -147,7 +149,8 @@ def _window(events: Events, item: Codes, as_of: Seconds, window: int) -> Positio
     width = min(window, max(int((stop - first).max(initial=0)), 1))
     positions = stop[:, None] - 1 - np.arange(width)
     seen = positions >= first[:, None]
-    seen &= events.until[np.where(seen, positions, 0)] >= as_of[:, None]
+    if events.replaced:
+        seen &= events.until[np.where(seen, positions, 0)] >= as_of[:, None]
     return np.where(seen, positions, NOBODY)
 
 

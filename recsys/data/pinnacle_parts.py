@@ -27,7 +27,7 @@ from recsys.config import Config
 from recsys.config_prompt import Prompt
 from recsys.data.check import Place
 from recsys.data.feedback import Feedback
-from recsys.data.feedback_rows import Entities, read, read_columns
+from recsys.data.feedback_rows import Entities, drawn_negatives, read, read_columns
 from recsys.data.log import Codes, Mask
 from recsys.data.pinnacle import Lists, lists
 from recsys.data.reader import Piece, row_groups
@@ -61,15 +61,16 @@ def folder_of(config: Config, split: str, exposure: int) -> Path:
 
 
 def write(config: Config, split: str, exposure: int = 0, lender: Codes | None = None) -> Path:
-    """Make the lists of every row of a split; returns their folder. Lists made alike stay, others are replaced.
+    """Make the lists of every row of a split; returns their folder.
 
+    Lists made alike stay, others are replaced, as are all those of a dataset without a fingerprint.
     Rows of new items in valid and test see all that was kept of their item; all others what is of an earlier second.
 
     lender: [I] in the order of items.parquet, the item whose list stands in for an empty one.
 
     Raises:
-        InputError: as `recsys.data.feedback_rows.read`, a split without files, or (`prompt.repeats=False`) a row whose
-            user has a place in its lists.
+        InputError: as `recsys.data.feedback_rows.read`, a split without files, or a leak that
+            `prompt.even_lengths=False` would make.
     """
     dataset, folder = Path(config.data.path), folder_of(config, split, exposure)
     started = time.perf_counter()
@@ -81,7 +82,7 @@ def write(config: Config, split: str, exposure: int = 0, lender: Codes | None = 
         lender="" if lender is None else hashlib.sha256(lender.tobytes()).hexdigest()[:16],
         seconds=0.0,
     )
-    if made_alike(folder, about):
+    if about.dataset and _made_alike(folder, about):
         return folder
     files = split_files(dataset, split)
     if not files:
@@ -93,6 +94,7 @@ def write(config: Config, split: str, exposure: int = 0, lender: Codes | None = 
         options=config.prompt,
         whole=_new(dataset, entities) if split in ("valid", "test") else np.zeros(len(entities.items.ids), bool),
         lender=lender,
+        drawn=drawn_negatives(dataset),
     )
     with replacing(folder) as temporary:
         temporary.mkdir()
@@ -115,7 +117,7 @@ def read_about(folder: Path) -> About:
         raise InputError(f"{folder / ABOUT}: expected lists of pinnacle feedback: {error}") from None
 
 
-def made_alike(folder: Path, about: About) -> bool:
+def _made_alike(folder: Path, about: About) -> bool:
     """Whether the folder holds lists that were made as `about` says."""
     try:
         return replace(read_about(folder), seconds=about.seconds) == about
@@ -140,6 +142,8 @@ class _Maker:
     whole: Mask
     """[I] items whose rows see all of their remembered events."""
     lender: Codes | None
+    drawn: bool
+    """Whether rows of label 0 are drawn."""
 
     def write(self, source: Path, target: Path) -> None:
         """The lists of one part file, in row groups of the same rows."""
@@ -165,8 +169,9 @@ class _Maker:
             np.append(self.whole, False)[item],
             self.lender,
         )
-        if made.own.any() and not self.options.repeats:
-            raise place.error("user_id", "gave the item feedback before: set prompt.repeats=true", made.own)
+        if self.drawn and made.own.any() and not self.options.even_lengths:
+            text = "leak: gave the item feedback before, as no drawn row's user did: set prompt.even_lengths=true"
+            raise place.error("user_id", text, made.own)
         return made
 
     def _schema(self) -> pa.Schema:

@@ -55,6 +55,11 @@ def of(raw: Raw, options: Prompt, item: int, second: int, user: int = -1, whole:
     return lists(feedback(raw), options, *row)
 
 
+def asked(raw: Raw) -> list[tuple[int, int, int]]:
+    """User, item and second of each row."""
+    return list(zip(raw.user.tolist(), raw.item.tolist(), raw.time.tolist(), strict=True))
+
+
 def named(places: np.ndarray) -> list[int]:
     return [user for user in places.ravel().tolist() if user >= 0]
 
@@ -70,11 +75,12 @@ Event = tuple[int, int, int, float]
 def plain(raw: Raw, item: int, second: int, label: int) -> list[Event]:
     """The events of a label that a row may see, newest first: of each user on the item the newest."""
     ties = keys_at(np.arange(USERS), 0).tolist()
-    newest: dict[int, tuple[tuple[int, float], int, Event]] = {}
+    newest: dict[int, tuple[tuple[int, int, float], int, Event]] = {}
     for u, i, t, y, v in zip(raw.user, raw.item, raw.time, raw.label, raw.value, strict=True):
         if i == item and t < second:
-            within = (int(y), np.inf if np.isnan(v) else float(v))  # of one user and second the last of these counts
-            one = ((int(t), *within), int(y), (int(t), ties[u], int(u), float(v)))
+            # Of one user's in one second a like counts before a dislike, and then the value.
+            order = int(t), int(y), np.inf if np.isnan(v) else float(v)
+            one = (order, int(y), (int(t), ties[u], int(u), float(v)))
             newest[int(u)] = max(newest.get(int(u), one), one, key=lambda found: found[0])
     return sorted((event for _, y, event in newest.values() if y == label), reverse=True)
 
@@ -87,42 +93,42 @@ def chosen(seen: list[Event], by: str, count: int) -> list[Event]:
     return list(dict.fromkeys(turns))[:count]
 
 
-def given_up(found: list[Event], user: int, repeats: bool) -> list[Event]:
+def given_up(found: list[Event], user: int, even: bool) -> list[Event]:
     """One place less: the scored user's, or the last one."""
     kept = [event for event in found if event[2] != user]
-    return kept[: len(found) - 1] if repeats else kept
+    return kept[: len(found) - 1] if even else kept
 
 
 @pytest.mark.parametrize("by", ["value", "recency", "both"])
-@pytest.mark.parametrize("repeats", [True, False])
-def test_equal_plain_loops(by: str, repeats: bool) -> None:
-    raw, options = many(), Prompt(k=4, by=by, repeats=repeats)  # type: ignore[arg-type]
+@pytest.mark.parametrize("even", [True, False])
+def test_equal_plain_loops(by: str, even: bool) -> None:
+    raw, options = many(), Prompt(k=4, by=by, even_lengths=even)  # type: ignore[arg-type]
     found = lists(feedback(raw), options, raw.item, raw.time, raw.user)
     lost = 0
-    for row, (user, item, second) in enumerate(zip(raw.user.tolist(), raw.item.tolist(), raw.time.tolist())):
+    for row, (user, item, second) in enumerate(asked(raw)):
         seen = plain(raw, item, second, 1)
-        best = given_up(chosen(seen, by, 5), user, repeats)[:4]
+        best = given_up(chosen(seen, by, 5), user, even)[:4]
         lost += user in [event[2] for event in chosen(seen, by, 5)]
         assert named(found.pinnacle[row]) == [event[2] for event in best]
         assert found.value[row, : len(best)].tolist() == [np.nan_to_num(event[3]) for event in best]
         assert found.age[row, : len(best)].tolist() == [second - event[0] for event in best]
         assert not found.value[row, len(best) :].any() and not found.age[row, len(best) :].any()
-        against = given_up(plain(raw, item, second, 0)[:5], user, repeats)[:4]
+        against = given_up(plain(raw, item, second, 0)[:5], user, even)[:4]
         assert found.negative[row, : found.explicit[row]].tolist() == [event[2] for event in against]
     assert lost > 20 and found.own.sum() >= lost
 
 
 def test_a_window_takes_the_best_of_the_newest() -> None:
     raw = events([(u, 0, 10 + u, 1, 9 - u) for u in range(8)])
-    assert named(of(raw, Prompt(k=2, repeats=False), 0, 99).pinnacle) == [0, 1]
-    assert named(of(raw, Prompt(k=2, repeats=False, window=3), 0, 99).pinnacle) == [5, 6]
+    assert named(of(raw, Prompt(k=2, even_lengths=False), 0, 99).pinnacle) == [0, 1]
+    assert named(of(raw, Prompt(k=2, even_lengths=False, window=3), 0, 99).pinnacle) == [5, 6]
 
 
 def test_both_is_half_and_half_and_nobody_twice() -> None:
     raw = events([(u, 0, 10 + u, 1, 9 - u) for u in range(8)])
-    assert named(of(raw, Prompt(k=4, by="both", repeats=False), 0, 99).pinnacle) == [0, 7, 1, 6]
+    assert named(of(raw, Prompt(k=4, by="both", even_lengths=False), 0, 99).pinnacle) == [0, 7, 1, 6]
     rising = events([(u, 0, 10 + u, 1, u) for u in range(8)])
-    assert named(of(rising, Prompt(k=4, by="both", repeats=False), 0, 99).pinnacle) == [7, 6, 5, 4]
+    assert named(of(rising, Prompt(k=4, by="both", even_lengths=False), 0, 99).pinnacle) == [7, 6, 5, 4]
 
 
 def test_nothing_of_the_rows_own_second_or_later_is_seen() -> None:
@@ -166,7 +172,7 @@ def test_the_scored_user_is_in_no_list_and_its_length_does_not_tell(count: int, 
 
 def test_short_lists_are_padded_by_nobody() -> None:
     raw = events([(3, 0, 10, 1, 5.0), (4, 0, 11, 1, 4.0), (5, 0, 12, 0, 1.0)])
-    found = of(raw, Prompt(k=6, repeats=False), 0, 99)
+    found = of(raw, Prompt(k=6, even_lengths=False), 0, 99)
     assert found.pinnacle.tolist() == [[3, 4, -1, -1, -1, -1]] and found.taken.tolist() == [[True] * 2 + [False] * 4]
     none = of(raw, Prompt(k=6), 2, 99)
     assert none.pinnacle.tolist() == [[-1] * 6] and not none.value.any() and none.explicit.tolist() == [0]
@@ -183,15 +189,15 @@ def test_values_all_null_or_all_equal_leave_recency(value: float) -> None:
 
 def test_whole_items_show_every_remembered_event_whatever_its_second() -> None:
     raw = events([(u, 0, 10 + u, 1, 9 - u) for u in range(4)])
-    assert named(of(raw, Prompt(k=9, repeats=False), 0, 12, user=1).pinnacle) == [0]
-    found = of(raw, Prompt(k=9, repeats=False), 0, 12, user=1, whole=True)
+    assert named(of(raw, Prompt(k=9, even_lengths=False), 0, 12, user=1).pinnacle) == [0]
+    found = of(raw, Prompt(k=9, even_lengths=False), 0, 12, user=1, whole=True)
     assert named(found.pinnacle) == [0, 2, 3] and found.age[0, :3].tolist() == [2, 0, 0]
 
 
 def test_drawn_negatives_are_known_by_then_and_gave_no_positive() -> None:
     raw, options = many(count=120), Prompt(k=6)
     found = lists(feedback(raw), options, raw.item, raw.time, raw.user)
-    for row, (user, item, second) in enumerate(zip(raw.user.tolist(), raw.item.tolist(), raw.time.tolist())):
+    for row, (user, item, second) in enumerate(asked(raw)):
         earlier = raw.time < second
         liked = set(raw.user[earlier & (raw.item == item) & (raw.label == 1)].tolist())
         drawn = named(found.negative[row, found.explicit[row] :])
@@ -213,9 +219,9 @@ def test_an_empty_list_is_lent_up_to_the_rows_second() -> None:
     raw = events([(1, 0, 10, 1, 5.0), (2, 0, 20, 1, 5.0), (3, 1, 15, 1, 5.0), (4, 1, 15, 0, 1.0)])
     lender = np.array([0, 0, 0, 3, 4, 5], np.int32)
     rows = np.array([1, 1, 2, 3, -1], np.int32), np.array([12, 18, 18, 18, 18]), np.array([9, 9, 1, 9, 9], np.int32)
-    found = lists(feedback(raw), Prompt(k=3, repeats=False), *rows, np.ones(5, bool), lender)
+    found = lists(feedback(raw), Prompt(k=3, even_lengths=False), *rows, np.ones(5, bool), lender)
     assert [named(row) for row in found.pinnacle] == [[3], [3], [], [], []]
-    found = lists(feedback(raw), Prompt(k=3, repeats=False), *rows, None, lender)
+    found = lists(feedback(raw), Prompt(k=3, even_lengths=False), *rows, None, lender)
     assert [named(row) for row in found.pinnacle] == [[1], [3], [], [], []]
     assert found.borrowed.tolist() == [True, False, False, False, False]
     assert found.own.tolist() == [False, False, True, False, False]

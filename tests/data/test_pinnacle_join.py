@@ -61,7 +61,7 @@ def test_lists_are_joined_row_for_row(split: str, tmp_path: Path) -> None:
 
 
 def test_new_items_show_their_kept_rows_and_no_others(tmp_path: Path) -> None:
-    made = config(arrived.write(tmp_path), repeats=True, k=5)
+    made = config(arrived.write(tmp_path), k=5)
     item, _, user = rows(made, "test")
     new = item >= tiny.ITEMS - tiny.NEW
     kept = pq.read_table(split_files(made.data.path, "feedback")[0]).to_pylist()
@@ -78,6 +78,11 @@ def test_new_items_show_their_kept_rows_and_no_others(tmp_path: Path) -> None:
             if len(users) == len(seen) and liked:  # one place is given up
                 assert len(listed) == len(liked) - 1
         assert (exposure == 0) == (not found.taken[new].any())
+
+
+def test_kept_rows_of_new_items_change_no_list_of_training_rows(tmp_path: Path) -> None:
+    made = config(arrived.write(tmp_path))
+    assert_equal(expected(made, "train", 5), expected(made, "train", 0))
 
 
 def test_shuffled_batches_take_their_own_lists(tmp_path: Path) -> None:
@@ -196,15 +201,14 @@ def test_empty_lists_are_fine(tmp_path: Path) -> None:
     assert not found.taken[:20].any() and found.taken[20:].any()
 
 
-def test_a_user_who_comes_back_is_refused_where_that_was_ruled_out(tmp_path: Path) -> None:
-    made = config(arrived.write(tmp_path), repeats=False, k=30)
-    own = np.flatnonzero(expected(made, "test", 0).own)
-    assert len(own) and own[0] < 150
-    with pytest.raises(
-        InputError, match=rf"row group {own[0] // 10}: column 'user_id': row {own[0] % 10}: gave the item"
-    ):
+def test_a_length_that_would_tell_drawn_rows_apart_is_refused(tmp_path: Path) -> None:
+    made = config(arrived.write(tmp_path), even_lengths=False, k=30)
+    own = int(np.argmax(expected(made, "test", 0).own))
+    assert 0 < own < 150 and pinnacle_parts.write(made, "test").exists()
+    write_settings(replace(made.data, label=replace(made.data.label, rule="observed")), made.data.path)
+    made = replace(made, prompt=replace(made.prompt, seed=1))
+    with pytest.raises(InputError, match=r"column 'user_id': row \d+: leak: gave the item feedback before"):
         pinnacle_parts.write(made, "test")
-    assert not pinnacle_parts.folder_of(made, "test", 0).exists()
 
 
 def refusing(made: Config, column: str, values: pa.Array, split: str) -> str:

@@ -16,8 +16,8 @@ def test_tanimoto_by_hand() -> None:
     a = np.array([[1, 2], [0, 0]], np.float32)
     b = np.array([[1, 2], [2, 1], [-1, 0], [0, 0]], np.float32)
     # 5 / 5, 4 / (5 + 5 - 4), -1 / (5 + 1 + 1), 0 / 5
-    expected = [[1, 4 / 6, -1 / 7, 0], [0, 0, 0, 0]]
-    np.testing.assert_allclose(similar.tanimoto(a, b), expected, rtol=1e-6)
+    expected = np.array([[1, 4 / 6, -1 / 7, 0], [0, 0, 0, 0]])
+    assert np.allclose(similar.tanimoto(a, b), expected, rtol=1e-6)
 
 
 @pytest.mark.parametrize("block", [1, 7, 4096])

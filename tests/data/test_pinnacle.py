@@ -131,14 +131,17 @@ def test_both_is_half_and_half_and_nobody_twice() -> None:
     assert named(of(rising, Prompt(k=4, by="both", even_lengths=False), 0, 99).pinnacle) == [7, 6, 5, 4]
 
 
-def test_nothing_of_the_rows_own_second_or_later_is_seen() -> None:
-    raw, options = many(), Prompt(k=4)
-    rows = np.flatnonzero(raw.time == 130)
-    early = take(raw, raw.time < 130)
-    asked = raw.item[rows], raw.time[rows], raw.user[rows]
-    assert len(rows) and equal(lists(feedback(raw), options, *asked), lists(feedback(early), options, *asked))
-    future = replace(raw, label=np.where(raw.time < 130, raw.label, 1 - raw.label).astype(np.int8))
-    assert equal(lists(feedback(raw), options, *asked), lists(feedback(future), options, *asked))
+@pytest.mark.parametrize("k", [4, 15])
+def test_nothing_of_the_rows_own_second_or_later_is_seen(k: int) -> None:
+    """Every user on every item at a second with events, where short lists are filled up."""
+    raw, options = many(), Prompt(k=k)
+    user, item = (grid.ravel().astype(np.int32) for grid in np.meshgrid(np.arange(USERS), np.arange(ITEMS)))
+    rows = item, np.full(len(item), 130), user
+    early = lists(feedback(take(raw, raw.time < 130)), options, *rows)
+    assert (raw.time == 130).any() and (k == 4 or (early.explicit < k).all())
+    assert equal(lists(feedback(raw), options, *rows), early)
+    turned = replace(raw, label=np.where(raw.time < 130, raw.label, 1 - raw.label).astype(np.int8))
+    assert equal(lists(feedback(turned), options, *rows), early)
 
 
 def test_rows_of_one_second_in_another_order_change_nothing() -> None:

@@ -18,6 +18,7 @@ FLOORS: list[set[str]] = [
         "recsys.errors",
         "recsys.config",
         "recsys.config_backbone",
+        "recsys.config_prompt",
         "recsys.config_proxy",
         "recsys.config_simulator",
         "recsys.config_slot",

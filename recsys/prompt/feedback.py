@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from recsys.config_prompt_summary import Summary
+from recsys.config_prompt import Summary
 from recsys.data.encode import ITEM, USER, Encoder
 from recsys.data.schema import split_files
 from recsys.data.splits import keys_at

@@ -22,8 +22,8 @@ _RIDGE = ("mean_x", "mean_y", "weights", "residual")
 
 def save(folder: Path, key: str, learned: Map, known: Values) -> None:
     """Write the file, whole or not at all; `key`: a digest of all that it depends on."""
-    tensors = {"centre.state": learned.centre.state, "centre.label": np.array(learned.centre.label)}
-    tensors |= {"values.mean": known.mean, "values.spread": np.array(known.spread)}
+    tensors = {"centre.state": learned.centre.state, "centre.label": np.array([learned.centre.label])}
+    tensors |= {"values.mean": known.mean, "values.spread": np.array([known.spread])}
     for size, ridge in learned.ridges.items():
         tensors |= {f"{size}.{name}": getattr(ridge, name) for name in _RIDGE}
         tensors[f"{size}.told"] = np.array([ridge.penalty, *ridge.errors])
@@ -48,8 +48,8 @@ def load(folder: Path, key: str) -> tuple[Map, Values] | None:
             found = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
         sizes = sorted(int(name.split(".")[0]) for name in found if name.endswith(".told"))
         ridges = {size: _ridge(found, size) for size in sizes}
-        centre = Centre(found["centre.state"], float(found["centre.label"]))
-        return Map(centre, ridges), Values(found["values.mean"], float(found["values.spread"]))
+        centre = Centre(found["centre.state"], float(found["centre.label"][0]))
+        return Map(centre, ridges), Values(found["values.mean"], float(found["values.spread"][0]))
     except (SafetensorError, OSError, KeyError, ValueError, AttributeError) as error:
         raise InputError(f"{path}: damaged: expected what tools.prompt writes: {error}") from None
 

@@ -1,9 +1,9 @@
 """Rows for new items from their first feedback, scores by them, and on request a delta into the run's tables.
 
-    <run>/prompt/map.safetensors                      what was learned from the warm items, once for a trained base
-    <run>/prompt/<name>/n=<exposure>/rows.parquet     the new items' rows
-    <run>/prompt/<name>/n=<exposure>/scores.parquet   the run's scores of its test rows, those of these items by their rows
-    <run>/prompt/live/rows.parquet                    rows made from a file of feedback
+<run>/prompt/map.safetensors                      what was learned from the warm items, once for a trained base
+<run>/prompt/<name>/n=<exposure>/rows.parquet     the new items' rows
+<run>/prompt/<name>/n=<exposure>/scores.parquet   the run's scores, those of these items by their rows
+<run>/prompt/live/rows.parquet                    rows made from a file of feedback
 """
 
 import hashlib
@@ -110,16 +110,16 @@ def _begin(config: Config, exposure: int, feedback: Path | None = None) -> tuple
 
 
 def _items(config: Config, feedback: Path) -> pa.Array:
-    found = pa.concat_arrays([decoded(table[ITEM]).combine_chunks().unique() for _, table in read_groups(feedback, [ITEM])])
-    items = found.unique().drop_null()
+    parts = [decoded(table[ITEM]).combine_chunks().unique().drop_null() for _, table in read_groups(feedback, [ITEM])]
+    if not any(len(part) for part in parts):
+        raise InputError(f"{feedback}: expected rows of new items, found none")
+    items = pa.concat_arrays(parts).unique()
     items = items.take(pc.sort_indices(items))
     ids = IdMap.load(Path(config.run) / "encoder" / f"{ITEM}.parquet")
     counts = np.append(0, ids.counts)[ids.rows(items)]
     if counts.any():
         warm = int(np.argmax(counts))
         raise InputError(f"{feedback}: {items[warm]} has {counts[warm]} training rows: expected new items alone")
-    if not len(items):
-        raise InputError(f"{feedback}: expected rows of new items, found none")
     return items
 
 

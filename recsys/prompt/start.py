@@ -17,7 +17,7 @@ from torch import Tensor
 
 from recsys.coldrows.frozen import Frozen
 from recsys.coldrows.prior import Prior, warm_moments
-from recsys.config_prompt_summary import Summary
+from recsys.config_prompt import Summary
 from recsys.data.encode import ITEM
 from recsys.data.splits import keys_at
 from recsys.floor.ridge import FOLDS, Ridge, fit, moments

@@ -1,7 +1,7 @@
 """What the first users of an item have in common: sums over its feedback rows, in a stream.
 
-Of a row with label y and value v (less the user's mean, `recsys.prompt.values`), with the user's state s: mean ID vectors
-of the items liked and disliked in the row's history, taken from the warm items' mean and smoothed:
+Of a row with label y and value v (less the user's mean, `recsys.prompt.values`), with the user's state s: mean ID
+vectors of the items liked and disliked in the row's history, taken from the warm items' mean and smoothed:
 
     s = [sum (e - mean e) / (number + smoothing) over the liked, the same over the disliked]        [H], H = 2 D
 

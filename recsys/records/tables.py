@@ -65,6 +65,8 @@ def _demo(paths: Paths) -> list[str]:
     )
     scores = "--scores base=runs/demo/scores/test --scores idproxy=runs/demo-idproxy/scores/test"
     scores += " --scores simulated=runs/demo/simulator/simulated/scores.parquet"
+    fed = "--scores base/finetuned=runs/demo/floor/finetune/n=8"
+    fed += " --scores promo=runs/demo/prompt/summary/n=8/scores.parquet"
     return [
         *_trained(_DEMO),
         f"torchrun --nproc-per-node 2 -m tools.align {_DEMO}",
@@ -73,8 +75,7 @@ def _demo(paths: Paths) -> list[str]:
         f"torchrun --nproc-per-node 2 -m tools.floor {_DEMO} --system finetune --exposure 8",
         f"torchrun --nproc-per-node 2 -m tools.prompt {_DEMO} --exposure 8",
         f"python -m tools.evaluate {_DEMO} {scores}",
-        f"python -m tools.evaluate {_DEMO} --exposure 8 --only n=8 --against base/finetuned "
-        "--scores base/finetuned=runs/demo/floor/finetune/n=8 --scores promo=runs/demo/prompt/summary/n=8/scores.parquet",
+        f"python -m tools.evaluate {_DEMO} --exposure 8 --only n=8 --against base/finetuned {fed}",
     ]
 
 

@@ -20,7 +20,7 @@ from recsys.model.prompt_parameters import Layers, PromptParameters
 
 @dataclass(frozen=True)
 class PromptInputs:
-    """A batch as the frozen base and the feedback lists give it. The vectors are detached from the base.
+    """A batch as the frozen base and the feedback lists give it.
 
     Attributes:
         item_B: int64 rows of the scored items in the prompt's tables, each below their capacity.
@@ -41,6 +41,10 @@ class PromptInputs:
     neg_mask_BK: Tensor
     features_BF: Tensor | None = None
 
+    def detached(self) -> "PromptInputs":
+        """The same, of which no gradient is asked."""
+        return PromptInputs(**{name: None if each is None else each.detach() for name, each in vars(self).items()})
+
 
 class Prompt(nn.Module):
     """The base's logit plus the inner product of the user's vector with a final vector of the item (eqs. 6 to 10).
@@ -53,6 +57,8 @@ class Prompt(nn.Module):
 
     Where the information is not pinnacle feedback, S holds the vectors that replace it (the item's own, or a linear
     map of its features, or both), and nothing else changes.
+
+    Only its own parameters learn: the inputs are detached.
     """
 
     def __init__(
@@ -77,6 +83,7 @@ class Prompt(nn.Module):
 
     def forward(self, given: PromptInputs) -> tuple[Tensor, Tensor]:
         """[B] float32 logits, and [B] what `recsys.model.prompt_losses.pfpe` gives; zeros without a network."""
+        given = given.detached()
         read_BKD, mask_BK = self._read(given)
         parts, pfpe_B = [given.h_BD, _mean(read_BKD, mask_BK)], torch.zeros_like(given.logit_B)
         if self.of_item is not None:
@@ -101,12 +108,12 @@ class Prompt(nn.Module):
 
 
 def encode(read_BKD: Tensor, layers: Layers) -> Tensor:
-    """Each row's list through its own network (eq. 7): h <- tanh(W h + b), [B, K, D] -> [B, K, D] float32.
+    """Each row's list through its own network (eq. 7): h <- tanh(h W + b), [B, K, D] -> [B, K, D] float32.
 
     tanh, since L_pfpe would be won by ever larger outputs of an activation without a bound.
     """
     for weight, bias in layers:
-        read_BKD = torch.baddbmm(bias.unsqueeze(1), read_BKD, weight.transpose(1, 2)).tanh()
+        read_BKD = torch.baddbmm(bias.unsqueeze(1), read_BKD, weight).tanh()
     return read_BKD
 
 

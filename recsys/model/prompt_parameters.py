@@ -8,6 +8,7 @@ import math
 
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import linear
 from torchrec.modules.embedding_configs import EmbeddingBagConfig, PoolingType
 from torchrec.modules.embedding_modules import EmbeddingBagCollection
 from torchrec.sparse.jagged_tensor import KeyedJaggedTensor
@@ -22,7 +23,7 @@ _WIDEST = 1024
 """Columns that fbgemm's kernels take on any device."""
 
 Layers = list[tuple[Tensor, Tensor]]
-"""Of each layer the weights [B, out, in] and biases [B, out], float32."""
+"""Of each layer the weights [B, in, out] and biases [B, out], float32."""
 
 
 def prompt_tables(config: PromptModel, dim: int, capacity: int) -> list[TableSpec]:
@@ -35,25 +36,18 @@ def prompt_tables(config: PromptModel, dim: int, capacity: int) -> list[TableSpe
         return []
     if config.parameters == "code":
         return [TableSpec(CODE, capacity, config.sharding, config.code)]
-    widths = _widths(_shapes(config, dim))
+    widths = [*(in_ * out + out for in_, out in _layers(config, dim)), config.last]
     if max(widths) > _WIDEST:
         raise InputError(
-            f"hidden={config.hidden}: rows of {dim} x {config.hidden} weights and their biases are {max(widths)} wide; "
-            f"expected at most {_WIDEST}: take a smaller `hidden`, or parameters=code"
+            f"hidden={config.hidden}, last={config.last}: a layer's weights and biases at D={dim} make rows of "
+            f"{max(widths)} columns; expected at most {_WIDEST}: take smaller ones, or parameters=code"
         )
-    return [
-        TableSpec(name, capacity, config.sharding, width)
-        for name, width in zip(ROWS, [*widths, config.last], strict=True)
-    ]
+    return [TableSpec(name, capacity, config.sharding, width) for name, width in zip(ROWS, widths, strict=True)]
 
 
-def _shapes(config: PromptModel, dim: int) -> list[tuple[int, int]]:
-    """(out, in) of each layer."""
-    return [(config.hidden, dim), (dim, config.hidden)]
-
-
-def _widths(shapes: list[tuple[int, int]]) -> list[int]:
-    return [out * (in_ + 1) for out, in_ in shapes]
+def _layers(config: PromptModel, dim: int) -> list[tuple[int, int]]:
+    """(in, out) of each layer."""
+    return [(dim, config.hidden), (config.hidden, dim)]
 
 
 class PromptParameters(nn.Module):
@@ -76,13 +70,9 @@ class PromptParameters(nn.Module):
             InputError: as `prompt_tables`.
         """
         super().__init__()
-        self.shapes, specs = _shapes(config, dim), prompt_tables(config, dim, capacity)
-        self.widths = [*_widths(self.shapes), config.last]
+        self.layers, self.last, specs = _layers(config, dim), config.last, prompt_tables(config, dim, capacity)
         # As nn.Linear begins; the last prompt at zero.
-        drawn = [
-            torch.empty(width).uniform_(-1, 1) / math.sqrt(in_)
-            for width, (_, in_) in zip(_widths(self.shapes), self.shapes, strict=True)
-        ]
+        drawn = [torch.empty(in_ * out + out).uniform_(-1, 1) / math.sqrt(in_) for in_, out in self.layers]
         start = torch.cat([*drawn, torch.zeros(config.last)])
         if specs and config.parameters == "rows":
             self.register_buffer("start", start)
@@ -95,11 +85,11 @@ class PromptParameters(nn.Module):
 
     def forward(self, item_B: Tensor) -> tuple[Layers, Tensor]:
         """The layers, and the last prompts [B, P] float32, of items by their rows [B] int64, each in [0, N)."""
-        *layers, last_BP = self._numbers(item_B).split(self.widths, dim=1)
-        return [
-            (flat[:, : out * in_].unflatten(1, (out, in_)), flat[:, out * in_ :])
-            for flat, (out, in_) in zip(layers, self.shapes, strict=True)
-        ], last_BP
+        # Cut once: each further view of the numbers would get a gradient of all of them.
+        sizes = [size for in_, out in self.layers for size in (in_ * out, out)]
+        *parts, last_BP = self._numbers(item_B).split([*sizes, self.last], dim=1)
+        weights = [part.unflatten(1, shape) for part, shape in zip(parts[::2], self.layers, strict=True)]
+        return list(zip(weights, parts[1::2], strict=True)), last_BP
 
     def _numbers(self, item_B: Tensor) -> Tensor:
         if self.tables is None:
@@ -108,7 +98,7 @@ class PromptParameters(nn.Module):
         lengths = torch.ones(count * len(item_B), dtype=torch.int32, device=item_B.device)
         found = self.tables(KeyedJaggedTensor(self.keys, item_B.repeat(count), lengths=lengths))
         own = torch.cat([found[key] for key in self.keys], dim=1)
-        return self.start + (own if self.generator is None else self.generator(own))
+        return self.start + own if self.generator is None else linear(own, self.generator.weight, self.start)
 
 
 def _bags(specs: list[TableSpec], noise: float, device: torch.device | None) -> EmbeddingBagCollection:

@@ -57,7 +57,7 @@ def test_codes_and_rows_give_parameters_of_the_same_shapes() -> None:
         layers, last = PromptParameters(config(parameters=kind), D, N)(torch.tensor([1, 2, 2]))
         found.append([tuple(part.shape) for layer in layers for part in layer] + [tuple(last.shape)])
         assert torch.equal(last[1], last[2]) and not torch.equal(last[0], last[1])
-    assert found[0] == found[1] == [(3, 8, 4), (3, 8), (3, 4, 8), (3, 4), (3, 4)]
+    assert found[0] == found[1] == [(3, 4, 8), (3, 8), (3, 8, 4), (3, 4), (3, 4)]
 
 
 def test_all_items_begin_near_one_start() -> None:
@@ -71,7 +71,7 @@ def test_all_items_begin_near_one_start() -> None:
 def test_rows_wider_than_a_table_are_refused() -> None:
     widths = [spec.dim for spec in prompt_tables(PromptModel(parameters="rows"), 64, N)]
     assert widths == [780, 832, 16]
-    with pytest.raises(InputError, match="hidden=16: rows of 64 x 16 weights and their biases are 1088 wide"):
+    with pytest.raises(InputError, match="D=64 make rows of 1088 columns; expected at most 1024"):
         prompt_tables(PromptModel(parameters="rows", hidden=16), 64, N)
     assert [spec.dim for spec in prompt_tables(PromptModel(hidden=16), 64, N)] == [32]
 

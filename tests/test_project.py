@@ -19,6 +19,7 @@ FLOORS: list[set[str]] = [
         "recsys.config",
         "recsys.config_backbone",
         "recsys.config_prompt",
+        "recsys.config_prompt_model",
         "recsys.config_proxy",
         "recsys.config_simulator",
         "recsys.config_slot",

@@ -5,7 +5,7 @@ It knows vectors and logits alone: where they come from is the caller's.
 Legend: B batch, K users in a feedback list, D id width, F item features, M hidden width, P width of the last prompt.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
@@ -43,7 +43,7 @@ class PromptInputs:
 
     def detached(self) -> "PromptInputs":
         """The same, of which no gradient is asked."""
-        return PromptInputs(**{name: None if each is None else each.detach() for name, each in vars(self).items()})
+        return replace(self, **{name: each.detach() for name, each in vars(self).items() if each is not None})
 
 
 class Prompt(nn.Module):

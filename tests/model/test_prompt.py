@@ -95,13 +95,14 @@ def test_every_parameter_of_the_prompt_has_a_gradient_and_nothing_of_the_base(ch
 def test_the_loss_is_equation_13_and_padding_has_no_part_in_it() -> None:
     config = replace(CONFIG, pfpe=0.3, pape=0.7)
     prompt, given = made(), inputs()
-    label, weight, cold = torch.tensor([1.0, 0.0, 1.0, 1.0]), torch.tensor([1.0, 1.0, 1.0, 0.0]), given.item_B == 1
+    label, weight, cold = torch.tensor([1.0, 0.0, 1.0, 0.0]), torch.tensor([1.0, 0.0, 1.0, 1.0]), given.item_B == 1
     loss, (rec, apart, fair, logit) = PromptLoss(prompt, config)(given, label, weight, cold)
     logits, each = prompt(given)
     p = logits.sigmoid()
-    torch.testing.assert_close(rec, -(p[0].log() + (1 - p[1]).log() + p[2].log()) / 4)
-    torch.testing.assert_close(apart, (each[0] + each[1]) / 4)
-    torch.testing.assert_close(fair, torch.log(1 + torch.exp(logits[1] - logits[0])))
+    torch.testing.assert_close(rec, -(p[0].log() + p[2].log() + (1 - p[3]).log()) / 4)
+    torch.testing.assert_close(apart, each[0] / 4)
+    assert each[1] > 0 and not each[2:].any()
+    torch.testing.assert_close(fair, torch.log(1 + torch.exp(logits[3] - logits[0])))
     torch.testing.assert_close(loss, rec + 0.3 * apart + 0.7 * fair)
     assert torch.equal(logit, logits) and not any(part.requires_grad for part in (rec, apart, fair, logit))
 

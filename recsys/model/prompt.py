@@ -46,7 +46,7 @@ class PromptInputs:
         return replace(self, **{name: each.detach() for name, each in vars(self).items() if each is not None})
 
 
-class Prompt(nn.Module):
+class Promo(nn.Module):
     """The base's logit plus the inner product of the user's vector with a final vector of the item (eqs. 6 to 10).
 
         e_final = MLP[h_i, mean S, mean prompt_i(S), e_i^{p_l}]
@@ -123,10 +123,10 @@ def _mean(values_BKD: Tensor, mask_BK: Tensor) -> Tensor:
     return total_BD / mask_BK.sum(dim=1, keepdim=True).clamp(min=1)
 
 
-class PromptLoss(nn.Module):
+class PromoLoss(nn.Module):
     """The prompt under L_rec + lambda_1 L_pfpe + lambda_2 L_pape (eq. 13); L_rec is weighted binary cross-entropy."""
 
-    def __init__(self, prompt: Prompt, config: PromptModel) -> None:
+    def __init__(self, prompt: Promo, config: PromptModel) -> None:
         super().__init__()
         self.prompt, self.pfpe, self.pape = prompt, config.pfpe, config.pape
 
@@ -162,7 +162,7 @@ class PromptSize:
     item_bytes: int
 
 
-def size(prompt: Prompt, base: nn.Module) -> PromptSize:
+def size(prompt: Promo, base: nn.Module) -> PromptSize:
     """Of a prompt and the base it stands beside, neither of them sharded; meta devices will do."""
     tuned = sum(parameter.numel() for parameter in prompt.parameters())
     tables = prompt.of_item.tables if prompt.of_item is not None else None

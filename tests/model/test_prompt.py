@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from recsys.config_prompt_model import PromptModel
 from recsys.errors import InputError
-from recsys.model.prompt import Prompt, PromptInputs, PromptLoss, encode, size
+from recsys.model.prompt import Promo, PromoLoss, PromptInputs, encode, size
 from tests.model.prompted import D, F, N, inputs
 
 CONFIG = PromptModel(code=4, hidden=8, last=4, head=[6], noise=0.5)
@@ -27,17 +27,17 @@ VARIANTS: list[dict[str, Any]] = [
 variants = pytest.mark.parametrize("change", VARIANTS, ids=lambda change: " ".join(change.values()))
 
 
-def made(awake: bool = True, **change: Any) -> Prompt:
+def made(awake: bool = True, **change: Any) -> Promo:
     """A prompt; `awake`: with a last layer that is not zero."""
     torch.manual_seed(0)
-    prompt = Prompt(replace(CONFIG, **change), D, N, features=F)
+    prompt = Promo(replace(CONFIG, **change), D, N, features=F)
     if awake:
         for parameter in prompt.head[-1].parameters():
             nn.init.normal_(parameter)
     return prompt
 
 
-def by_hand(prompt: Prompt, given: PromptInputs, b: int) -> Tensor:
+def by_hand(prompt: Promo, given: PromptInputs, b: int) -> Tensor:
     """A row's logit, from users one by one."""
     read = list(given.pos_BKD[b][given.pos_mask_BK[b]])
     if prompt.information != "pinnacle":
@@ -87,7 +87,7 @@ def test_every_parameter_of_the_prompt_has_a_gradient_and_nothing_of_the_base(ch
         given, **{name: each.requires_grad_() for name, each in vars(given).items() if each.is_floating_point()}
     )
     label, weight, cold = torch.tensor([1.0, 0.0, 1.0, 0.0]), torch.ones(4), torch.tensor([True, False] * 2)
-    PromptLoss(prompt, replace(CONFIG, **change))(asked, label, weight, cold)[0].backward()
+    PromoLoss(prompt, replace(CONFIG, **change))(asked, label, weight, cold)[0].backward()
     assert all(parameter.grad is not None and parameter.grad.any() for parameter in prompt.parameters())
     assert all(each.grad is None for each in vars(asked).values())
 
@@ -96,7 +96,7 @@ def test_the_loss_is_equation_13_and_padding_has_no_part_in_it() -> None:
     config = replace(CONFIG, pfpe=0.3, pape=0.7)
     prompt, given = made(), inputs()
     label, weight, cold = torch.tensor([1.0, 0.0, 1.0, 0.0]), torch.tensor([1.0, 0.0, 1.0, 1.0]), given.item_B == 1
-    loss, (rec, apart, fair, logit) = PromptLoss(prompt, config)(given, label, weight, cold)
+    loss, (rec, apart, fair, logit) = PromoLoss(prompt, config)(given, label, weight, cold)
     logits, each = prompt(given)
     p = logits.sigmoid()
     torch.testing.assert_close(rec, -(p[0].log() + p[2].log() + (1 - p[3]).log()) / 4)
@@ -167,8 +167,8 @@ def auc_of_unseen_items(information: Any) -> float:
     taste_UI = users @ items.T
     lists = taste_UI.topk(40, dim=0).indices.T[:, torch.randperm(40)[:5]]
     config = replace(CONFIG, information=information, head=[32])
-    prompt = Prompt(config, D, 200)
-    loss, mask = PromptLoss(prompt, config), torch.ones(256, 5, dtype=torch.bool)
+    prompt = Promo(config, D, 200)
+    loss, mask = PromoLoss(prompt, config), torch.ones(256, 5, dtype=torch.bool)
     adam = torch.optim.Adam(prompt.parameters(), lr=0.01)
 
     def batch(first: int, last: int) -> tuple[PromptInputs, Tensor]:
@@ -199,10 +199,10 @@ def test_what_is_tuned_is_counted() -> None:
     head = (3 * 64 + 16) * 64 + 64 + 64 * 64 + 64
     start = 12 * 65 + 64 * 13 + 16
     with torch.device("meta"):
-        rows = size(Prompt(PromptModel(parameters="rows"), 64, 1000), base)
-        code = size(Prompt(PromptModel(), 64, 1000), base)
-        shared = size(Prompt(PromptModel(network="shared"), 64, 1000), base)
-        none = size(Prompt(PromptModel(network="none"), 64, 1000), base)
+        rows = size(Promo(PromptModel(parameters="rows"), 64, 1000), base)
+        code = size(Promo(PromptModel(), 64, 1000), base)
+        shared = size(Promo(PromptModel(network="shared"), 64, 1000), base)
+        none = size(Promo(PromptModel(network="none"), 64, 1000), base)
     assert rows.item_bytes == 4 * start == 6512 and rows.tuned == 1000 * start + head
     assert code.item_bytes == 128 and code.tuned == 1000 * 32 + 32 * start + start + head
     assert shared.item_bytes == none.item_bytes == 0 and shared.tuned == start + head
@@ -212,4 +212,4 @@ def test_what_is_tuned_is_counted() -> None:
 
 def test_features_that_are_not_there_are_refused() -> None:
     with pytest.raises(InputError, match="information=both: the items have no features"):
-        Prompt(replace(CONFIG, information="both"), D, N)
+        Promo(replace(CONFIG, information="both"), D, N)

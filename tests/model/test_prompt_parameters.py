@@ -12,7 +12,7 @@ from recsys.config_prompt_model import PromptModel
 from recsys.data.encode import InputSpec, TableSpec
 from recsys.distributed import Ranks, process_group
 from recsys.errors import InputError
-from recsys.model.prompt import Prompt, PromptLoss
+from recsys.model.prompt import Promo, PromoLoss
 from recsys.model.prompt_parameters import PromptParameters, prompt_tables
 from recsys.tables.plan import make_plan
 from recsys.tables.rows import Rows
@@ -99,10 +99,10 @@ class State:
 def build(made: PromptModel, ranks: Ranks, dim: int = D, capacity: int = N) -> tuple[Sharded, list[TableSpec]]:
     """A sharded loss, and its tables."""
     torch.manual_seed(0)
-    prompt = Prompt(made, dim, capacity, device=torch.device("meta"))
+    prompt = Promo(made, dim, capacity, device=torch.device("meta"))
     for parameter in prompt.head[-1].parameters():
         nn.init.normal_(parameter)  # with zeros there, nothing before them would move
-    loss, specs = PromptLoss(prompt, made), prompt_tables(made, dim, capacity)
+    loss, specs = PromoLoss(prompt, made), prompt_tables(made, dim, capacity)
     spec = InputSpec(item=TableSpec("item_id", 2, "auto"), single=specs, multi=[], dense=0, history=0)
     plan, _ = make_plan(loss, spec, Config(train=TRAIN), ranks)
     torch.manual_seed(ranks.rank)
@@ -136,7 +136,7 @@ def stepped(cases: list[PromptModel]) -> list[tuple[State, State, dict[str, str]
 
 def plainly(made: PromptModel, before: State) -> State:
     """The same steps on one process, over both ranks' rows, with row-wise Adagrad by hand."""
-    prompt = Prompt(made, D, N)
+    prompt = Promo(made, D, N)
     assert prompt.of_item is not None and prompt.of_item.tables is not None
     prompt.load_state_dict(before.dense, strict=False)
     tables = {name: bag.weight for name, bag in prompt.of_item.tables.embedding_bags.items()}
@@ -144,7 +144,7 @@ def plainly(made: PromptModel, before: State) -> State:
         for name, table in tables.items():
             table.copy_(before.tables[name])
     sums = {name: torch.zeros(N) for name in tables}
-    loss = PromptLoss(prompt, made)
+    loss = PromoLoss(prompt, made)
     adam = torch.optim.Adam([p for name, p in prompt.named_parameters() if not table_of(name)], lr=TRAIN.lr)
     for _ in range(2):
         prompt.zero_grad()

@@ -34,7 +34,7 @@ FLOORS: list[set[str]] = [
     {"recsys.runs", "recsys.score", "recsys.train", "recsys.predict"},
     {"recsys.coldrows"},
     {"recsys.floor"},
-    {"recsys.backbones"},
+    {"recsys.backbones", "recsys.prompt"},
     {"recsys.bench", "recsys.records"},
     {"proxy", "simulator"},
     {"tools"},

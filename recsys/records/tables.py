@@ -83,7 +83,7 @@ def _demo_table(paths: Paths) -> str:
     segments = ["warm", "100+", "20-99", "5-19", "1-4", "n=0"]
     found = results.read(Path("runs/demo/results.json"))
     # Other rows are the base's, whose bits simulation and feedback leave as they are.
-    few = dict.fromkeys(("simulated", "simulated - base"), ("warm", "n=0"))
+    few: dict[str, tuple[str, ...]] = dict.fromkeys(("simulated", "simulated - base"), ("warm", "n=0"))
     few |= dict.fromkeys(("base/finetuned", "promo", "promo - base/finetuned"), ("n=8",))
     both = dict(found)
     for key, names in (

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from recsys.errors import InputError
 from recsys.evaluate import draws, report, results
-from recsys.records import coldllm, floor, idproxy, simulated
+from recsys.records import coldllm, floor, idproxy, promo, simulated
 from recsys.rivals import summary
 
 FOLDER = Path("runs/records")
@@ -207,6 +207,7 @@ RECORDS = (
         lambda paths: _kuairand(paths).commands() if paths.kuairand else None,
         lambda paths: _kuairand(paths).table(),
     ),
+    Record("promo-movielens", lambda paths: promo.commands(), lambda paths: promo.table()),
     Record("gauge-movielens", lambda paths: coldllm.gauge_commands(), lambda paths: coldllm.gauge_table()),
     Record(
         "simulated-movielens",

@@ -71,7 +71,7 @@ def table() -> str:
     lines.append(
         f"{found['dataset']}, {found['split']}, seeds {', '.join(map(str, SEEDS))} (each draws other new items and "
         f"weights); {counts['rows']:,} rows and {counts['users']:,} users with both classes a draw, the same at every "
-        "n; two-way bootstrap 95 % intervals, ends averaged over the draws. What a summary holds was settled on draw 0, "
-        "which the last line of each table leaves out."
+        "n; two-way bootstrap 95 % intervals, ends averaged over the draws. What a summary holds was settled on draw "
+        "0, which the last line of each table leaves out."
     )
     return "\n".join(lines)

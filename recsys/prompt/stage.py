@@ -10,7 +10,7 @@ import hashlib
 import json
 import time
 from contextlib import nullcontext
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -33,7 +33,9 @@ from recsys.distributed import Ranks, of_first, on_first
 from recsys.errors import InputError
 from recsys.evaluate.scores import read_groups
 from recsys.floor import kept
-from recsys.prompt import saved, start
+from recsys.prompt import feedback, saved, start
+from recsys.prompt.feedback import Feedback
+from recsys.prompt.summary import share
 from recsys.prompt.values import Values
 from recsys.tables import checkpoint
 from recsys.tables.delta import Delta
@@ -42,6 +44,7 @@ from recsys.tables.locks import reading
 SOURCE = "prompt"
 """What deltas say of the rows."""
 SCORES = "scores.parquet"
+_AFTERWARDS = dict.fromkeys(("finetune", "prior", "tolerance", "max_passes"))
 
 
 def prompt(config: Config, exposure: int, ranks: Ranks) -> Path:
@@ -68,20 +71,20 @@ def prompt(config: Config, exposure: int, ranks: Ranks) -> Path:
     return folder
 
 
-def answer(config: Config, feedback: Path, ranks: Ranks) -> tuple[Path, Delta | None]:
-    """Read the rows of the items in `feedback`, a Parquet file with the columns of a split, and publish them.
+def answer(config: Config, source: Path, ranks: Ranks) -> tuple[Path, Delta | None]:
+    """Read the rows of the items in `source`, a Parquet file with the columns of a split, and publish them.
 
     Returns the folder of the rows, and the delta; None: the tables hold these rows already. Collective.
 
     Raises:
         InputError: the file is not as it should be, or names an item that training rows have taught its vector.
     """
-    key, base = of_first(ranks, lambda: _begin(config, 0, feedback))
+    key, base = of_first(ranks, lambda: _begin(config, 0, source))
     folder = _folder(config) / "live"
-    items = of_first(ranks, lambda: _items(config, feedback))
+    items = of_first(ranks, lambda: _items(config, source))
     rows = of_first(ranks, lambda: _found(folder, key))
     if rows is None:
-        rows = _rows(_frozen(config, items, ranks), [feedback], config.prompt.summary.rows, items, key, base)
+        rows = _rows(_frozen(config, items, ranks), [source], config.prompt.summary.rows, items, key, base)
         on_first(ranks, lambda: rows.save(folder))
     brought: list[Delta | None] = [None]
 
@@ -96,30 +99,40 @@ def _folder(config: Config) -> Path:
     return Path(config.run) / "prompt"
 
 
-def _begin(config: Config, exposure: int, feedback: Path | None = None) -> tuple[str, str]:
+def _begin(config: Config, exposure: int, source: Path | None = None) -> tuple[str, str]:
     """Look at what must be there; a digest of all that the rows depend on, and their base."""
     runs.bring_up(config)
     kept.check(Path(config.data.path), exposure)
     base = checkpoint.version_of(checkpoint.best(Path(config.run) / "checkpoints")).base
-    try:
-        digest = hashlib.sha256(feedback.read_bytes()).hexdigest() if feedback else ""
-    except OSError as error:
-        raise InputError(f"{feedback}: no feedback: {error.strerror}") from None
-    told = [exposure, digest, asdict(config.prompt.summary), base, read_info(config.data.path).fingerprint]
+    told = [
+        exposure,
+        _digest(source) if source else "",
+        asdict(config.prompt.summary),
+        base,
+        read_info(config.data.path).fingerprint,
+    ]
     return hashlib.sha256(json.dumps(told).encode()).hexdigest(), base
 
 
-def _items(config: Config, feedback: Path) -> pa.Array:
-    parts = [decoded(table[ITEM]).combine_chunks().unique().drop_null() for _, table in read_groups(feedback, [ITEM])]
+def _digest(source: Path) -> str:
+    try:
+        with source.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise InputError(f"{source}: no feedback: {error.strerror}") from None
+
+
+def _items(config: Config, source: Path) -> pa.Array:
+    parts = [decoded(table[ITEM]).combine_chunks().unique().drop_null() for _, table in read_groups(source, [ITEM])]
     if not any(len(part) for part in parts):
-        raise InputError(f"{feedback}: expected rows of new items, found none")
+        raise InputError(f"{source}: expected rows of new items, found none")
     items = pa.concat_arrays(parts).unique()
     items = items.take(pc.sort_indices(items))
     ids = IdMap.load(Path(config.run) / "encoder" / f"{ITEM}.parquet")
     counts = np.append(0, ids.counts)[ids.rows(items)]
     if counts.any():
         warm = int(np.argmax(counts))
-        raise InputError(f"{feedback}: {items[warm]} has {counts[warm]} training rows: expected new items alone")
+        raise InputError(f"{source}: {items[warm]} has {counts[warm]} training rows: expected new items alone")
     return items
 
 
@@ -141,8 +154,10 @@ def _rows(frozen: Frozen, files: list[Path], exposure: int, items: pa.Array, key
         about = About(key=key, base=base, found={"items": 0}, seconds=0.0)
         return Learned(items, frozen.unknown().repeat(frozen.count, 1).cpu(), about)
     learned, known = _learned(frozen, base)
-    prior, read_by = start.prompted(frozen, learned, known, files, min(exposure, options.rows), options, size)
-    tuned = _finetuned(frozen, prior, exposure) if options.finetune else Tuned(prior.start)
+    place = frozen.place(np.arange(frozen.encoder.maps[ITEM].capacity))
+    given = feedback.of_new(frozen.encoder, known, place, files, min(exposure, options.rows))
+    prior, read_by = start.prompted(frozen, learned, given, options, size)
+    tuned = _finetuned(frozen, prior, given) if options.finetune else Tuned(prior.start)
     found = {
         "items": int((read_by > 0).sum()),
         "gradient_steps": tuned.steps,
@@ -157,8 +172,9 @@ def _rows(frozen: Frozen, files: list[Path], exposure: int, items: pa.Array, key
 def _learned(frozen: Frozen, base: str) -> tuple[start.Map, Values]:
     """The run's map, learned if it has none for this base and these settings. Collective."""
     config, ranks = frozen.encoder.config, frozen.ranks
-    options = replace(config.prompt.summary, finetune=False, prior=1.0)
-    told = [asdict(options), base, read_info(config.data.path).fingerprint]
+    options = config.prompt.summary
+    # What is done with the map afterwards makes no other map.
+    told = [{**asdict(options), **_AFTERWARDS}, base, read_info(config.data.path).fingerprint]
     key = hashlib.sha256(json.dumps(told).encode()).hexdigest()
     held = of_first(ranks, lambda: saved.load(_folder(config), key))
     if held is None:
@@ -167,14 +183,12 @@ def _learned(frozen: Frozen, base: str) -> tuple[start.Map, Values]:
     return held
 
 
-def _finetuned(frozen: Frozen, prior: Prior, exposure: int) -> Tuned:
+def _finetuned(frozen: Frozen, prior: Prior, given: Feedback) -> Tuned:
     config = frozen.encoder.config
     options = config.prompt.summary
-    block = kept.kept_rows(frozen.encoder, exposure, frozen.ranks.rank, frozen.ranks.world_size)
-    assert block is not None
     return finetune(
         frozen,
-        block,
+        share(frozen, given),
         prior,
         strength=options.prior,
         tolerance=options.tolerance,

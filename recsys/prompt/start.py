@@ -9,7 +9,6 @@ Legend: K items, D ID width, S summary width.
 """
 
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -95,21 +94,15 @@ def _ridge(x: Doubles, whole: Codes, y: Doubles, counts: Codes, fold: Codes, opt
     return fit(folds, x.shape[1], options.ridge)
 
 
-def prompted(
-    frozen: Frozen, learned: Map, known: Values, files: list[Path], rows: int, options: Summary, batch_size: int
-) -> tuple[Prior, Codes]:
+def prompted(frozen: Frozen, learned: Map, given: Feedback, options: Summary, batch_size: int) -> tuple[Prior, Codes]:
     """What the K items' feedback says of their vectors, and the number of rows [K] that each was read by. Collective.
 
     An item without feedback starts at the trained unknown row. The covariance is that of the errors on left-out items,
     for the largest such number.
 
-    files, rows: as `recsys.prompt.feedback.of_new` takes them.
-
     Raises:
-        InputError: a file that cannot be read, or a value that is not finite.
+        InputError: a file that cannot be read.
     """
-    capacity = frozen.encoder.maps[ITEM].capacity
-    given = feedback.of_new(frozen.encoder, known, frozen.place(np.arange(capacity)), files, rows)
     whole = [Grouping(given.item, frozen.count)]
     (found,) = sums(frozen, given, whole, _mean(frozen), options.smoothing, batch_size)
     vectors, size = learned(found)

@@ -128,14 +128,25 @@ def _states(frozen: Frozen, batch: Batch, mean: Tensor, smoothing: float) -> Ten
     return torch.cat(found, dim=1)
 
 
+def share(frozen: Frozen, feedback: Feedback) -> Block:
+    """This rank's share of the rows, encoded, in memory."""
+    return concat(list(_blocks(frozen, feedback, *_bounds(frozen, feedback))))
+
+
+def _bounds(frozen: Frozen, feedback: Feedback) -> tuple[int, int]:
+    begin, end = (
+        len(feedback.row_id) * k // frozen.ranks.world_size for k in (frozen.ranks.rank, frozen.ranks.rank + 1)
+    )
+    return begin, end
+
+
 def _batches(frozen: Frozen, feedback: Feedback, size: int) -> Iterator[Batch]:
     """This rank's share of the rows, as many batches as every rank has; a row's id is its place in `feedback`."""
-    ranks, rows = frozen.ranks, len(feedback.row_id)
-    begin, end = (rows * k // ranks.world_size for k in (ranks.rank, ranks.rank + 1))
+    ranks = frozen.ranks
     batcher = Batcher(frozen.encoder, size)
-    blocks = _blocks(frozen, feedback, begin, end)
+    blocks = _blocks(frozen, feedback, *_bounds(frozen, feedback))
     held = next(blocks)
-    largest = math.ceil(rows / ranks.world_size)
+    largest = math.ceil(len(feedback.row_id) / ranks.world_size)
     quiet = None if ranks.is_first else True
     for _ in tqdm(range(math.ceil(largest / size)), "read feedback", unit="batch", disable=quiet):
         while len(held) < size and (block := next(blocks, None)) is not None:

@@ -149,9 +149,9 @@ def test_nothing_of_scored_rows_or_of_later_feedback_reaches_a_row(own: Path) ->
     assert np.abs(scores(prompted(own, 2) / "scores.parquet") - before)[is_new(own)].min() > 0
 
 
-def published(home: Path, file: Path) -> Any:
+def published(home: Path, file: Path, **summary: Any) -> Any:
     with process_group() as ranks:
-        return answer(config(home), file, ranks)[1]
+        return answer(config(home, **summary), file, ranks)[1]
 
 
 def test_new_feedback_changes_the_served_score_by_a_delta(own: Path) -> None:
@@ -171,7 +171,7 @@ def test_new_feedback_changes_the_served_score_by_a_delta(own: Path) -> None:
     once = scores(own / "run" / "scores" / "test")
     assert np.array_equal(once[~served], base[~served]) and np.abs(once - base)[served].min() > LOWEST
     pq.write_table(rows, feedback)
-    assert published(own, feedback)
+    assert published(own, feedback, finetune=True)
     with process_group() as ranks:
         predict(config(own), "test", ranks)
     assert np.abs(scores(own / "run" / "scores" / "test") - once)[served].min() > LOWEST

@@ -34,7 +34,7 @@ class Backbone:
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.5
     """dssm, sasrec."""
     history: Positive = 50
-    """dssm, sasrec: newest positives that a user's vector follows from; training cuts longer sequences into so many.
+    """dssm, sasrec: newest positives that a user's vector follows from; training cuts longer sequences.
     data.history has to be longer, since it counts rows of either label."""
     negatives: Positive = 8
     """dssm, sasrec: negatives drawn for each positive, which together weigh as much as it does."""

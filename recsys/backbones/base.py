@@ -86,10 +86,8 @@ def initial(graph: Graph, options: Backbone, device: torch.device) -> Tower:
 
 @torch.inference_mode()
 def after(model: Tower, user: Codes, histories: Jagged, length: int) -> Tensor:
-    """[n, D] vectors of users [n] after their `histories`, of which the newest `length` count; without dropout."""
-    was, device = model.training, model.rows.device
-    model.eval()
-    found = []
+    """[n, D] vectors of users [n] after their `histories`, of which the newest `length` count."""
+    device, found = model.rows.device, []
     for start in range(0, len(user), SEQUENCES):
         some = newest(histories.slice(start, start + SEQUENCES), length)
         who, taken, last = (
@@ -97,7 +95,6 @@ def after(model: Tower, user: Codes, histories: Jagged, length: int) -> Tensor:
             for codes in (user[start : start + SEQUENCES], padded(some), some.lengths)
         )
         found.append(model.states(who, taken)[torch.arange(len(who), device=device), last])
-    model.train(was)
     return torch.cat(found)
 
 

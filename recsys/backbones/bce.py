@@ -39,16 +39,17 @@ class SequenceLearner:
         self.digest = digest(self.graph, self.sequences)
 
     def losses(self, epoch: int) -> Iterator[Tensor]:
-        """Of batches of sequences, each event once."""
+        """Of batches of sequences, each event once; within a second the order is the epoch's own."""
         options, device = self.options, self.model.rows.device
         random = np.random.default_rng([options.seed, epoch])
         self.model.train()
-        # Dropout draws from torch's own generator: here as the epoch says, and afterwards as if nothing had been drawn.
-        with torch.random.fork_rng([device] if device.type == "cuda" else []):
-            torch.manual_seed(int(random.integers(2**63)))
-            for batch in batches(self.sequences, options.history, options.batch, random):
-                others = negatives(self.graph, np.repeat(batch.user[batch.row], options.negatives), random)
-                yield bce(self.model, batch, torch.from_numpy(others.reshape(-1, options.negatives)).to(device))
+        for batch in batches(self.sequences.redrawn(random), options.history, options.batch, random):
+            others = negatives(self.graph, np.repeat(batch.user[batch.row], options.negatives), random)
+            # Dropout draws from torch's own generator: here as the batch says, and nobody else's draws change.
+            with torch.random.fork_rng([device] if device.type == "cuda" else []):
+                torch.manual_seed(int(random.integers(2**63)))
+                loss = bce(self.model, batch, torch.from_numpy(others.reshape(-1, options.negatives)).to(device))
+            yield loss
 
     def measure(self) -> float:
         """HitRate@10."""
@@ -57,6 +58,7 @@ class SequenceLearner:
     @torch.inference_mode()
     def vectors(self, split: str = "test") -> tuple[Matrix, Matrix]:
         """Of users [U, D] as `before` their first positive row in the split, and of items [I, D]."""
+        self.model.eval()
         everyone = np.arange(len(self.graph.users))
         users = after(self.model, everyone, self.known[split], self.options.history)
         return users.cpu().numpy(), self.model.items().cpu().numpy()

@@ -59,6 +59,12 @@ class Sequences:
         second = np.repeat(first, np.diff(np.r_[first, len(user)]))
         return cls(Jagged(item[order].astype(np.int32), offsets), second - offsets[user])
 
+    def redrawn(self, random: np.random.Generator) -> "Sequences":
+        """With the items of each second in another order, since theirs means nothing."""
+        second = self.known + np.repeat(self.items.offsets[:-1], self.items.lengths)
+        order = np.lexsort((random.random(len(second)), second))
+        return Sequences(Jagged(self.items.values[order], self.items.offsets), self.known)
+
 
 @dataclass(frozen=True, eq=False)
 class Batch:
@@ -79,28 +85,28 @@ class Batch:
 
 
 def batches(sequences: Sequences, length: int, size: int, random: np.random.Generator) -> Iterator[Batch]:
-    """`size` windows a batch: each user's positives cut, from the newest, into `length` at a time.
+    """`size` windows a batch: each user's positives cut, from the newest, into `length` + 1 at a time.
 
-    An event knows what is before it in its own window. The order is random, but windows of about one length lie
-    together, since a batch is as long as its longest.
+    An event knows what is before it in its own window, so that the last may know `length` of them. The order is random,
+    but windows of about one length lie together, since a batch is as long as its longest.
     """
-    user, begin, end = _windows(sequences.items.offsets, length)
+    user, begin, end = _windows(sequences.items.offsets, length + 1)
     order = np.argsort((end - begin) * random.uniform(0.8, 1.25, len(user)))
     for number in random.permutation(-(-len(order) // size)):
         some = order[number * size : (number + 1) * size]
-        yield _batch(sequences, user[some], begin[some], end[some])
+        yield _batch(sequences, user[some], begin[some], end[some], length)
 
 
-def _windows(offsets: Codes, length: int) -> tuple[Codes, Codes, Codes]:
+def _windows(offsets: Codes, size: int) -> tuple[Codes, Codes, Codes]:
     """User, first position and end of each window."""
-    each = -(-np.diff(offsets) // length)
+    each = -(-np.diff(offsets) // size)
     user = np.repeat(np.arange(len(each)), each)
     back = np.repeat(np.cumsum(each), each) - np.arange(len(user)) - 1
-    end = offsets[user + 1] - back * length
-    return user, np.maximum(end - length, offsets[user]), end
+    end = offsets[user + 1] - back * size
+    return user, np.maximum(end - size, offsets[user]), end
 
 
-def _batch(sequences: Sequences, user: Codes, begin: Codes, end: Codes) -> Batch:
+def _batch(sequences: Sequences, user: Codes, begin: Codes, end: Codes, length: int) -> Batch:
     lengths = end - begin
     row = np.repeat(np.arange(len(user)), lengths)
     offsets = np.concatenate([[0], np.cumsum(lengths)])
@@ -108,7 +114,7 @@ def _batch(sequences: Sequences, user: Codes, begin: Codes, end: Codes) -> Batch
     item = sequences.items.values[event].astype(np.int64)
     outside = (begin - sequences.items.offsets[user])[row]
     known = np.maximum(sequences.known[event] - outside, 0)
-    return Batch(user, padded(Jagged(item, offsets)), row, known, item, event)
+    return Batch(user, padded(Jagged(item, offsets))[:, :length], row, known, item, event)
 
 
 def padded(lists: Jagged) -> Codes:

@@ -12,16 +12,16 @@ from torch.nn.functional import embedding, pad
 
 from recsys.config_backbone import Backbone
 
-INIT_STD = 0.02
-"""Standard deviation of the initial rows: what an item without a training positive keeps."""
+INIT_STD = {"dssm": 0.1, "sasrec": 0.02}
+"""Standard deviation of the initial rows. SASRec multiplies its rows by the root of the width where it reads them."""
 
 
 class Tower(nn.Module):
     """What the two have in common: a table of items."""
 
-    def __init__(self, items: int, width: int) -> None:
+    def __init__(self, items: int, options: Backbone) -> None:
         super().__init__()
-        self.rows = nn.Parameter(torch.empty(items, width).normal_(std=INIT_STD))
+        self.rows = _rows(items, options)
 
     def items(self) -> Tensor:
         """[I, D]: vectors of all items."""
@@ -41,9 +41,9 @@ class DSSM(Tower):
     an item's row."""
 
     def __init__(self, users: int, items: int, options: Backbone) -> None:
-        super().__init__(items, options.width)
+        super().__init__(items, options)
         width = options.width
-        self.user_rows = nn.Parameter(torch.empty(users, width).normal_(std=INIT_STD))
+        self.user_rows = _rows(users, options)
         self.of_user = _layers(2 * width, width, options)
         self.of_item = _layers(width, width, options)
 
@@ -65,10 +65,10 @@ class SASRec(Tower):
     """Causal self-attention over a start token and the items taken, with a row for each position."""
 
     def __init__(self, items: int, options: Backbone) -> None:
-        super().__init__(items, options.width)
+        super().__init__(items, options)
         width = options.width
-        self.start = nn.Parameter(torch.empty(width).normal_(std=INIT_STD))
-        self.positions = nn.Parameter(torch.empty(options.history + 1, width).normal_(std=INIT_STD))
+        self.start = _rows(1, options)
+        self.positions = _rows(options.history + 1, options)
         self.dropout = nn.Dropout(options.dropout)
         self.blocks = nn.ModuleList(
             nn.TransformerEncoderLayer(width, options.heads, width, options.dropout, batch_first=True, norm_first=True)
@@ -91,6 +91,10 @@ class SASRec(Tower):
 def make(users: int, items: int, options: Backbone) -> Tower:
     """A model with initial weights, drawn by torch's generator."""
     return DSSM(users, items, options) if options.kind == "dssm" else SASRec(items, options)
+
+
+def _rows(count: int, options: Backbone) -> nn.Parameter:
+    return nn.Parameter(torch.empty(count, options.width).normal_(std=INIT_STD[options.kind]))
 
 
 def _layers(width: int, out: int, options: Backbone) -> nn.Sequential:

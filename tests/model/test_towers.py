@@ -47,7 +47,7 @@ def test_sasrec_is_naive_attention() -> None:
     made = model("sasrec")
     assert isinstance(made, SASRec)
     for sequence, found in zip(HISTORY, states(made), strict=True):
-        rows = torch.cat([made.start[None], made.rows[sequence] * WIDTH**0.5]) + made.positions
+        rows = torch.cat([made.start, made.rows[sequence] * WIDTH**0.5]) + made.positions
         for block in made.blocks:
             assert isinstance(block, torch.nn.TransformerEncoderLayer)
             normed = layer_norm(rows, (WIDTH,), block.norm1.weight, block.norm1.bias)

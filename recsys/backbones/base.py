@@ -26,7 +26,14 @@ SEQUENCES = 256
 
 @dataclass(frozen=True, eq=False)
 class Base:
-    """Users and items by code of `graph`. A logit is the dot product of a user's vector and an item's, float32."""
+    """Users and items by code of `graph`. A logit is the dot product of a user's vector and an item's.
+
+    All vectors are float32 on one device, and constants: no gradient flows into the base.
+
+    Example:
+        base = Base.read(config, torch.device("cpu"))
+        logit = (base.before_events() * base.items[torch.from_numpy(base.sequences.items.values)]).sum(dim=1)
+    """
 
     graph: Graph
     sequences: Sequences
@@ -55,7 +62,7 @@ class Base:
         model = initial(graph, options, device)
         saved.restore(config, model, digest(graph, sequences))
         model.eval().requires_grad_(False)
-        return cls(graph, sequences, model.items(), model, options.history)
+        return cls(graph, sequences, model.items().detach(), model, options.history)
 
     def users(self, user: Codes, histories: Jagged) -> Tensor:
         """[n, D] vectors of users [n] who took `histories`, [n] lists of item codes, the oldest first."""
@@ -66,14 +73,13 @@ class Base:
         return self.users(np.arange(len(self.graph.users)), self.sequences.items)
 
     def before_events(self) -> Tensor:
-        """[E, D] the user's vector before each training positive, in the order of `sequences.items.values`: what was
-        trained on. It knows what was taken in a strictly smaller second, and of a user with more than `length`
-        positives what is in its own window (see `recsys.backbones.sequences.batches`).
+        """[E, D] the user's vector before each training positive, in the order of `sequences.items.values`; 4 D bytes
+        each. It is what the base was trained on: it knows what was taken in a strictly smaller second, and of a user
+        with more than `length` positives what is in its own window (see `recsys.backbones.sequences.batches`).
         """
         found = self.items.new_empty(len(self.sequences.known), self.items.shape[1])
-        with torch.inference_mode():
-            for batch in batches(self.sequences, self.length, SEQUENCES, np.random.default_rng(0)):
-                found[torch.from_numpy(batch.event).to(found.device)] = at_events(self.model, batch)
+        for batch in batches(self.sequences, self.length, SEQUENCES, np.random.default_rng(0)):
+            found[torch.from_numpy(batch.event).to(found.device)] = at_events(self.model, batch)
         return found
 
 
@@ -84,7 +90,7 @@ def initial(graph: Graph, options: Backbone, device: torch.device) -> Tower:
         return make(len(graph.users), len(graph.items), options).to(device)
 
 
-@torch.inference_mode()
+@torch.no_grad()  # and not inference_mode: what is trained on top saves them for its backward
 def after(model: Tower, user: Codes, histories: Jagged, length: int) -> Tensor:
     """[n, D] vectors of users [n] after their `histories`, of which the newest `length` count."""
     device, found = model.rows.device, []

@@ -1,6 +1,5 @@
 """The checkpoint of a backbone's training: one folder, replaced whole after each epoch.
 
-<run>/backbone/<kind>/checkpoint/
 state.safetensors    weights, Adam's moments, and the best epoch's weights
 manifest.json        the digest of what was learned from, the settings, the validation of each epoch, the checksum
 """

@@ -85,6 +85,9 @@ def test_a_base_knows_a_user_at_any_time(data: Path, tmp_path: Path, kind: Kind)
     histories = Jagged(np.concatenate(lists), np.concatenate([[0], np.cumsum(known)]))
     torch.testing.assert_close(base.before_events(), base.users(user, histories))
     everything = base.users(np.arange(len(base.graph.users)), base.sequences.items)
+    weight = torch.ones(16, requires_grad=True)
+    (everything * base.items[0] * weight).sum().backward()  # what is built on the base trains, the base does not
+    assert weight.grad is not None and weight.grad.any() and not everything.requires_grad
     assert torch.equal(base.rows(), everything) and base.rows().shape[1] == base.items.shape[1] == 16
     with pytest.raises(InputError, match=r"backbone\.kind=mf has one vector a user: expected one of dssm, sasrec"):
         Base.read(planted.config(data, tmp_path), CPU)

@@ -235,6 +235,9 @@ class Evaluate:
     """HitRate@K and NDCG@K of a positive among sampled negatives, for each of these K."""
     negatives: Positive = 100
     """Negatives sampled for each user."""
+    rare_below: Natural = 0
+    """Of a ranking, positives of items that fewer users than this have a training positive of are a segment of their
+    own, `rare`, among all candidates; 0 is none."""
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)

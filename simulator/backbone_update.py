@@ -21,11 +21,12 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from recsys.backbones import scale, train, vectors
+from recsys.backbones import bpr, loop, scale, vectors
 from recsys.backbones.attached import attach
 from recsys.backbones.cold import Pairs, balanced, compare, solve
 from recsys.backbones.graph import Graph
 from recsys.backbones.ridge import predict
+from recsys.backbones.saved import folder_of
 from recsys.backbones.valid import Validation
 from recsys.coldrows.prior import Prior
 from recsys.config import Config
@@ -52,13 +53,13 @@ def update(config: Config, simulated: Path, mode: Mode, ranks: Ranks) -> Path:
     started, options = time.perf_counter(), config.simulator.backbone
     graph = Graph.read(Path(config.data.path))
     pairs = _pairs(config, graph, simulated)
-    folder = train.folder_of(config) / config.simulator.name
+    folder = folder_of(config) / config.simulator.name
     drawn = {f"update.{name}": getattr(config.simulator.update, name) for name in ("balance", "negatives", "seed")}
     told = {"pairs": len(pairs.user), "qualified": int(pairs.label.sum()), "settings": asdict(options) | drawn}
     if mode == "joint":
         users, items, more = _joint(config, graph, pairs, folder / "joint-checkpoint", ranks)
     else:
-        found = read_vectors(train.folder_of(config) / "vectors", graph.users, graph.items)
+        found = read_vectors(folder_of(config) / "vectors", graph.users, graph.items)
         cold, more = (_frozen if mode == "frozen" else _propagated)(config, graph, pairs, found, ranks)
         (items, chosen), users = scale.placed(config, graph, found, cold), found.users
         more |= {"scale": chosen}
@@ -105,7 +106,7 @@ def _frozen(
 def _propagated(
     config: Config, graph: Graph, pairs: Pairs, found: Vectors, ranks: Ranks
 ) -> tuple[Matrix, dict[str, object]]:
-    model = train.trained(config, graph, torch.device("cpu"))
+    model = bpr.trained(config, graph, torch.device("cpu"))
     rows = _start(config, graph, _item_rows(model.rows, graph), ranks).start
     qualified = pairs.label > 0
     return attach(model, graph, pairs.user[qualified], pairs.item[qualified], rows), {}
@@ -114,16 +115,16 @@ def _propagated(
 def _joint(
     config: Config, graph: Graph, pairs: Pairs, checkpoint: Path, ranks: Ranks
 ) -> tuple[Matrix, Matrix, dict[str, object]]:
-    model = train.trained(config, graph, torch.device("cpu"))
+    model = bpr.trained(config, graph, torch.device("cpu"))
     rows = _start(config, graph, _item_rows(model.rows, graph), ranks).start
     with torch.no_grad():
         model.rows[len(graph.users) + graph.warm :] = rows
     qualified = pairs.label > 0
     union = graph.joined(pairs.user[qualified], pairs.item[qualified] + graph.warm, "simulated interactions")
     valid = Validation.read(Path(config.data.path), graph, config.evaluate.seed, "all")
-    training = train.fit(union, valid, config.backbone, checkpoint, ranks.device, model.state_dict())
-    training.model.load_state_dict(training.best)
-    return *vectors.of(training.model, len(graph.users)), {"epochs": len(training.history)}
+    learner = bpr.EdgeLearner(union, valid, config.backbone, ranks.device, model.state_dict())
+    training = loop.fit(learner, config.backbone, checkpoint)
+    return *learner.vectors(), {"epochs": len(training.history)}
 
 
 def _item_rows(rows: torch.Tensor, graph: Graph) -> Matrix:

@@ -1,8 +1,13 @@
-r"""Train MF, NGCF or LightGCN on a dataset's training positives; writes vectors for `tools.evaluate --vectors`.
+r"""Train MF, NGCF, LightGCN, DSSM or SASRec on a dataset's training positives; writes vectors for
+`tools.evaluate --vectors`.
 
     python -m tools.backbone configs/movielens-1m-cold-items.yaml backbone.kind=lightgcn
     python -m tools.evaluate configs/movielens-1m-cold-items.yaml \
         --vectors lightgcn=runs/movielens-1m-cold-items/backbone/lightgcn/vectors
+
+DSSM and SASRec know a user by what they took before the row that is tested:
+
+    python -m tools.backbone configs/movielens-100k-leave-one-out.yaml configs/backbone/sasrec.yaml
 
 One process; the same settings on the same dataset resume. With --ridge it writes a copy beside them, in which the
 vectors of cold items are predicted from content (floor.content=FILE for vectors of your own). With --simulated FILE, as

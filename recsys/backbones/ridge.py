@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from recsys.backbones import scale, vectors
 from recsys.backbones.graph import Graph
-from recsys.backbones.train import folder_of
+from recsys.backbones.saved import folder_of
 from recsys.config import Config
 from recsys.data.ids import IdMap
 from recsys.data.vectors import read

@@ -1,7 +1,7 @@
 """The checkpoint of a backbone's training: one folder, replaced whole after each epoch.
 
 state.safetensors    weights, Adam's moments, and the best epoch's weights
-manifest.json        the graph's digest, the settings, Recall@20 of each epoch, the file's checksum
+manifest.json        the digest of what was learned from, the settings, the validation of each epoch, the checksum
 """
 
 from dataclasses import asdict, dataclass
@@ -11,12 +11,12 @@ import torch
 from pydantic import TypeAdapter, ValidationError
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
-from torch import Tensor
+from torch import Tensor, nn
 
+from recsys.config import Config
 from recsys.config_backbone import Backbone
 from recsys.errors import InputError
 from recsys.files import replacing, sweep
-from recsys.model.backbones import MF
 from recsys.tables import manifest
 
 _FORMAT = manifest.Format("thawrec-backbone", 1, "expected a checkpoint of tools.backbone")
@@ -30,12 +30,12 @@ _HISTORY = TypeAdapter(list[float])
 class Training:
     """A backbone under training, after `len(history)` epochs."""
 
-    model: MF
+    model: nn.Module
     adam: torch.optim.Adam
     best: dict[str, Tensor]
-    """The weights after the epoch of the highest recall."""
+    """The weights after the epoch of the highest validation."""
     history: list[float]
-    """Recall@20 of warm items in split=valid after each epoch."""
+    """What validation said after each epoch; more is better."""
 
     @property
     def waited(self) -> int:
@@ -43,8 +43,31 @@ class Training:
         return len(self.history) - 1 - self.history.index(max(self.history)) if self.history else 0
 
 
+def folder_of(config: Config) -> Path:
+    """Where the config's backbone is kept."""
+    return Path(config.run) / "backbone" / config.backbone.kind
+
+
+def fresh(model: nn.Module, options: Backbone) -> Training:
+    """Before the first epoch."""
+    return Training(model, torch.optim.Adam(model.parameters(), options.lr), model.state_dict(), [])
+
+
+def restore(config: Config, model: nn.Module, digest: str) -> None:
+    """Give a fresh model of the config's kind the weights of the best epoch; `digest` as `save` was told.
+
+    Raises:
+        InputError: it was not trained, or its checkpoint is damaged or of another training.
+    """
+    folder, training = folder_of(config) / "checkpoint", fresh(model, config.backbone)
+    load(folder, training, config.backbone, digest)
+    if not training.history:
+        raise InputError(f"{folder}: no checkpoint: train the backbone first, with tools.backbone")
+    model.load_state_dict(training.best)
+
+
 def save(folder: Path, training: Training, options: Backbone, digest: str) -> None:
-    """Replace the checkpoint; `digest` is the graph's."""
+    """Replace the checkpoint; `digest` is of what it learns from."""
     moments = {
         f"adam.{number}.{name}": value
         for number, values in training.adam.state_dict()["state"].items()
@@ -88,7 +111,8 @@ def _require_same(folder: Path, began: object, options: Backbone, same_graph: bo
     if not isinstance(began, dict):
         raise InputError(f"{folder}: damaged: it names no settings")
     for key, value in asdict(options).items():
-        if key not in _FREE and began.get(key) != value:
+        # A setting that did not exist when it began does not concern its kind.
+        if key not in _FREE and began.get(key, value) != value:
             raise InputError(
                 f"{folder}: begun with backbone.{key}={began.get(key)}, not {value}: give another run=..., or remove "
                 "the folder"

@@ -1,6 +1,6 @@
-"""What is chosen by on split=valid: Recall@20 of a segment of items, as `recsys.evaluate.ranking` has it."""
+"""What is chosen by on split=valid: Recall@20 or HitRate@10 of a segment, as `recsys.evaluate.ranking` has them."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -10,13 +10,13 @@ from numpy.typing import NDArray
 from recsys.backbones.graph import Codes, Graph
 from recsys.config import Evaluate
 from recsys.errors import InputError
-from recsys.evaluate import gains, ranking
+from recsys.evaluate import gains, ranking, sampled
 from recsys.evaluate.bootstrap import Sample
 from recsys.evaluate.positives import Task, index, read_task
 from recsys.evaluate.ranking import Segment
 from recsys.evaluate.vectors import Vectors
 
-K = 20
+K, SAMPLED_K = 20, 10
 Matrix = NDArray[np.float32]
 
 
@@ -44,13 +44,23 @@ class Validation:
 
     def recall(self, users: Matrix, items: Matrix) -> float:
         """Mean Recall@20 over users with a positive, of vectors [U, D] and [I, D]; of unknown users those are zero."""
-        vectors = np.concatenate([np.zeros_like(users[:1]), users])[self.row]
-        unknown = np.zeros(len(items), bool)
-        options = Evaluate(top_k=[K])
-        judged = ranking.rank(
-            self.task, [Vectors(vectors, items, self.row == 0, unknown)], {"": self.segment}, options, sample=False
+        return self._mean(users, items, Evaluate(top_k=[K], sampled_k=[SAMPLED_K]), sample=False)
+
+    def hit_rate(self, users: Matrix, items: Matrix, options: Evaluate) -> float:
+        """Mean HitRate@10 among sampled negatives, of the same."""
+        return self._mean(users, items, replace(options, top_k=[K], sampled_k=[SAMPLED_K]), sample=True)
+
+    def require_negatives(self, options: Evaluate) -> None:
+        """Raises InputError where a user has too few items for `hit_rate` to sample from."""
+        judged = np.unique(self.segment.user)
+        sampled.require(
+            self.task.users.take(judged), self.task.liked.take(judged), self.segment.candidates, options.negatives
         )
-        sample = Sample.of(self.segment.user, self.segment.item, np.ones(len(self.segment.user), np.int8))
-        full, _ = judged[""][0]
-        each = gains.contributions(sample, full, full, options)[0]
-        return float(each @ gains.shares(sample, np.ones(sample.users, np.float32), np.ones(sample.items, np.float32)))
+
+    def _mean(self, users: Matrix, items: Matrix, options: Evaluate, sample: bool) -> float:
+        vectors = np.concatenate([np.zeros_like(users[:1]), users])[self.row]
+        system = Vectors(vectors, items, self.row == 0, np.zeros(len(items), bool))
+        (ranks,) = ranking.rank(self.task, [system], {"": self.segment}, options, sample)[""]
+        judged = Sample.of(self.segment.user, self.segment.item, np.ones(len(self.segment.user), np.int8))
+        each = gains.contributions(judged, ranks[0], ranks[1] if sample else ranks[0], options)[2 if sample else 0]
+        return float(each @ gains.shares(judged, np.ones(judged.users, np.float32), np.ones(judged.items, np.float32)))

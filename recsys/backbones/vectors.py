@@ -4,8 +4,10 @@
     DIR/item_id/part-00000.parquet    every candidate, warm and cold
     DIR/about.json                    how the cold items' vectors were made, where that is not the model
 
-They are the model's output: rows for mf, propagated ones for ngcf and lightgcn. A cold item has no edge, so no gradient
-ever reached its row: its vector is what the model makes of its initial row alone (see `recsys.model.backbones`).
+They are the model's output: rows for mf, propagated ones for ngcf and lightgcn, and for dssm and sasrec the user as of
+their first positive row in split=test (see `recsys.backbones.sequences.before`). A cold item has no edge, so no
+gradient ever reached its row: its vector is what the model makes of its initial row alone (see
+`recsys.model.backbones`).
 """
 
 import json

@@ -142,6 +142,17 @@ def pairs(dataset: Path, split: str, users: IdMap, items: IdMap) -> NDArray[np.i
     return np.unique(np.concatenate(parts))
 
 
+def takers(dataset: Path, items: pa.Array) -> NDArray[np.int64]:
+    """[I] how many users have a training positive of each of the candidates `items` [I].
+
+    Raises:
+        InputError: as `labelled_groups`.
+    """
+    users = index("user_id", liking_users(dataset, "train"))
+    found = pairs(dataset, "train", users, index("item_id", items))
+    return np.bincount(found % len(items), minlength=len(items))
+
+
 def lists(pairs: NDArray[np.int64], users: int, items: int) -> Jagged:
     """[users] lists of item codes, int32, from ascending keys user * items + item."""
     bounds = np.searchsorted(pairs, np.arange(users + 1, dtype=np.int64) * items)

@@ -7,6 +7,7 @@ in each segment two int32 a system; then, a segment at a time, 8 bytes a metric 
     warm    items with a row in split=train
     cold    items without one, those held out for valid and for test alike
     all     both
+    rare    both, but judged by those positives alone whose items few users took in training (`evaluate.rare_below`)
 """
 
 import time
@@ -22,7 +23,7 @@ from recsys.config import Config, Evaluate
 from recsys.data.schema import read_info
 from recsys.evaluate import gains, sampled, systems, topk
 from recsys.evaluate.bootstrap import Sample
-from recsys.evaluate.positives import Task, read_task
+from recsys.evaluate.positives import Task, read_task, takers
 from recsys.evaluate.vectors import Vectors, read_vectors
 
 
@@ -69,6 +70,8 @@ def evaluate(
     baseline = systems.baseline_of(vectors, baseline)
     task = read_task(dataset, split, options.seed)
     segments = segments_of(task)
+    if options.rare_below:
+        segments["rare"] = _rare(segments["all"], takers(dataset, task.items) < options.rare_below)
     enough = {name: segment for name, segment in segments.items() if _enough(segment.counts(), options)}
     for segment in enough.values():
         judged_users = np.unique(segment.user)
@@ -110,6 +113,12 @@ def segments_of(task: Task) -> dict[str, Segment]:
         inside = (item >= codes.start) & (item < codes.stop)
         found[name] = Segment(codes, user[inside], item[inside])
     return found
+
+
+def _rare(everything: Segment, rare: NDArray[np.bool_]) -> Segment:
+    """The same candidates, and of the positives those of the `rare` [I] items."""
+    kept = rare[everything.item]
+    return Segment(everything.candidates, everything.user[kept], everything.item[kept])
 
 
 def rank(
@@ -187,10 +196,12 @@ def _without(system: Vectors, task: Task) -> dict[str, int]:
 
 
 def _protocol(task: Task, segments: dict[str, Segment], split: str, options: Evaluate) -> dict[str, Any]:
+    rare = {"rare": f"positives of items with a training positive of fewer than {options.rare_below} users"}
     return {
         "candidates": {name: len(segment.candidates) for name, segment in segments.items()},
         "warm": "items with a row in split=train",
         "cold": "items without one: held out, or with a row in any other split",
+        **(rare if "rare" in segments else {}),
         "positives": f"user and item pairs with label 1 in split={split}, less {task.repeated:,} also in split=train",
         "users": "those with a positive in the segment, each weighing the same",
         "masked": "the user's own positives in split=train, nothing else",

@@ -9,8 +9,9 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from recsys.backbones.bpr import _loss
 from recsys.backbones.graph import Graph
-from recsys.backbones.train import _loss, train
+from recsys.backbones.train import train
 from recsys.config_backbone import Kind
 from recsys.distributed import Ranks
 from recsys.errors import InputError
@@ -124,7 +125,7 @@ def test_a_checkpoint_that_is_damaged_or_of_another_training_is_refused(data: Pa
 
 
 def test_bad_settings_and_splits_are_named(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"backbone\.kind: .*'mf', 'ngcf' or 'lightgcn', got 'gcn'"):
+    with pytest.raises(InputError, match=r"backbone\.kind: .*'mf', 'ngcf', 'lightgcn', 'dssm' or 'sasrec', got 'gcn'"):
         parse({"backbone": {"kind": "gcn"}})
     splits = planted.rows()
     only_cold = [row for row in splits["valid"] if row[1] in planted.COLD]

@@ -170,6 +170,25 @@ def one_by_one(users: int, size: int) -> list[slice]:
     return [slice(start, min(start + size, users)) for start in range(0, users, size)]
 
 
+def test_rare_positives_rank_among_all_candidates_and_the_others_are_left_out(tmp_path: Path) -> None:
+    splits = likes.random_rows(1)
+    likes.write(tmp_path / "data", splits, likes.COLD)
+    folder = likes.vectors(tmp_path / "vectors", *likes.drawn(1, levels=1000))
+    takers = {item: {user for user, other, label in splits["train"] if label and other == item} for item in likes.WARM}
+    rare = {item for item in likes.WARM + likes.COLD if len(takers.get(item, ())) < 5}
+    assert 3 < len(rare & {*likes.WARM}) < 12
+    options = likes.config(tmp_path / "data", tmp_path / "run", rare_below=5)
+    found = ranking.evaluate(options, {"mine": folder})
+    # Without the other positives in test, but with them still no negatives of anybody.
+    other = tmp_path / "other"
+    kept = [row for row in splits["test"] if row[1] in rare]
+    moved = [row for row in splits["test"] if row[1] not in rare]
+    likes.write(other, {**splits, "test": kept, "valid": splits["valid"] + moved}, likes.COLD)
+    alone = ranking.evaluate(likes.config(other, tmp_path / "run"), {"mine": folder})
+    assert found["systems"]["mine"]["rare"] == alone["systems"]["mine"]["all"]
+    assert found["protocol"]["rare"].endswith("fewer than 5 users")
+
+
 def test_another_system_beside_it_changes_nothing(tmp_path: Path) -> None:
     likes.write(tmp_path / "data", likes.random_rows(), likes.COLD)
     config = likes.config(tmp_path / "data", tmp_path / "run")

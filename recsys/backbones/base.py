@@ -74,8 +74,8 @@ class Base:
 
     def before_events(self) -> Tensor:
         """[E, D] the user's vector before each training positive, in the order of `sequences.items.values`; 4 D bytes
-        each. It is what the base was trained on: it knows what was taken in a strictly smaller second, and of a user
-        with more than `length` positives what is in its own window (see `recsys.backbones.sequences.batches`).
+        each. It is what the base was trained on: it knows what was taken in a strictly smaller second, a user's
+        oldest items left out where there are many (see `recsys.backbones.sequences.batches`).
         """
         found = self.items.new_empty(len(self.sequences.known), self.items.shape[1])
         for batch in batches(self.sequences, self.length, SEQUENCES, np.random.default_rng(0)):

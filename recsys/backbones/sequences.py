@@ -88,8 +88,8 @@ def batches(sequences: Sequences, length: int, size: int, random: np.random.Gene
     """`size` windows a batch, which together have each event once.
 
     A window has up to `length` / 2 + 1 events of a user, and before them more of the user's positives: of what an event
-    may know it is shown `length` at most, and all that is among the `length` / 2 before it. The order is random, but windows of about
-    one length lie together, since a batch is as long as its longest.
+    may know it is shown `length` at most, and all that is among the `length` / 2 before it. The order is random, but
+    windows of about one length lie together, since a batch is as long as its longest.
     """
     windows = _windows(sequences.items.offsets, length)
     order = np.argsort((windows.end - windows.begin) * random.uniform(0.8, 1.25, len(windows.user)))

@@ -106,7 +106,7 @@ def pairs() -> Rows:
 
 
 def test_who_knows_the_same_second_knows_the_answer_and_the_pipeline_does_not(tmp_path: Path) -> None:
-    config = walks.config(walks.write(tmp_path / "data", pairs()), tmp_path / "run", "sasrec", epochs=15, batch=16)
+    config = walks.config(walks.write(tmp_path / "data", pairs()), tmp_path / "run", "sasrec", epochs=8, batch=32)
     config = replace(config, evaluate=replace(config.evaluate, negatives=100))
     graph = Graph.read(Path(config.data.path))
     valid = Validation.read(Path(config.data.path), graph, 0)

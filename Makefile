@@ -39,24 +39,29 @@ venv: ## make the virtual environment, or leave it when it matches the lock
 	@test -n "$(PYTHON)" || { echo "error: no Python 3.11 found: install it, or say make PYTHON=/path/to/python3.11" >&2; exit 1; }
 	@"$(PYTHON)" requirements/install.py --lock requirements/$(KIND).lock --venv $(VENV)
 
-demo: venv ## MovieLens-1M end to end: prepare, train, content proxies, simulated users, evaluate, export
-	@echo "demo 1/8: prepare the dataset"
+demo: venv ## MovieLens-1M end to end: prepare, train, content proxies, simulated users, first feedback, evaluate, export
+	@echo "demo 1/9: prepare the dataset"
 	@$(ONE) tools.prepare $(DEMO)
-	@echo "demo 2/8: train on $(NPROC) ranks"
+	@echo "demo 2/9: train on $(NPROC) ranks"
 	@$(RANKS) -m tools.train $(DEMO)
-	@echo "demo 3/8: make proxies of the items' content, aligned to the ID space"
+	@echo "demo 3/9: make proxies of the items' content, aligned to the ID space"
 	@$(RANKS) -m tools.align $(DEMO)
-	@echo "demo 4/8: train a ranker with these proxies in its ID slot"
+	@echo "demo 4/9: train a ranker with these proxies in its ID slot"
 	@$(RANKS) -m tools.train $(PROXY)
-	@echo "demo 5/8: score the held-out rows by both"
+	@echo "demo 5/9: score the held-out rows by both"
 	@$(RANKS) -m tools.predict $(DEMO)
 	@$(RANKS) -m tools.predict $(PROXY)
-	@echo "demo 6/8: let a language model play the users of 60 new items, and their rows learn from it"
+	@echo "demo 6/9: let a language model play the users of 60 new items, and their rows learn from it"
 	@$(RANKS) -m tools.simulate $(SIMULATE)
-	@echo "demo 7/8: evaluate by feedback bucket"
+	@echo "demo 7/9: give the new items 8 rows of feedback each, to be fine-tuned on and to be read (promo)"
+	@$(RANKS) -m tools.floor $(DEMO) --system finetune --exposure 8
+	@$(RANKS) -m tools.prompt $(DEMO) --exposure 8
+	@echo "demo 8/9: evaluate by feedback bucket"
 	@$(ONE) tools.evaluate $(DEMO) --scores base=runs/demo/scores/test --scores idproxy=runs/demo-idproxy/scores/test \
 		--scores simulated=runs/demo/simulator/simulated/scores.parquet
-	@echo "demo 8/8: export a bundle, and prove that it scores as the model does"
+	@$(ONE) tools.evaluate $(DEMO) --exposure 8 --only n=8 --against base/finetuned \
+		--scores base/finetuned=runs/demo/floor/finetune/n=8 --scores promo=runs/demo/prompt/summary/n=8/scores.parquet
+	@echo "demo 9/9: export a bundle, and prove that it scores as the model does"
 	@$(ONE) tools.export $(DEMO)
 
 test: venv ## run the tests (ARGS="tests/data -k splits" for some)

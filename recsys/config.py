@@ -11,6 +11,7 @@ from pydantic import AfterValidator, Field, field_validator
 from pydantic.dataclasses import dataclass
 
 from recsys.config_backbone import Backbone
+from recsys.config_prompt import Prompt
 from recsys.config_proxy import Proxy
 from recsys.config_simulator import Simulator
 from recsys.config_slot import Slot
@@ -304,6 +305,8 @@ class Config:
     """A model of papers' ranking tables."""
     simulator: Simulator = field(default_factory=Simulator)
     """Simulated users."""
+    prompt: Prompt = field(default_factory=Prompt)
+    """Pinnacle feedback of items with few rows."""
 
     @field_validator("features")
     @classmethod

@@ -17,6 +17,7 @@ _FREE = {
     "proxy",
     "backbone",
     "simulator",
+    "prompt",
     "train.batch_size",
     "train.shuffle_rows",
     "train.keep",

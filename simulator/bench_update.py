@@ -36,7 +36,7 @@ from recsys.tables.piece import Piece
 from recsys.tables.rows import Rows
 from recsys.tables.version import Version
 from recsys.train import build
-from simulator.publish import SOURCE
+from simulator.update import SOURCE
 
 LARGE, SMALL, COLD, DIM = 10_000_000, 10_000, 1_000, 32
 EACH, HISTORY, USERS = 10, 20, 1_000

@@ -38,8 +38,9 @@ def run(config: Config, stages: Sequence[Stage], ranks: Ranks) -> Iterator[str]:
 
 
 def _told(updated: update.Updated) -> str:
-    about, delta = updated.about, updated.delta
-    if about is None:
+    delta = updated.delta
+    if updated.about is None:
         return f"retrained: {updated.folder}"
     brought = "no row of the tables has changed" if delta is None else f"delta: {delta.folder}"
-    return f"rows: {updated.folder} ({about.simulated:,} simulated rows, {about.gradient_steps} steps)\n{brought}"
+    found = updated.about.found
+    return f"rows: {updated.folder} ({found['simulated']:,} simulated rows, {found['gradient_steps']} steps)\n{brought}"

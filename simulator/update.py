@@ -22,12 +22,13 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
 from recsys import runs
 from recsys.coldrows.frozen import Frozen
+from recsys.coldrows.learned import About, Learned
 from recsys.coldrows.prior import Prior, unknown_prior
-from recsys.coldrows.scores import base_scores, require_agreement, rescored
+from recsys.coldrows.publish import publish
+from recsys.coldrows.scores import score, scored
 from recsys.coldrows.tune import Floats, finetune
 from recsys.config import Config
 from recsys.data.encode import ITEM, Block
@@ -38,16 +39,16 @@ from recsys.distributed import Ranks, of_first, on_first, together
 from recsys.errors import InputError
 from recsys.floor import kept
 from recsys.floor.content import content_file, ridge_prior
-from recsys.rivals.rows import write_scores
 from recsys.tables import checkpoint
 from recsys.tables.delta import Delta
 from recsys.tables.locks import reading
 from simulator import balance, interactions, joint, simulated, states
 from simulator.interactions import Interactions
 from simulator.joint import SCORES
-from simulator.learned import About, Learned
 from simulator.population import training_users
-from simulator.publish import publish
+
+SOURCE = "simulate"
+"""What deltas say of the rows."""
 
 
 @dataclass(frozen=True)
@@ -71,7 +72,7 @@ def update(config: Config, ranks: Ranks) -> Updated:
     folder = simulated.folder_of(config)
     key, base = of_first(ranks, lambda: _begin(config))
     if config.simulator.update.mode == "joint":
-        if not of_first(ranks, lambda: _scored(folder / SCORES, key)):
+        if not of_first(ranks, lambda: scored(folder / SCORES, key)):
             pairs = of_first(ranks, lambda: _pairs(config))
             joint.retrain(config, pairs, key, folder, ranks)
         return Updated(folder)
@@ -80,12 +81,12 @@ def update(config: Config, ranks: Ranks) -> Updated:
     if rows is None:
         frozen, rows = _learn(config, key, base, ranks)
         on_first(ranks, lambda: rows.save(folder))
-    if not of_first(ranks, lambda: _scored(folder / SCORES, key)):
-        _score(config, frozen or _frozen(config, rows.items, ranks), rows, folder)
+    if not of_first(ranks, lambda: scored(folder / SCORES, key)):
+        score(frozen or _frozen(config, rows.items, ranks), rows, folder / SCORES, config.simulator.update.exposure)
     found: list[Delta | None] = [None]
 
     def bring_in() -> None:
-        found[0] = publish(config, rows, folder)
+        found[0] = publish(config, rows, folder, SOURCE)
 
     if config.simulator.update.publish:
         on_first(ranks, bring_in)
@@ -140,10 +141,6 @@ def _found(folder: Path, key: str) -> Learned | None:
     return rows if rows and rows.about.key == key else None
 
 
-def _scored(path: Path, key: str) -> bool:
-    return path.exists() and (pq.read_schema(path).metadata or {}).get(b"key") == key.encode()
-
-
 def _frozen(config: Config, items: pa.Array, ranks: Ranks) -> Frozen:
     with reading(Path(config.run)) if ranks.is_first else nullcontext():
         return Frozen.load(config, items, ranks)
@@ -174,11 +171,13 @@ def _learn(config: Config, key: str, base: str, ranks: Ranks) -> tuple[Frozen, L
     about = About(
         key=key,
         base=base,
-        simulated=len(pairs),
-        kept=tuned.examples - len(pairs),
-        gradient_steps=tuned.steps,
-        passes=tuned.passes,
-        converged=tuned.converged,
+        found={
+            "simulated": len(pairs),
+            "kept": tuned.examples - len(pairs),
+            "gradient_steps": tuned.steps,
+            "passes": tuned.passes,
+            "converged": tuned.converged,
+        },
         seconds=round(time.perf_counter() - started, 1),
     )
     return frozen, Learned(items, tuned.rows.cpu(), about)
@@ -202,16 +201,3 @@ def _rows(config: Config, frozen: Frozen, pairs: Interactions, prior: Prior) -> 
     if real is None:
         return block, weight
     return concat([block, real]), np.concatenate([weight, np.ones(len(real), np.float32)])
-
-
-def _score(config: Config, frozen: Frozen, rows: Learned, folder: Path) -> None:
-    """Collective."""
-    base = base_scores(config, frozen.ranks)
-    require_agreement(frozen, base)
-    scored = rescored(frozen, rows.vectors.to(frozen.ranks.device), base)
-    told = {
-        "dataset": read_info(config.data.path).fingerprint,
-        "exposure": str(config.simulator.update.exposure),
-        "key": rows.about.key,
-    }
-    on_first(frozen.ranks, lambda: write_scores(folder / SCORES, scored, **told))

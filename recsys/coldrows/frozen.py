@@ -81,6 +81,19 @@ class Frozen:
         with torch.no_grad():
             return self._ranker.items(asked)[keys[0]].values()
 
+    def history(self, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
+        """The histories of a batch made by `encoder`, end to end.
+
+        Returns:
+            Vectors [T, D] float32, whether an item is neither unknown nor one of the K [T] bool, rows' lengths [B].
+        """
+        items = batch.items
+        values = items.values().masked_fill(self._place_on_device[items.values()] >= 0, UNKNOWN)
+        with torch.no_grad():
+            asked = KeyedJaggedTensor(items.keys(), values, lengths=items.lengths())
+            found = self._ranker.items(asked)[HISTORY]
+        return found.values().float(), values[len(values) - len(found.values()) :] != UNKNOWN, found.lengths()
+
     def unknown(self) -> Tensor:
         """[D] float32: the trained unknown row, which stands for an item nobody has seen."""
         return self.vectors(np.array([UNKNOWN]))[0]

@@ -44,11 +44,16 @@ def warm_vectors(frozen: Frozen) -> Iterator[tuple[np.ndarray, Tensor]]:
 
 def unknown_prior(frozen: Frozen) -> Prior:
     """Every item starts at the trained unknown row; it may differ as warm items differ, each by its training rows."""
+    mean, second = warm_moments(frozen)
+    start = frozen.unknown().repeat(frozen.count, 1)
+    return Prior(start, second - torch.outer(mean, mean))
+
+
+def warm_moments(frozen: Frozen) -> tuple[Tensor, Tensor]:
+    """Mean [D] and second moments [D, D], float64 on the CPU, of the warm items' vectors, each by its training rows."""
     total, first, second = 0.0, torch.zeros(()), torch.zeros(())
     for count, vectors in warm_vectors(frozen):
         vectors = vectors.double().cpu()
         weighted = torch.from_numpy(count).double()[:, None] * vectors
         total, first, second = total + float(count.sum()), first + weighted.sum(0), second + vectors.T @ weighted
-    mean = first / total
-    start = frozen.unknown().repeat(frozen.count, 1)
-    return Prior(start, second / total - torch.outer(mean, mean))
+    return first / total, second / total

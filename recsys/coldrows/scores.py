@@ -7,11 +7,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
+import pyarrow.parquet as pq
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
 from recsys.coldrows.frozen import Frozen
+from recsys.coldrows.learned import Learned
 from recsys.coldrows.rescore import rescore
 from recsys.config import Config
 from recsys.data.reader import Reader, row_groups
@@ -19,7 +21,7 @@ from recsys.data.schema import read_info, split_files
 from recsys.distributed import Ranks, on_first
 from recsys.errors import InputError
 from recsys.evaluate.scores import read_scores
-from recsys.rivals.rows import Scored
+from recsys.rivals.rows import Scored, write_scores
 
 _CHUNK = 65536
 _SAME, _SAME_BF16 = 1e-3, 3e-2
@@ -92,3 +94,24 @@ def _chunks(scores: NDArray[np.float32]) -> Iterator[Scored]:
     for begin in range(0, len(scores), _CHUNK):
         part = scores[begin : begin + _CHUNK]
         yield np.arange(begin, begin + len(part)), part.astype(np.float64)
+
+
+def score(frozen: Frozen, rows: Learned, path: Path, exposure: int) -> None:
+    """Write the run's scores of its test rows, with those of the learned items by their rows. Collective.
+
+    exposure: the real rows of each new item that the learned rows were made from.
+
+    Raises:
+        InputError: the run has no scores of its own, or they are not of its best checkpoint.
+    """
+    config = frozen.encoder.config
+    base = base_scores(config, frozen.ranks)
+    require_agreement(frozen, base)
+    found = rescored(frozen, rows.vectors.to(frozen.ranks.device), base)
+    told = {"dataset": read_info(config.data.path).fingerprint, "exposure": str(exposure), "key": rows.about.key}
+    on_first(frozen.ranks, lambda: write_scores(path, found, **told))
+
+
+def scored(path: Path, key: str) -> bool:
+    """Whether `score` has written there for rows of this key."""
+    return path.exists() and (pq.read_schema(path).metadata or {}).get(b"key") == key.encode()

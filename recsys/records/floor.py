@@ -27,14 +27,14 @@ def commands(content: str | None) -> list[str]:
     """Base, systems and judgement for every draw. content: Parquet with the movies' overviews, if there is one."""
     asked = _described(content) if content else []
     for seed in SEEDS:
-        drawn = _drawn(seed)
-        asked.append(f"python -m tools.prepare {drawn}")
-        asked += [f"torchrun --nproc-per-node 2 -m tools.{tool} {drawn}" for tool in ("train", "predict")]
+        words = drawn(seed)
+        asked.append(f"python -m tools.prepare {words}")
+        asked += [f"torchrun --nproc-per-node 2 -m tools.{tool} {words}" for tool in ("train", "predict")]
         for exposure in EXPOSURES:
             scored = [f"--system {system} --exposure {exposure}" for system in ("means", "finetune", "ridge")]
             if content:
                 scored.append(f"--system ridge --name ridge-overviews --exposure {exposure} floor.content={VECTORS}")
-            asked += [f"python -m tools.floor {drawn} {one}" for one in scored]
+            asked += [f"python -m tools.floor {words} {one}" for one in scored]
             asked.append(_judge(seed, exposure, bool(content)))
     return asked
 
@@ -63,7 +63,7 @@ def table(content: str | None) -> str:
             lines.append(f"| {SYSTEMS[system]} | " + " | ".join(cells) + " |")
         lines.append("")
     counts = found["systems"]["base"]["n=0"]
-    trained = [checkpoint.progress_of(checkpoint.best(Path(_run(seed)) / "checkpoints")).step for seed in SEEDS]
+    trained = [checkpoint.progress_of(checkpoint.best(Path(run_of(seed)) / "checkpoints")).step for seed in SEEDS]
     lines.append(
         f"{found['dataset']}, {found['split']}, seeds {', '.join(map(str, SEEDS))} (each draws other new items and "
         f"weights); {counts['rows']:,} rows and {counts['users']:,} users with both classes a draw, the same at every "
@@ -82,22 +82,24 @@ def _systems(content: bool) -> list[str]:
     return [system for system in SYSTEMS if content or system != "ridge-overviews"]
 
 
-def _drawn(seed: int) -> str:
+def drawn(seed: int) -> str:
     """The config of a draw; the first is the demo's, trained once for both."""
     if seed == 0:
-        return f"{CONFIG} run={_run(seed)}"
-    return f"{CONFIG} run={_run(seed)} data.path=data/movielens-1m-seed{seed} data.split.seed={seed} train.seed={seed}"
+        return f"{CONFIG} run={run_of(seed)}"
+    return (
+        f"{CONFIG} run={run_of(seed)} data.path=data/movielens-1m-seed{seed} data.split.seed={seed} train.seed={seed}"
+    )
 
 
-def _run(seed: int) -> str:
+def run_of(seed: int) -> str:
     return f"runs/records/movielens-1m-seed{seed}" if seed else "runs/demo"
 
 
 def _judge(seed: int, exposure: int, content: bool) -> str:
-    scores = [f"--scores base={_run(seed)}/scores/test"]
-    scores += [f"--scores {system}={_run(seed)}/floor/{system}/n={exposure}" for system in _systems(content)[1:]]
+    scores = [f"--scores base={run_of(seed)}/scores/test"]
+    scores += [f"--scores {system}={run_of(seed)}/floor/{system}/n={exposure}" for system in _systems(content)[1:]]
     where = f"--exposure {exposure} --only n={exposure} --out {FOLDER}/seed-{seed}.json"
-    return f"python -m tools.evaluate {_drawn(seed)} {' '.join(scores)} {where}"
+    return f"python -m tools.evaluate {drawn(seed)} {' '.join(scores)} {where}"
 
 
 def _cell(by_segment: dict[str, Any], exposure: int, metric: str, form: str) -> str:
@@ -109,7 +111,7 @@ def _cell(by_segment: dict[str, Any], exposure: int, metric: str, form: str) -> 
 
 
 def _steps(system: str, exposure: int) -> str:
-    told = [about.read(Path(_run(seed)) / "floor" / system / f"n={exposure}") for seed in SEEDS]
+    told = [about.read(Path(run_of(seed)) / "floor" / system / f"n={exposure}") for seed in SEEDS]
     steps, passes = (sum(each) / len(told) for each in zip(*((o.gradient_steps, o.passes) for o in told), strict=True))
     note = "" if all(one.converged for one in told) else ", not converged"
     return f"{steps:.0f} steps, {passes:.0f} passes{note}"

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from recsys.errors import InputError
 from recsys.evaluate import draws, report, results
-from recsys.records import coldllm, floor, idproxy, simulated
+from recsys.records import coldllm, floor, idproxy, promo, simulated
 from recsys.rivals import summary
 
 FOLDER = Path("runs/records")
@@ -65,28 +65,35 @@ def _demo(paths: Paths) -> list[str]:
     )
     scores = "--scores base=runs/demo/scores/test --scores idproxy=runs/demo-idproxy/scores/test"
     scores += " --scores simulated=runs/demo/simulator/simulated/scores.parquet"
+    fed = "--scores base/finetuned=runs/demo/floor/finetune/n=8"
+    fed += " --scores promo=runs/demo/prompt/summary/n=8/scores.parquet"
     return [
         *_trained(_DEMO),
         f"torchrun --nproc-per-node 2 -m tools.align {_DEMO}",
         *_trained(proxy)[1:],
         f"torchrun --nproc-per-node 2 -m tools.simulate {_DEMO} configs/simulator/demo.yaml",
+        f"torchrun --nproc-per-node 2 -m tools.floor {_DEMO} --system finetune --exposure 8",
+        f"torchrun --nproc-per-node 2 -m tools.prompt {_DEMO} --exposure 8",
         f"python -m tools.evaluate {_DEMO} {scores}",
+        f"python -m tools.evaluate {_DEMO} --exposure 8 --only n=8 --against base/finetuned {fed}",
     ]
 
 
 def _demo_table(paths: Paths) -> str:
     segments = ["warm", "100+", "20-99", "5-19", "1-4", "n=0"]
     found = results.read(Path("runs/demo/results.json"))
-    # The simulation's other rows are the base's, whose bits it leaves as they are.
-    few = {"simulated": ("warm", "n=0"), "simulated - base": ("warm", "n=0")}
+    # Other rows are the base's, whose bits simulation and feedback leave as they are.
+    few: dict[str, tuple[str, ...]] = dict.fromkeys(("simulated", "simulated - base"), ("warm", "n=0"))
+    few |= dict.fromkeys(("base/finetuned", "promo", "promo - base/finetuned"), ("n=8",))
     both = dict(found)
     for key, names in (
-        ("systems", ("base", "idproxy", "simulated")),
-        ("differences", ("idproxy - base", "simulated - base")),
+        ("systems", ("base", "idproxy", "simulated", "base/finetuned", "promo")),
+        ("differences", ("idproxy - base", "simulated - base", "promo - base/finetuned")),
     ):
         both[key] = {
             name: {segment: found[key][name][segment] for segment in few.get(name, segments)} for name in names
         }
+    segments.append("n=8")
     changes = report.markdown(both, _POINTWISE[:2], segments, key="differences")
     return report.markdown(both, _POINTWISE, segments) + "\n" + changes
 
@@ -200,6 +207,7 @@ RECORDS = (
         lambda paths: _kuairand(paths).commands() if paths.kuairand else None,
         lambda paths: _kuairand(paths).table(),
     ),
+    Record("promo-movielens", lambda paths: promo.commands(), lambda paths: promo.table()),
     Record("gauge-movielens", lambda paths: coldllm.gauge_commands(), lambda paths: coldllm.gauge_table()),
     Record(
         "simulated-movielens",

@@ -135,8 +135,8 @@ def _constraints(spec: InputSpec, config: Config, ranks: Ranks) -> dict[str, Par
         dim, automatic = table.dim or config.model.dim, table.sharding == "auto"
         kernel = EmbeddingComputeKernel.DENSE if table.sharding == DATA_PARALLEL else EmbeddingComputeKernel.FUSED
         constraints[table.name] = ParameterConstraints(
-            # Wide as content tables are, they would be cut by columns, for which only what learns has a use.
-            sharding_types=_SEQUENCE[: 2 if table in spec.content else 3] if automatic else [table.sharding],
+            # A table of a width of its own may be so wide that the planner cuts its columns, into unequal pieces.
+            sharding_types=_SEQUENCE[: 2 if table.dim else 3] if automatic else [table.sharding],
             compute_kernels=[kernel.value],
             # Cutting changes what is learned: the planner by itself cuts only tables of 256 columns and more.
             min_partition=None if automatic else _columns(dim, _column_places(table.sharding, ranks)),

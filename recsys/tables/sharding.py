@@ -5,15 +5,16 @@ from dataclasses import dataclass
 
 import torch
 from fbgemm_gpu.split_table_batched_embeddings_ops_training import WeightDecayMode
-from torch import Tensor
+from torch import Tensor, nn
 from torch.distributed._shard.sharded_tensor import ShardedTensor
 from torch.distributed.optim import _apply_optimizer_in_backward as apply_optimizer_in_backward
 from torchrec.distributed import DistributedModelParallel
+from torchrec.distributed.types import ShardingPlan
 from torchrec.optim.keyed import CombinedOptimizer, KeyedOptimizer, KeyedOptimizerWrapper
 from torchrec.optim.optimizers import in_backward_optimizer_filter
 from torchrec.optim.rowwise_adagrad import RowWiseAdagrad
 
-from recsys.config import Config
+from recsys.config import Config, Train
 from recsys.data.encode import InputSpec
 from recsys.distributed import Ranks
 from recsys.model.ranker import Ranker, RankerLoss
@@ -27,7 +28,7 @@ _SUM = ".momentum1"
 
 @dataclass
 class Sharded:
-    """A sharded ranker under its loss, and what trains it.
+    """A sharded model under its loss, and what trains it.
 
     Attributes:
         optimizer: state of everything that trains; stepping it steps the dense part and the data-parallel tables (the
@@ -75,19 +76,26 @@ def table_of(tensor: str) -> str | None:
 def shard(ranker: Ranker, spec: InputSpec, config: Config, ranks: Ranks) -> Sharded:
     """Shard a ranker whose tables are on the meta device; no rank ever allocates more than its pieces of a table.
 
-    Collective over all ranks. Tables train by row-wise Adagrad: those that one rank or several hold between them by
-    fbgemm's, fused into backward; data-parallel ones, which the fused one does not update, by torchrec's dense one of
-    the same formula. The rest trains by Adam.
+    Collective over all ranks.
 
     Raises:
         InputError: a table cannot be sharded so on these ranks.
     """
     loss = RankerLoss(ranker)
     plan, _ = make_plan(loss, spec, config, ranks)
-    train = config.train
+    return lay(loss, plan, config.train, ranks)
+
+
+def lay(loss: nn.Module, plan: ShardingPlan, train: Train, ranks: Ranks) -> Sharded:
+    """Any model with tables on the meta device, under its loss, laid over the ranks by a plan. Collective.
+
+    Tables train by row-wise Adagrad: those that one rank or several hold between them by fbgemm's, fused into backward;
+    data-parallel ones, which the fused one does not update, by torchrec's dense one of the same formula. The rest
+    trains by Adam.
+    """
     apply_optimizer_in_backward(
         RowWiseAdagrad,
-        [*ranker.bags.parameters(), *ranker.items.parameters(), *ranker.content.parameters()],
+        [parameter for name, parameter in loss.named_parameters() if table_of(name)],
         {
             "lr": train.table_lr,
             "weight_decay": train.table_weight_decay,

@@ -51,7 +51,7 @@ def test_the_floor_stands_with_its_steps(tmp_path: Path, monkeypatch: pytest.Mon
     for seed in floor.SEEDS:
         for system in ("means", "finetune", "ridge"):
             for n in floor.EXPOSURES:
-                folder = tmp_path / floor._run(seed) / "floor" / system / f"n={n}"
+                folder = tmp_path / floor.run_of(seed) / "floor" / system / f"n={n}"
                 folder.mkdir(parents=True)
                 steps = (seed + n) if system == "finetune" else 0
                 told = About(system=system, exposure=n, dataset="", settings={}, items=3, converged=n < 60)
@@ -61,7 +61,7 @@ def test_the_floor_stands_with_its_steps(tmp_path: Path, monkeypatch: pytest.Mon
         floor.FOLDER.mkdir(parents=True, exist_ok=True)
         found = {"dataset": "d", "split": "exposure/user/test", "seeds": [seed], "systems": systems}
         found["differences"] = {f"{name} - base": systems[name] for name in ("means", "finetune", "ridge")}
-        saved = tmp_path / floor._run(seed) / "checkpoints" / "step-00000007"
+        saved = tmp_path / floor.run_of(seed) / "checkpoints" / "step-00000007"
         (partial := saved.with_suffix(".partial")).mkdir(parents=True)
         checkpoint.seal(partial, saved, Progress(6 + seed, best_auc=0.7), Version("tables", "run"), {})
         (floor.FOLDER / f"seed-{seed}.json").write_text(json.dumps(found))

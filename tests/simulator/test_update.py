@@ -14,6 +14,7 @@ from torch import Tensor
 from torch.nn.functional import binary_cross_entropy_with_logits
 
 from recsys.coldrows.frozen import Frozen
+from recsys.coldrows.learned import Learned
 from recsys.coldrows.prior import unknown_prior
 from recsys.config import Config
 from recsys.data.batch import Batcher
@@ -30,7 +31,6 @@ from recsys.tables.rows import Rows
 from recsys.tables.version import Version
 from recsys.train import build, fitted
 from simulator import interactions
-from simulator.learned import Learned
 from simulator.population import training_users
 from simulator.update import Updated, update
 from tests import arrived
@@ -102,7 +102,7 @@ def test_rows_are_those_that_a_plain_loop_finds(here: Path, options: dict[str, A
     expected = by_lbfgs(frozen, found.items, prior.start, prior.factor(), batch, simulated, made)
     torch.testing.assert_close(found.vectors, expected, atol=1e-2, rtol=0)
     assert (found.vectors - prior.start).abs().max() > 0.1
-    assert found.about.simulated == simulated and found.about.kept == len(block) - simulated
+    assert found.about.found["simulated"] == simulated and found.about.found["kept"] == len(block) - simulated
 
 
 def by_lbfgs(

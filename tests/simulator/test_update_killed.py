@@ -6,13 +6,13 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from recsys.coldrows.learned import Learned
 from recsys.data.ids import IdMap
 from recsys.distributed import process_group
 from recsys.tables import checkpoint, log, manifest
 from recsys.tables.bundle import Bundle
 from recsys.tables.places import FORMAT
 from recsys.tables.stored import StoredTensor
-from simulator.learned import Learned
 from simulator.update import update
 from tests import crash
 from tests.simulator import simulations

@@ -1,11 +1,12 @@
-"""The rows that were learned from simulated interactions, as one file: what made them is told in its metadata.
+"""Rows that cold items were given, as one file: what made them is told in its metadata.
 
-<run>/simulator/<name>/rows.parquet     item_id, vector
+<folder>/rows.parquet     item_id, vector
 """
 
 import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -27,14 +28,8 @@ class About:
     """Digest of all that they depend on."""
     base: str
     """The version of the tables that they were made for."""
-    simulated: int
-    """Simulated rows that were learned from."""
-    kept: int
-    """Real rows that were."""
-    gradient_steps: int
-    passes: int
-    """Gradients over all rows: what the steps cost, line searches included."""
-    converged: bool
+    found: dict[str, Any]
+    """What a reader wants to know of how they were made, such as the gradient steps."""
     seconds: float
 
 
@@ -70,4 +65,4 @@ class Learned:
             flat = rows["vector"].combine_chunks().flatten()
             return cls(rows["item_id"].combine_chunks(), torch.tensor(flat.to_numpy()).view(rows.num_rows, -1), about)
         except (pa.ArrowException, OSError, KeyError, TypeError, ValueError) as error:
-            raise InputError(f"{path}: expected what the simulator's update writes: {error}") from None
+            raise InputError(f"{path}: expected what tools.simulate or tools.prompt writes: {error}") from None

@@ -7,6 +7,8 @@ import numpy as np
 import pyarrow as pa
 import torch
 
+from recsys.coldrows import learned
+from recsys.coldrows.learned import Learned
 from recsys.config import Config
 from recsys.data.encode import ITEM
 from recsys.data.ids import UNKNOWN
@@ -16,18 +18,14 @@ from recsys.tables.parts import tables_of
 from recsys.tables.piece import Piece
 from recsys.tables.stored import StoredTensor
 from recsys.tables.version import Version
-from simulator import learned
-from simulator.learned import Learned
-
-SOURCE = "simulate"
 
 
-def publish(config: Config, rows: Learned, folder: Path) -> Delta | None:
+def publish(config: Config, rows: Learned, folder: Path, source: str) -> Delta | None:
     """Give the items rows of the item table, unless they have one, and write their vectors; None: nothing to do.
 
     Idempotent: what the table holds already is left out. Nothing but the named rows changes.
 
-    folder: of the learned rows, for messages.
+    folder: of the learned rows, for messages. source: what the delta says of them.
 
     Raises:
         InputError: they were made for other tables, or there are more new items than free rows; nothing has changed.
@@ -35,9 +33,9 @@ def publish(config: Config, rows: Learned, folder: Path) -> Delta | None:
     run = Path(config.run)
 
     def pieces() -> Iterator[Piece]:
-        source = checkpoint.best(run / "checkpoints")
-        table = next(each for each in tables_of(run, source) if each.name == ITEM)
-        stored = StoredTensor(source, table.tensor)
+        best = checkpoint.best(run / "checkpoints")
+        table = next(each for each in tables_of(run, best) if each.name == ITEM)
+        stored = StoredTensor(best, table.tensor)
         place = admit.placed(run, table.ids, rows.items, folder / learned.NAME)
         named = torch.from_numpy(place)
         differs = (stored.take(named) != rows.vectors.to(stored.dtype)).any(1).numpy()
@@ -46,6 +44,6 @@ def publish(config: Config, rows: Learned, folder: Path) -> Delta | None:
         lacking = lacking[np.argsort(place[lacking])]
         for some in np.split(lacking, range(ROWS, len(lacking), ROWS)) if len(lacking) else ():
             ids = rows.items.take(pa.array(some)).cast(table.ids.ids.type)
-            yield Piece.of(ITEM, named[some], ids, rows.vectors[some], SOURCE, base)
+            yield Piece.of(ITEM, named[some], ids, rows.vectors[some], source, base)
 
     return service.publish(run, pieces, stale=config.tables.max_staleness)

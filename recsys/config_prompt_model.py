@@ -1,0 +1,43 @@
+"""The part of the config that says what PROMO's prompt network is: the paper's tables 3 and 4 as switches."""
+
+from dataclasses import field
+from typing import Annotated, Literal
+
+from pydantic import Field
+from pydantic.dataclasses import dataclass
+
+from recsys.config_types import STRICT, Amount, Sharding, Widths
+
+Fours = Annotated[int, Field(ge=4, multiple_of=4)]
+"""A width of table rows."""
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+class PromptModel:
+    """A network for each item, fed by its feedback, beside a frozen base."""
+
+    information: Literal["pinnacle", "ids", "features", "both"] = "pinnacle"
+    """What an item's network reads: vectors of the users of its pinnacle feedback; or, for the paper's table 3, the
+    base's own vector of the item (PROMO-I), the item's features (PROMO-F), or both of these (PROMO-IF)."""
+    network: Literal["item", "shared", "none"] = "item"
+    """Whose the network is: each item's own; one for all items, without tables (PROMO-M of table 4); or nobody's: the
+    mean of what would be read goes straight into the head (PROMO-T)."""
+    parameters: Literal["code", "rows"] = "code"
+    """item: how an item's parameters are held. code: a short code, of which one generator shared by all items makes
+    them. rows: the paper read literally, a row of numbers for each layer, some 50 times as many bytes an item."""
+    code: Fours = 32
+    """code: R, numbers of an item's code."""
+    hidden: Fours = 12
+    """M: the network has layers D -> M -> D. rows: (M + 1) D and (D + 1) M are at most 1024."""
+    last: Fours = 16
+    """P: width of the last prompt embedding, which the head reads as it is."""
+    noise: Amount = 0.01
+    """Standard deviation of the initial codes, or of the rows around their common start."""
+    head: Widths = field(default_factory=lambda: [64])
+    """Hidden sizes of the MLP that makes the item's final vector."""
+    pfpe: Amount = 0.01
+    """Weight of the pinnacle-feedback prompt-enhanced loss (lambda_1 of eq. 13)."""
+    pape: Amount = 0.01
+    """Weight of the popularity-aware prompt-enhanced loss (lambda_2 of eq. 13)."""
+    sharding: Sharding = "auto"
+    """How the tables are laid over ranks: auto (row_wise or table_wise), or any that a bag takes."""

@@ -1,0 +1,44 @@
+r"""Read a new item's vector off its first feedback: what its first users have in common, and how they liked it.
+
+    torchrun --nproc-per-node 2 -m tools.prompt configs/movielens-1m.yaml --exposure 8
+    python -m tools.evaluate configs/movielens-1m.yaml --exposure 8 --only n=8 \
+        --scores base=runs/movielens-1m/scores/test --scores promo=runs/movielens-1m/prompt/summary/n=8/scores.parquet
+
+The first call learns from the warm items what n rows tell (`prompt.summary`); no gradient step is taken, unless
+prompt.summary.finetune=true. The run must be trained, and its test rows scored by tools.predict.
+
+    python -m tools.prompt configs/movielens-1m.yaml --feedback new.parquet
+
+gives the items of a file of feedback (Parquet with the columns of a split) their vectors by a delta: checkpoints, id
+maps and the bundle follow without retraining. Call it again when there is more; nothing changes where nothing did.
+"""
+
+from pathlib import Path
+
+from recsys.coldrows.learned import Learned
+from recsys.distributed import process_group
+from recsys.prompt import stage
+from tools import _cli
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Parse, read vectors, say where they are."""
+    parser = _cli.parser(__doc__)
+    source = parser.add_mutually_exclusive_group(required=True)
+    source.add_argument("--exposure", type=int, help="score the test rows after so many kept rows of each new item")
+    source.add_argument("--feedback", metavar="FILE", type=Path, help="publish the rows of the items in this file")
+    arguments = parser.parse_intermixed_args(argv)
+    config = _cli.config_of(arguments)
+    with process_group() as ranks:
+        if arguments.feedback:
+            folder, delta = stage.answer(config, arguments.feedback, ranks)
+            said = f"delta: {delta.folder}" if delta else "no row of the tables has changed"
+        else:
+            folder = stage.prompt(config, arguments.exposure, ranks)
+            said = f"scores: {folder / stage.SCORES}"
+        if ranks.is_first and (rows := Learned.read(folder)):
+            print(f"rows: {folder} ({rows.about.found['items']:,} items with feedback)\n{said}")
+
+
+if __name__ == "__main__":
+    _cli.run(main)

@@ -38,6 +38,9 @@ class Backbone:
     data.history has to be longer, since it counts rows of either label."""
     negatives: Positive = 8
     """dssm, sasrec: negatives drawn for each positive, which together weigh as much as it does."""
+    average: Annotated[float, Field(ge=0, lt=1)] = 0.99
+    """dssm, sasrec: what is validated and serves is the moving average of the weights, which keeps this share of itself
+    at each step; 0 is the weights themselves."""
     lr: Amount = 3e-3
     """Adam's."""
     l2: Amount = 0.015

@@ -18,7 +18,7 @@ from recsys.config import Config
 from recsys.config_backbone import SEQUENCE_KINDS, Backbone
 from recsys.data.jagged import Jagged
 from recsys.errors import InputError
-from recsys.model.towers import Tower, make
+from recsys.model.towers import Averaged, Tower, make
 
 SEQUENCES = 256
 """Sequences encoded at a time."""
@@ -59,8 +59,9 @@ class Base:
             )
         graph = Graph.read(Path(config.data.path))
         sequences = Sequences.read(Path(config.data.path), graph)
-        model = initial(graph, options, device)
-        saved.restore(config, model, digest(graph, sequences))
+        pair = initial(graph, options, device)
+        saved.restore(config, pair, digest(graph, sequences))
+        model = pair.served
         model.eval().requires_grad_(False)
         return cls(graph, sequences, model.items().detach(), model, options.history)
 
@@ -74,8 +75,8 @@ class Base:
 
     def before_events(self) -> Tensor:
         """[E, D] the user's vector before each training positive, in the order of `sequences.items.values`; 4 D bytes
-        each. It is what the base was trained on: it knows what was taken in a strictly smaller second, and of a user
-        with more than `length` positives what is in its own window (see `recsys.backbones.sequences.batches`).
+        each. It is what the base was trained on: it knows what was taken in a strictly smaller second, a user's
+        oldest items left out where there are many (see `recsys.backbones.sequences.batches`).
         """
         found = self.items.new_empty(len(self.sequences.known), self.items.shape[1])
         for batch in batches(self.sequences, self.length, SEQUENCES, np.random.default_rng(0)):
@@ -83,11 +84,11 @@ class Base:
         return found
 
 
-def initial(graph: Graph, options: Backbone, device: torch.device) -> Tower:
+def initial(graph: Graph, options: Backbone, device: torch.device) -> Averaged:
     """The model with the seed's initial weights."""
     with torch.random.fork_rng([]):
         torch.manual_seed(options.seed)
-        return make(len(graph.users), len(graph.items), options).to(device)
+        return Averaged(make(len(graph.users), len(graph.items), options), options.average).to(device)
 
 
 @torch.no_grad()  # and not inference_mode: what is trained on top saves them for its backward

@@ -40,16 +40,17 @@ class SequenceLearner:
 
     def losses(self, epoch: int) -> Iterator[Tensor]:
         """Of batches of sequences, each event once; within a second the order is the epoch's own."""
-        options, device = self.options, self.model.rows.device
+        options, device = self.options, self.model.tower.rows.device
         random = np.random.default_rng([options.seed, epoch])
-        self.model.train()
+        self.model.tower.train()
         for batch in batches(self.sequences.redrawn(random), options.history, options.batch, random):
             others = negatives(self.graph, np.repeat(batch.user[batch.row], options.negatives), random)
             # Dropout draws from torch's own generator: here as the batch says, and nobody else's draws change.
             with torch.random.fork_rng([device] if device.type == "cuda" else []):
                 torch.manual_seed(int(random.integers(2**63)))
-                loss = bce(self.model, batch, torch.from_numpy(others.reshape(-1, options.negatives)).to(device))
+                loss = bce(self.model.tower, batch, torch.from_numpy(others.reshape(-1, options.negatives)).to(device))
             yield loss
+            self.model.follow()
 
     def measure(self) -> float:
         """HitRate@10."""
@@ -58,10 +59,10 @@ class SequenceLearner:
     @torch.inference_mode()
     def vectors(self, split: str = "test") -> tuple[Matrix, Matrix]:
         """Of users [U, D] as `before` their first positive row in the split, and of items [I, D]."""
-        self.model.eval()
+        served = self.model.served.eval()
         everyone = np.arange(len(self.graph.users))
-        users = after(self.model, everyone, self.known[split], self.options.history)
-        return users.cpu().numpy(), self.model.items().cpu().numpy()
+        users = after(served, everyone, self.known[split], self.options.history)
+        return users.cpu().numpy(), served.items().cpu().numpy()
 
 
 def bce(model: Tower, batch: Batch, others: Tensor) -> Tensor:

@@ -79,42 +79,67 @@ class Batch:
     known: Codes
     """[T] how many items of the window it may know."""
     item: Codes
-    """[T] what was taken."""
+    """[T] what was taken, int64."""
     event: Codes
     """[T] its position in `Sequences.items.values`."""
 
 
 def batches(sequences: Sequences, length: int, size: int, random: np.random.Generator) -> Iterator[Batch]:
-    """`size` windows a batch: each user's positives cut, from the newest, into `length` + 1 at a time.
+    """`size` windows a batch, which together have each event once.
 
-    An event knows what is before it in its own window, so that the last may know `length` of them. The order is random,
-    but windows of about one length lie together, since a batch is as long as its longest.
+    A window has up to `length` / 2 + 1 events of a user, and before them more of the user's positives: of what an event
+    may know it is shown `length` at most, and all that is among the `length` / 2 before it. The order is random, but
+    windows of about one length lie together, since a batch is as long as its longest.
     """
-    user, begin, end = _windows(sequences.items.offsets, length + 1)
-    order = np.argsort((end - begin) * random.uniform(0.8, 1.25, len(user)))
+    windows = _windows(sequences.items.offsets, length)
+    order = np.argsort((windows.end - windows.begin) * random.uniform(0.8, 1.25, len(windows.user)))
     for number in random.permutation(-(-len(order) // size)):
-        some = order[number * size : (number + 1) * size]
-        yield _batch(sequences, user[some], begin[some], end[some], length)
+        yield _batch(sequences, windows.take(order[number * size : (number + 1) * size]))
 
 
-def _windows(offsets: Codes, size: int) -> tuple[Codes, Codes, Codes]:
-    """User, first position and end of each window."""
-    each = -(-np.diff(offsets) // size)
+@dataclass(frozen=True, eq=False)
+class _Windows:
+    """Parts of `Sequences.items.values`: all [n]."""
+
+    user: Codes
+    begin: Codes
+    """The first item."""
+    first: Codes
+    """The first event, all until `end` being events."""
+    end: Codes
+
+    def take(self, some: Codes) -> "_Windows":
+        return _Windows(self.user[some], self.begin[some], self.first[some], self.end[some])
+
+
+def _windows(offsets: Codes, length: int) -> _Windows:
+    step = length // 2 + 1
+    each = -(-np.diff(offsets) // step)
     user = np.repeat(np.arange(len(each)), each)
     back = np.repeat(np.cumsum(each), each) - np.arange(len(user)) - 1
-    end = offsets[user + 1] - back * size
-    return user, np.maximum(end - size, offsets[user]), end
+    end = offsets[user + 1] - back * step
+    begin, first = (np.maximum(end - part, offsets[user]) for part in (length + 1, step))
+    return _Windows(user, begin, first, end)
 
 
-def _batch(sequences: Sequences, user: Codes, begin: Codes, end: Codes, length: int) -> Batch:
-    lengths = end - begin
-    row = np.repeat(np.arange(len(user)), lengths)
-    offsets = np.concatenate([[0], np.cumsum(lengths)])
-    event = np.arange(offsets[-1]) + (begin - offsets[:-1])[row]
-    item = sequences.items.values[event].astype(np.int64)
-    outside = (begin - sequences.items.offsets[user])[row]
-    known = np.maximum(sequences.known[event] - outside, 0)
-    return Batch(user, padded(Jagged(item, offsets))[:, :length], row, known, item, event)
+def _batch(sequences: Sequences, windows: _Windows) -> Batch:
+    taken, events = _ranges(windows.begin, windows.end - 1), _ranges(windows.first, windows.end)
+    event, row = events.values, np.repeat(np.arange(len(windows.user)), events.lengths)
+    outside = (windows.begin - sequences.items.offsets[windows.user])[row]
+    return Batch(
+        windows.user,
+        padded(Jagged(sequences.items.values[taken.values], taken.offsets)),
+        row,
+        np.maximum(sequences.known[event] - outside, 0),
+        sequences.items.values[event].astype(np.int64),
+        event,
+    )
+
+
+def _ranges(start: Codes, stop: Codes) -> Jagged:
+    """[n] lists of positions, start to stop."""
+    offsets = np.concatenate([[0], np.cumsum(stop - start)])
+    return Jagged(np.arange(offsets[-1]) + np.repeat(start - offsets[:-1], stop - start), offsets)
 
 
 def padded(lists: Jagged) -> Codes:
@@ -127,9 +152,8 @@ def padded(lists: Jagged) -> Codes:
 
 def newest(lists: Jagged, length: int) -> Jagged:
     """The last `length` of each list."""
-    kept = np.minimum(lists.lengths, length)
-    offsets = np.concatenate([[0], np.cumsum(kept)])
-    return Jagged(lists.values[np.arange(offsets[-1]) + np.repeat(lists.offsets[1:] - offsets[1:], kept)], offsets)
+    kept = _ranges(np.maximum(lists.offsets[1:] - length, lists.offsets[:-1]), lists.offsets[1:])
+    return Jagged(lists.values[kept.values], kept.offsets)
 
 
 def before(dataset: Path, split: str, graph: Graph, sequences: Sequences) -> Jagged:

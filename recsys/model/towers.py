@@ -9,6 +9,7 @@ Legend: U users, I items, B sequences, L their longest length, D width.
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import embedding, pad
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from recsys.config_backbone import Backbone
 
@@ -86,6 +87,26 @@ class SASRec(Tower):
             state = block(state, src_mask=mask, is_causal=True)
         found: Tensor = self.norm(state)
         return found
+
+
+class Averaged(nn.Module):
+    """A tower under training and the moving average of its weights, which is what serves."""
+
+    def __init__(self, tower: Tower, decay: float) -> None:
+        super().__init__()
+        self.tower = tower
+        self.average = AveragedModel(tower, multi_avg_fn=get_ema_multi_avg_fn(decay))
+        self.average.requires_grad_(False)
+
+    @property
+    def served(self) -> Tower:
+        """With the averaged weights."""
+        assert isinstance(self.average.module, Tower)
+        return self.average.module
+
+    def follow(self) -> None:
+        """Move the average after a step; the first one sets it."""
+        self.average.update_parameters(self.tower)
 
 
 def make(users: int, items: int, options: Backbone) -> Tower:

@@ -44,7 +44,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_the_loss_is_the_formula_event_by_event(data: Path, kind: Kind) -> None:
     options = walks.config(data, data, kind).backbone
     graph = Graph.read(data)
-    model = initial(graph, options, CPU).eval()
+    model = initial(graph, options, CPU).tower.eval()
     with torch.no_grad():
         for weight in model.parameters():
             weight.normal_(std=0.3)
@@ -58,6 +58,21 @@ def test_the_loss_is_the_formula_event_by_event(data: Path, kind: Kind) -> None:
         no = torch.sigmoid(model.items()[others[event]] @ user)
         total += (-yes.log() - (1 - no).log().mean()).item()
     assert bce(model, batch, others).item() == pytest.approx(total / len(batch.item), rel=1e-4)
+
+
+def test_what_serves_is_the_moving_average_of_the_weights(data: Path) -> None:
+    config = walks.config(data, data, "sasrec", average=0.7)
+    graph = Graph.read(data)
+    learner = SequenceLearner(config, graph, Validation.read(data, graph, 0), CPU)
+    expected = None
+    for _ in learner.losses(0):
+        if expected is not None:
+            torch.testing.assert_close(learner.model.served.rows, expected)
+        with torch.no_grad():
+            rows = learner.model.tower.rows.normal_()
+        expected = rows.clone() if expected is None else 0.7 * expected + 0.3 * rows
+    torch.testing.assert_close(learner.model.served.rows, expected)
+    assert np.array_equal(learner.vectors("valid")[1], learner.model.served.rows.numpy())
 
 
 @pytest.mark.parametrize("kind", ["dssm", "sasrec"])
@@ -106,7 +121,7 @@ def pairs() -> Rows:
 
 
 def test_who_knows_the_same_second_knows_the_answer_and_the_pipeline_does_not(tmp_path: Path) -> None:
-    config = walks.config(walks.write(tmp_path / "data", pairs()), tmp_path / "run", "sasrec", epochs=15, batch=16)
+    config = walks.config(walks.write(tmp_path / "data", pairs()), tmp_path / "run", "sasrec", epochs=8, batch=32)
     config = replace(config, evaluate=replace(config.evaluate, negatives=100))
     graph = Graph.read(Path(config.data.path))
     valid = Validation.read(Path(config.data.path), graph, 0)

@@ -57,21 +57,25 @@ def test_redrawn_the_items_of_a_second_change_places_and_nothing_else(data: Path
     assert seconds[0] == seconds[1]
 
 
-@pytest.mark.parametrize("length", [3, 50])
-def test_each_event_is_shown_once_with_what_it_knows_of_its_window(data: Path, length: int) -> None:
+@pytest.mark.parametrize("length", [1, 4, 50])
+def test_each_event_is_shown_once_with_the_newest_that_it_knows(data: Path, length: int) -> None:
     made = Sequences.read(data, Graph.read(data))
     shown = list(batches(made, length, 7, np.random.default_rng(0)))
     events = np.concatenate([batch.event for batch in shown])
     assert np.array_equal(np.sort(events), np.arange(len(made.known)))
+    longest = 0
     for batch in shown:
         assert len(batch.user) <= 7 and batch.history.shape[1] <= length
         for row, known, item, event in zip(batch.row, batch.known, batch.item, batch.event, strict=True):
             assert item == made.items.values[event]
-            user = batch.user[row]
-            begin, end = made.items.offsets[user], made.items.offsets[user + 1]
-            window = end - -(-(end - event) // (length + 1)) * (length + 1)
-            start, stop = max(window, begin), begin + made.known[event]
-            assert batch.history[row, :known].tolist() == made.items.values[start:stop].tolist()
+            begin = made.items.offsets[batch.user[row]]
+            assert begin <= event < made.items.offsets[batch.user[row] + 1]
+            everything = made.items.values[begin : begin + made.known[event]].tolist()
+            same = event - begin - made.known[event]  # of its own second, before it in the list
+            assert min(length // 2 - same, len(everything)) <= known <= min(length, len(everything))
+            assert batch.history[row, :known].tolist() == everything[len(everything) - known :]
+            longest = max(longest, known)
+    assert longest == min(length, made.known.max())
     order = np.concatenate([batch.user for batch in shown])
     assert not np.array_equal(order, np.sort(order))
 

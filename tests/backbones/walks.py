@@ -34,7 +34,7 @@ def write(path: Path, on: Rows) -> Path:
 
 def config(path: Path, run: Path, kind: Kind, **backbone: object) -> Config:
     """A config that trains on it within seconds."""
-    options = {"width": 16, "layers": 1, "dropout": 0.0, "lr": 0.02, "batch": 8, "epochs": 40, "history": 8}
+    options = {"width": 16, "layers": 1, "dropout": 0.0, "lr": 0.02, "batch": 16, "epochs": 20, "history": 8}
     return Config(
         run=str(run),
         data=Data(path=str(path)),

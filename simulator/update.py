@@ -15,7 +15,6 @@ an item along the few directions in which warm items differ. A killed command go
 import hashlib
 import json
 import time
-from contextlib import nullcontext
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
@@ -24,15 +23,14 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from recsys import runs
-from recsys.coldrows.frozen import Frozen
+from recsys.coldrows.frozen import Frozen, require_new
 from recsys.coldrows.learned import About, Learned
 from recsys.coldrows.prior import Prior, unknown_prior
 from recsys.coldrows.publish import publish
 from recsys.coldrows.scores import score, scored
 from recsys.coldrows.tune import Floats, finetune
 from recsys.config import Config
-from recsys.data.encode import ITEM, Block
-from recsys.data.ids import IdMap
+from recsys.data.encode import Block
 from recsys.data.reader import concat
 from recsys.data.schema import read_info
 from recsys.distributed import Ranks, of_first, on_first, together
@@ -41,7 +39,6 @@ from recsys.floor import kept
 from recsys.floor.content import content_file, ridge_prior
 from recsys.tables import checkpoint
 from recsys.tables.delta import Delta
-from recsys.tables.locks import reading
 from simulator import balance, interactions, joint, simulated, states
 from simulator.interactions import Interactions
 from simulator.joint import SCORES
@@ -77,12 +74,17 @@ def update(config: Config, ranks: Ranks) -> Updated:
             joint.retrain(config, pairs, key, folder, ranks)
         return Updated(folder)
     frozen = None
-    rows = of_first(ranks, lambda: _found(folder, key))
+    rows = of_first(ranks, lambda: Learned.found(folder, key))
     if rows is None:
         frozen, rows = _learn(config, key, base, ranks)
         on_first(ranks, lambda: rows.save(folder))
     if not of_first(ranks, lambda: scored(folder / SCORES, key)):
-        score(frozen or _frozen(config, rows.items, ranks), rows, folder / SCORES, config.simulator.update.exposure)
+        score(
+            frozen or Frozen.load_locked(config, rows.items, ranks),
+            rows,
+            folder / SCORES,
+            config.simulator.update.exposure,
+        )
     found: list[Delta | None] = [None]
 
     def bring_in() -> None:
@@ -124,26 +126,12 @@ def _begin(config: Config) -> tuple[str, str]:
 def _pairs(config: Config) -> Interactions:
     dataset, options, path = Path(config.data.path), config.simulator.update, _source(config)
     pairs = interactions.read(path, training_users(dataset), options, config.data.label.rule == "observed")
-    ids = IdMap.load(Path(config.run) / "encoder" / f"{ITEM}.parquet")
-    counts = np.append(0, ids.counts)[ids.rows(pairs.items)]
-    if counts.any():
-        warm = int(np.argmax(counts))
-        raise InputError(f"{path}: {pairs.items[warm]} has {counts[warm]} training rows: expected new items alone")
+    require_new(config, pairs.items, path)
     if options.mode == "frozen" and options.balance:
         pairs = pairs.of_both_classes()
         if not len(pairs):
             raise InputError(f"{path}: expected an item with a Yes and a No, or simulator.update.balance=false")
     return pairs
-
-
-def _found(folder: Path, key: str) -> Learned | None:
-    rows = Learned.read(folder)
-    return rows if rows and rows.about.key == key else None
-
-
-def _frozen(config: Config, items: pa.Array, ranks: Ranks) -> Frozen:
-    with reading(Path(config.run)) if ranks.is_first else nullcontext():
-        return Frozen.load(config, items, ranks)
 
 
 def _learn(config: Config, key: str, base: str, ranks: Ranks) -> tuple[Frozen, Learned]:
@@ -155,7 +143,7 @@ def _learn(config: Config, key: str, base: str, ranks: Ranks) -> tuple[Frozen, L
         real = kept.kept_table(Path(config.data.path), options.exposure, ["item_id"])["item_id"].cast(items.type)
         items = pc.unique(pa.concat_arrays([items, *real.chunks]))
         items = items.take(pc.sort_indices(items))
-    frozen = _frozen(config, items, ranks)
+    frozen = Frozen.load_locked(config, items, ranks)
     prior = _prior(config, frozen)
     block, weight = _rows(config, frozen, pairs, prior)
     tuned = finetune(

@@ -6,6 +6,7 @@ E [K, D] stands for the K items wherever the ranker would use their rows of the 
 Nothing is written to the table, and nothing but E can learn.
 """
 
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 
@@ -18,10 +19,12 @@ from torchrec.sparse.jagged_tensor import KeyedJaggedTensor
 from recsys.config import Config
 from recsys.data.batch import HISTORY, Batch
 from recsys.data.encode import ITEM, Encoder
-from recsys.data.ids import UNKNOWN
+from recsys.data.ids import UNKNOWN, IdMap
 from recsys.distributed import Ranks
+from recsys.errors import InputError
 from recsys.model.ranker import Ranker
 from recsys.tables import checkpoint
+from recsys.tables.locks import reading
 from recsys.tables.sharding import Sharded
 from recsys.train import build
 
@@ -67,6 +70,12 @@ class Frozen:
         sharded = build(config, encoder, ranks)
         checkpoint.load(checkpoint.best(run / "checkpoints"), sharded, optimizer=False)
         return cls(encoder, sharded, items, ranks)
+
+    @classmethod
+    def load_locked(cls, config: Config, items: pa.Array, ranks: Ranks) -> "Frozen":
+        """`load`, while nobody may change the run. Collective."""
+        with reading(Path(config.run)) if ranks.is_first else nullcontext():
+            return cls.load(config, items, ranks)
 
     def place(self, item_rows: np.ndarray) -> np.ndarray:
         """[n] which row of E stands for the rows [n] of `encoder`'s item map; -1 for an item that is none of the K."""
@@ -119,3 +128,16 @@ class Frozen:
         )
         content = self._ranker.look_up_content(batch)
         return self._ranker.dense_arch(batch.dense, pooled, target, history, lengths, batch.history_label, *content)
+
+
+def require_new(config: Config, items: pa.Array, path: Path) -> None:
+    """Refuse items that training rows have taught their vectors; `path`: where they are named.
+
+    Raises:
+        InputError: the run has no item map, or an item has training rows.
+    """
+    ids = IdMap.load(Path(config.run) / "encoder" / f"{ITEM}.parquet")
+    counts = np.append(0, ids.counts)[ids.rows(items)]
+    if counts.any():
+        warm = int(np.argmax(counts))
+        raise InputError(f"{path}: {items[warm]} has {counts[warm]} training rows: expected new items alone")

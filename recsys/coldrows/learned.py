@@ -66,3 +66,13 @@ class Learned:
             return cls(rows["item_id"].combine_chunks(), torch.tensor(flat.to_numpy()).view(rows.num_rows, -1), about)
         except (pa.ArrowException, OSError, KeyError, TypeError, ValueError) as error:
             raise InputError(f"{path}: expected what tools.simulate or tools.prompt writes: {error}") from None
+
+    @classmethod
+    def found(cls, folder: Path, key: str) -> "Learned | None":
+        """What was saved under this key; None: nothing, or of another key.
+
+        Raises:
+            InputError: the file is damaged, or not one of these.
+        """
+        rows = cls.read(folder)
+        return rows if rows and rows.about.key == key else None

@@ -9,7 +9,6 @@
 import hashlib
 import json
 import time
-from contextlib import nullcontext
 from dataclasses import asdict
 from pathlib import Path
 
@@ -18,7 +17,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from recsys import runs
-from recsys.coldrows.frozen import Frozen
+from recsys.coldrows.frozen import Frozen, require_new
 from recsys.coldrows.learned import About, Learned
 from recsys.coldrows.prior import Prior
 from recsys.coldrows.publish import publish
@@ -26,7 +25,6 @@ from recsys.coldrows.scores import score, scored
 from recsys.coldrows.tune import Tuned, finetune
 from recsys.config import Config
 from recsys.data.encode import ITEM
-from recsys.data.ids import IdMap
 from recsys.data.schema import read_info, split_files
 from recsys.data.side import decoded
 from recsys.distributed import Ranks, of_first, on_first
@@ -39,7 +37,6 @@ from recsys.prompt.summary import share
 from recsys.prompt.values import Values
 from recsys.tables import checkpoint
 from recsys.tables.delta import Delta
-from recsys.tables.locks import reading
 
 SOURCE = "prompt"
 """What deltas say of the rows."""
@@ -61,13 +58,13 @@ def prompt(config: Config, exposure: int, ranks: Ranks) -> Path:
     folder = _folder(config) / ("finetuned" if config.prompt.summary.finetune else "summary") / f"n={exposure}"
     items = kept.new_items(dataset)
     frozen = None
-    rows = of_first(ranks, lambda: _found(folder, key))
+    rows = of_first(ranks, lambda: Learned.found(folder, key))
     if rows is None:
-        frozen = _frozen(config, items, ranks)
+        frozen = Frozen.load_locked(config, items, ranks)
         rows = _rows(frozen, split_files(dataset, "feedback") if exposure else [], exposure, items, key, base)
         on_first(ranks, lambda: rows.save(folder))
     if not of_first(ranks, lambda: scored(folder / SCORES, key)):
-        score(frozen or _frozen(config, items, ranks), rows, folder / SCORES, exposure)
+        score(frozen or Frozen.load_locked(config, items, ranks), rows, folder / SCORES, exposure)
     return folder
 
 
@@ -82,9 +79,9 @@ def answer(config: Config, source: Path, ranks: Ranks) -> tuple[Path, Delta | No
     key, base = of_first(ranks, lambda: _begin(config, 0, source))
     folder = _folder(config) / "live"
     items = of_first(ranks, lambda: _items(config, source))
-    rows = of_first(ranks, lambda: _found(folder, key))
+    rows = of_first(ranks, lambda: Learned.found(folder, key))
     if rows is None:
-        rows = _rows(_frozen(config, items, ranks), [source], config.prompt.summary.rows, items, key, base)
+        rows = _rows(Frozen.load_locked(config, items, ranks), [source], config.prompt.summary.rows, items, key, base)
         on_first(ranks, lambda: rows.save(folder))
     brought: list[Delta | None] = [None]
 
@@ -128,22 +125,8 @@ def _items(config: Config, source: Path) -> pa.Array:
         raise InputError(f"{source}: expected rows of new items, found none")
     items = pa.concat_arrays(parts).unique()
     items = items.take(pc.sort_indices(items))
-    ids = IdMap.load(Path(config.run) / "encoder" / f"{ITEM}.parquet")
-    counts = np.append(0, ids.counts)[ids.rows(items)]
-    if counts.any():
-        warm = int(np.argmax(counts))
-        raise InputError(f"{source}: {items[warm]} has {counts[warm]} training rows: expected new items alone")
+    require_new(config, items, source)
     return items
-
-
-def _found(folder: Path, key: str) -> Learned | None:
-    rows = Learned.read(folder)
-    return rows if rows and rows.about.key == key else None
-
-
-def _frozen(config: Config, items: pa.Array, ranks: Ranks) -> Frozen:
-    with reading(Path(config.run)) if ranks.is_first else nullcontext():
-        return Frozen.load(config, items, ranks)
 
 
 def _rows(frozen: Frozen, files: list[Path], exposure: int, items: pa.Array, key: str, base: str) -> Learned:

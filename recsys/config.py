@@ -26,7 +26,7 @@ def _feature_name(name: str) -> str:
         raise ValueError("'history' is read by model.history and cannot be a feature of its own")
     if name in ("item_coarse", "item_layers", "item_fine"):
         raise ValueError(f"{name!r} is a table of model.proxy and cannot be a feature")
-    if name in ("history_label", "label", "value", "rank", "phase", "row_id"):
+    if name in ("history_label", "label", "value", "rank", "row_id"):
         raise ValueError(f"{name!r} is what is predicted, or known only afterwards, and cannot be a feature")
     return name
 

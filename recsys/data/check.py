@@ -87,8 +87,7 @@ def _same_settings(config: Config, info: Info, path: Path) -> None:
         found["data.split.cut"] = (info.cut, data.split.cut if data.split.rule == "exposure" else None)
         found["data.split.seed"] = (info.seed, data.split.seed)
         found["data.label"] = (info.label, labels.describe(data.label))
-        if data.split.rule == "exposure":
-            found["data.split.exposures"] = (info.exposures, data.split.exposures)
+        found["data.split.exposures"] = (info.exposures, splits.exposures(data.split))
         # Absent from directories made before there was such a file: those are told apart by the manifest alone.
         settings = schema.read_settings(path)
         for part, wanted, reads in (("label", data.label, labels.READS), ("split", data.split, splits.READS)):

@@ -91,7 +91,7 @@ def write(log: Log, data: Data, path: Path, fingerprint: str = "") -> Info:
         time_range=times,
         users=log.users.num_rows,
         items=log.items.num_rows,
-        exposures=list(data.split.exposures) if exposure else [],
+        exposures=splits.exposures(data.split),
         context=log.context.column_names,
         notes=[*log.notes, *_notes(log, made, undrawn)],
         fingerprint=fingerprint,
@@ -160,7 +160,7 @@ def _interactions(
         undrawn += missed
         names = [*schema.COLUMNS, *log.context.column_names]
         if split == "feedback":
-            names.append("phase" if data.split.rule == "warm-up" else "rank")
+            names.append("rank")
         writer = _Chunks(log=log, rank=made.rank, seen=seen, names=names)
         _write_split(writer, asked, path / "interactions" / f"split={split}", data.row_group, split)
         counts[split] = len(asked.row)
@@ -199,8 +199,6 @@ class _Chunks:
             columns[name] = column.cast(column.type.value_type) if pa.types.is_dictionary(column.type) else column
         if "rank" in self.names:
             columns["rank"] = pa.array(self.rank[rows])
-        if "phase" in self.names:
-            columns["phase"] = pa.array(list(splits.PHASES)).take(pa.array(self.rank[rows] - 1))
         return pa.table([columns[name] for name in self.names], names=self.names)
 
     def _ids(self, codes: npt.NDArray[np.int32]) -> pa.Array:

@@ -42,10 +42,10 @@ COLUMNS = (
     "history_liked",
 )
 """Columns of every split: ids (string or int64), int64 seconds, int8 0/1, float32 or null, list of item ids (newest
-last), list of int8 aligned to it. Context columns follow; in feedback also `rank` int32 (`exposure`: 1 = the newest
-kept row of its item) or `phase` string (`warm-up`: a, b or c)."""
+last), list of int8 aligned to it. Context columns follow; in feedback also `rank` int32, from 1: an item's rows
+in the order in which they count, newest first (`exposure`) or oldest first (`warm-up`)."""
 
-RESERVED = (*COLUMNS, "rank", "phase", "row_id")
+RESERVED = (*COLUMNS, "rank", "row_id")
 """Names that no context column may take."""
 
 HISTORY_LEAF = "history.list.element"
@@ -79,7 +79,7 @@ class Info:
     users: int
     items: int
     exposures: list[int] = field(default_factory=list)
-    """exposure: the numbers of feedback rows at which scored new items are evaluated; otherwise empty."""
+    """exposure, warm-up: the numbers of feedback rows at which scored new items are evaluated; otherwise empty."""
     context: list[str] = field(default_factory=list)
     """Context columns of the interactions, beyond the contract's own."""
     notes: list[str] = field(default_factory=list)

@@ -14,8 +14,8 @@
   Ties in time are broken by a seeded hash. Rows later than the valid positive that are not the two targets are
   dropped (in training they would be the future).
 - `warm-up` (MetaEmb, MWUF, CVAR; for comparison only, it trains on users' future): items with more than 200 rows are
-  old, with 60 to 200 new, others dropped. A new item's first 60 rows by time are feedback in phases a, b, c of 20, the
-  rest test. Old rows train, less a random valid share.
+  old, with 60 to 200 new, others dropped. A new item's first 60 rows by time are feedback, ranked from 1 = oldest: the
+  published phases a, b, c are ranks up to 20, 40 and 60. The rest is test. Old rows train, less a random valid share.
 
 History is made of all rows that happened strictly earlier, except that new items are masked out of it (`exposure`,
 `warm-up`), and that under rules without a time order (`cold-items`, `warm-up`) only training rows may enter it: else
@@ -35,7 +35,9 @@ from recsys.errors import InputError
 DROPPED, TRAIN, VALID, TEST, FEEDBACK = -1, 0, 1, 2, 3
 """Codes of a row's split; the others are positions in `schema.SPLITS`."""
 
-PHASE_ROWS, PHASES, OLD_ABOVE, NEW_FROM = 20, "abc", 200, 60
+OLD_ABOVE, NEW_FROM = 200, 60
+WARM_UP = (0, 20, 40, 60)
+"""Rows of a new item after none, one, two and all three phases of `warm-up`."""
 
 READS: dict[str, tuple[str, ...]] = {
     "exposure": ("cut", "new_share", "min_rows", "exposures", "valid_share"),
@@ -45,6 +47,7 @@ READS: dict[str, tuple[str, ...]] = {
     "warm-up": ("valid_share",),
 }
 """The settings that a rule depends on, besides the seed."""
+
 
 Keys = npt.NDArray[np.uint64]
 
@@ -67,7 +70,7 @@ class Assignment:
     split: npt.NDArray[np.int8]
     """[N] DROPPED, TRAIN, VALID, TEST or FEEDBACK."""
     rank: npt.NDArray[np.int32]
-    """[N] exposure feedback: 1 = newest kept row of its item; warm-up feedback: phase 1, 2, 3; else 0."""
+    """[N] in what order an item's feedback counts, from 1: newest (`exposure`) or oldest (`warm-up`) first; else 0."""
     remembered: Mask
     """[N] whether the row may appear in histories."""
     group: npt.NDArray[np.str_]
@@ -97,6 +100,11 @@ def assign(rows: Rows, split: Split) -> Assignment:
                 "change data.split"
             )
     return made
+
+
+def exposures(split: Split) -> list[int]:
+    """Numbers of feedback rows at which the rule's scored new items are evaluated; empty: it keeps none."""
+    return {"exposure": list(split.exposures), "warm-up": list(WARM_UP)}.get(split.rule, [])
 
 
 def seeded_keys(count: int, seed: int, salt: int = 0) -> Keys:
@@ -196,11 +204,10 @@ def _warm_up(rows: Rows, split: Split) -> Assignment:
     code[trained[np.argsort(keys[trained])][: round(split.valid_share * len(trained))]] = VALID
 
     taken = np.flatnonzero(new[rows.item])
-    place = _newest_first(rows.item[taken], -rows.time[taken], keys[taken]) - 1
-    phase = np.where(place < PHASE_ROWS * len(PHASES), place // PHASE_ROWS + 1, 0)
-    code[taken] = np.where(phase > 0, FEEDBACK, TEST)
+    place = _newest_first(rows.item[taken], -rows.time[taken], keys[taken])
+    code[taken] = np.where(place <= WARM_UP[-1], FEEDBACK, TEST)
     rank = np.zeros(len(rows.time), np.int32)
-    rank[taken] = phase
+    rank[taken] = np.where(place <= WARM_UP[-1], place, 0)
     pool = np.where(old, 0, np.where(new, 1, -1))
     return _assignment(code, rank, code == TRAIN, np.where(new, "new", ""), new, ~old, pool)
 

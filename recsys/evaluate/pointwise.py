@@ -75,8 +75,8 @@ def evaluate(
 def _segments(dataset: Path, info: Info, rows: Rows, exposure: int) -> dict[str, NDArray[np.bool_]]:
     most = max(info.exposures, default=0)
     if exposure > most > 0:
-        raise InputError(f"exposure={exposure}: {dataset} kept the newest {most} rows of each new item at most")
-    scored = scored_items(dataset, rows.items) if info.split == "exposure" else None
+        raise InputError(f"exposure={exposure}: {dataset} kept {most} rows of each new item at most")
+    scored = scored_items(dataset, rows.items) if info.exposures else None
     return segments(rows, training_counts(dataset, rows.items), scored, exposure)
 
 

@@ -3,9 +3,9 @@
     all                     every row
     warm, cold              items with, and without, a row in split=train
     0 1-4 5-19 20-99 100+   natural buckets of the number of training rows
-    n=<k>                   split rule `exposure` only: the held-out items that are scored, after k kept rows each
+    n=<k>                   rules `exposure` and `warm-up` only: the held-out items that are scored, after k rows each
 
-Under `exposure` the buckets hold warm items only (no new item has training rows). Once the judged system has consumed
+Under these the buckets hold warm items only (no new item has training rows). Once the judged system has consumed
 k > 0 kept rows the new items are no longer without feedback, so `all`, `cold` and the buckets would mean something else
 than at n = 0: only `n=<k>`, and `n=<k>/warm` for what the same system does to warm items, are reported then. That is
 also why results of several k of one system can stand together in one results.json.
@@ -65,7 +65,7 @@ def segments(
 ) -> dict[str, NDArray[np.bool_]]:
     """Row masks [N] by segment name, in the order they are printed.
 
-    counts: [items] training rows. scored: [items] under the exposure rule (`scored_items`), None under any other.
+    counts: [items] training rows. scored: [items] under rules that keep feedback (`scored_items`), else None.
 
     Raises:
         InputError: a negative exposure, or one above 0 on a split that keeps no rows back.
@@ -73,7 +73,9 @@ def segments(
     if exposure < 0:
         raise InputError(f"exposure={exposure}: expected a number of kept rows, 0 or more")
     if exposure and scored is None:
-        raise InputError(f"exposure={exposure}: only a dataset split by the rule 'exposure' has kept rows to consume")
+        raise InputError(
+            f"exposure={exposure}: expected a dataset of the rule 'exposure' or 'warm-up', which keep rows"
+        )
     warm = counts > 0
     if exposure and scored is not None:
         by_item = {f"n={exposure}": scored, f"n={exposure}/warm": warm}

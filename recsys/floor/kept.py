@@ -1,4 +1,4 @@
-"""What the floor may see of the new items: their ids, and of each its `exposure` newest rows before the cut."""
+"""What the floor may see of the new items: their ids, and of each the first `exposure` rows of its feedback by rank."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -38,14 +38,14 @@ def check(dataset: Path, exposure: int) -> None:
         raise InputError(f"exposure {exposure}: expected a number of kept rows, 0 or more")
     if not exposure:
         return
-    if info.split != "exposure" or not split_files(dataset, "feedback"):
+    if not info.exposures or not split_files(dataset, "feedback"):
         raise InputError(
-            f"{dataset}: exposure {exposure} needs split=feedback of the rule 'exposure', found the rule "
+            f"{dataset}: exposure {exposure} needs split=feedback of the rule 'exposure' or 'warm-up', found the rule "
             f"{info.split!r} and {len(split_files(dataset, 'feedback'))} feedback files"
         )
-    most = max(info.exposures, default=0)
+    most = max(info.exposures)
     if exposure > most:
-        raise InputError(f"{dataset}: exposure {exposure}: the newest {most} rows of each new item were kept at most")
+        raise InputError(f"{dataset}: exposure {exposure}: {most} rows of each new item were kept at most")
 
 
 def kept_rows(encoder: Encoder, exposure: int, rank: int, world_size: int) -> Block | None:

@@ -6,6 +6,7 @@
 from pathlib import Path
 
 import numpy as np
+import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
@@ -17,12 +18,15 @@ from recsys.prompt.summary import Centre
 from recsys.prompt.values import Values
 
 NAME = "map.safetensors"
+FORMAT = 2
+"""Of the file; part of the key, so that one of another format is made anew."""
 _RIDGE = ("mean_x", "mean_y", "weights", "residual")
 
 
 def save(folder: Path, key: str, learned: Map, known: Values) -> None:
     """Write the file, whole or not at all; `key`: a digest of all that it depends on."""
-    tensors = {"centre.state": learned.centre.state, "centre.label": np.array([learned.centre.label])}
+    tensors = {"mean": learned.mean.numpy(), "centre.state": learned.centre.state}
+    tensors |= {"centre.label": np.array([learned.centre.label])}
     tensors |= {"values.mean": known.mean, "values.spread": np.array([known.spread])}
     for size, ridge in learned.ridges.items():
         tensors |= {f"{size}.{name}": getattr(ridge, name) for name in _RIDGE}
@@ -49,7 +53,8 @@ def load(folder: Path, key: str) -> tuple[Map, Values] | None:
         sizes = sorted(int(name.split(".")[0]) for name in found if name.endswith(".told"))
         ridges = {size: _ridge(found, size) for size in sizes}
         centre = Centre(found["centre.state"], float(found["centre.label"][0]))
-        return Map(centre, ridges), Values(found["values.mean"], float(found["values.spread"][0]))
+        known = Values(found["values.mean"], float(found["values.spread"][0]))
+        return Map(torch.from_numpy(found["mean"]), centre, ridges), known
     except (SafetensorError, OSError, KeyError, ValueError, AttributeError) as error:
         raise InputError(f"{path}: damaged: expected what tools.prompt writes: {error}") from None
 

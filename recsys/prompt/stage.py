@@ -157,7 +157,7 @@ def _learned(frozen: Frozen, base: str) -> tuple[start.Map, Values]:
     config, ranks = frozen.encoder.config, frozen.ranks
     options = config.prompt.summary
     # What is done with the map afterwards makes no other map.
-    told = [{**asdict(options), **_AFTERWARDS}, base, read_info(config.data.path).fingerprint]
+    told = [saved.FORMAT, {**asdict(options), **_AFTERWARDS}, base, read_info(config.data.path).fingerprint]
     key = hashlib.sha256(json.dumps(told).encode()).hexdigest()
     held = of_first(ranks, lambda: saved.load(_folder(config), key))
     if held is None:

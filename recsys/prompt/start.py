@@ -32,6 +32,8 @@ _CHUNK = 65536
 class Map:
     """Summary to ID vector, for each number of rows."""
 
+    mean: Tensor
+    """[D] float32 of the warm items' ID vectors, each by its training rows."""
     centre: Centre
     ridges: dict[int, Ridge]
     """By n, ascending."""
@@ -59,7 +61,8 @@ def learn(frozen: Frozen, options: Summary, batch_size: int) -> tuple[Map, Value
     items, drawn = feedback.of_warm(encoder, known, options, options.draws * sizes[-1])
     counts = encoder.maps[ITEM].counts[items - 1]
     groupings = [_draws(drawn, counts, size, options.draws) for size in sizes]
-    found = sums(frozen, drawn, groupings, _mean(frozen), options.smoothing, batch_size)
+    mean = warm_moments(frozen)[0].float()
+    found = sums(frozen, drawn, groupings, mean, options.smoothing, batch_size)
     centre = found[0].centre()
     parts = (frozen.vectors(items[at : at + _CHUNK]) for at in range(0, len(items), _CHUNK))
     vectors = np.concatenate([part.double().cpu().numpy() for part in parts])
@@ -69,11 +72,7 @@ def learn(frozen: Frozen, options: Summary, batch_size: int) -> tuple[Map, Value
         for size, each in zip(sizes, found, strict=True)
         if np.any(each.rows == size)
     }
-    return Map(centre, ridges), known
-
-
-def _mean(frozen: Frozen) -> Tensor:
-    return warm_moments(frozen)[0].float().to(frozen.ranks.device)
+    return Map(mean, centre, ridges), known
 
 
 def _draws(drawn: Feedback, counts: Codes, size: int, draws: int) -> Grouping:
@@ -104,7 +103,7 @@ def prompted(frozen: Frozen, learned: Map, given: Feedback, options: Summary, ba
         InputError: a file that cannot be read.
     """
     whole = [Grouping(given.item, frozen.count)]
-    (found,) = sums(frozen, given, whole, _mean(frozen), options.smoothing, batch_size)
+    (found,) = sums(frozen, given, whole, learned.mean, options.smoothing, batch_size)
     vectors, size = learned(found)
     start = frozen.unknown().repeat(frozen.count, 1)
     told = torch.from_numpy(size > 0).to(start.device)

@@ -94,7 +94,7 @@ def sums(
     Raises:
         InputError: a file that cannot be read.
     """
-    width = 3 * 2 * len(mean) + 3
+    width, mean = 3 * 2 * len(mean) + 3, mean.to(frozen.ranks.device)
     totals = [torch.zeros(each.groups, width, dtype=torch.float64) for each in groupings]
     for batch in _batches(frozen, feedback, batch_size):
         at = batch.row_id.cpu().numpy()

@@ -1,8 +1,10 @@
-"""Record `promo-movielens`: vectors read off first feedback, beside the best of the floor on the same rows.
+"""Records `promo-*`: vectors read off first feedback, beside the best of the floor on the same rows.
 
-Bases, and the floor's scores, are those of record `floor-movielens`.
+On MovieLens the bases, and the floor's scores, are those of record `floor-movielens`.
 """
 
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 from recsys.evaluate import draws, results
@@ -10,12 +12,10 @@ from recsys.records import floor
 from recsys.records.lines import row
 
 SEEDS = floor.SEEDS
-EXPOSURES = (2, 8, 20, 40, 60)
-FOLDER = Path("runs/records/promo-movielens")
 FLOOR = {
     "means": "user and item means",
     "finetune": "base, new rows fine-tuned",
-    "ridge": "ridge from titles and genres, then fine-tuned",
+    "ridge": "ridge from content, then fine-tuned",
 }
 SYSTEMS = {
     **FLOOR,
@@ -23,55 +23,120 @@ SYSTEMS = {
     "promo/finetuned": "read off the first rows, then fine-tuned",
 }
 _METRICS = {"auc": "AUC", "gauc": "GAUC (within users)"}
+_RANKS = "torchrun --nproc-per-node 2 -m"
 
 
-def commands() -> list[str]:
-    """Of all draws."""
-    asked = []
-    for seed in SEEDS:
-        words = floor.drawn(seed)
-        for exposure in EXPOSURES:
-            prompt = f"torchrun --nproc-per-node 2 -m tools.prompt {words} --exposure {exposure}"
+@dataclass(frozen=True)
+class Case:
+    """A dataset and a split of it."""
+
+    name: str
+    exposures: tuple[int, ...]
+    drawn: Callable[[int], str]
+    """Config and overrides of a draw."""
+    run_of: Callable[[int], str]
+    """Run folder of a draw."""
+    told: str
+    """What else the reader must know."""
+    bases: bool = True
+    """Whether bases and the floor's scores are made here, and not by another record."""
+
+    @property
+    def folder(self) -> Path:
+        return Path("runs/records") / self.name
+
+    def commands(self) -> list[str]:
+        """Of all draws."""
+        return [command for seed in SEEDS for command in [*self._based(seed), *self._read(seed)]]
+
+    def _based(self, seed: int) -> list[str]:
+        if not self.bases:
+            return []
+        words = self.drawn(seed)
+        asked = [f"python -m tools.prepare {words}"]
+        asked += [f"{_RANKS} tools.{tool} {words}" for tool in ("train", "predict")]
+        scored = [(n, system) for n in self.exposures for system in FLOOR]
+        return asked + [f"python -m tools.floor {words} --system {system} --exposure {n}" for n, system in scored]
+
+    def _read(self, seed: int) -> list[str]:
+        words, asked = self.drawn(seed), []
+        for exposure in self.exposures:
+            prompt = f"{_RANKS} tools.prompt {words} --exposure {exposure}"
             asked += [prompt, f"{prompt} prompt.summary.finetune=true"]
-            scores = " ".join(f"--scores {name}={_scores(seed, name, exposure)}" for name in SYSTEMS)
-            only = f"--exposure {exposure} --only n={exposure} --out {_judged(seed)}"
+            scores = " ".join(f"--scores {name}={self._scores(seed, name, exposure)}" for name in SYSTEMS)
+            only = f"--exposure {exposure} --only n={exposure} --out {self._judged(seed)}"
             for rival in ("finetune", "ridge"):
                 asked.append(f"python -m tools.evaluate {words} {scores} --against {rival} {only}")
-    return asked
+        return asked
+
+    def _judged(self, seed: int) -> Path:
+        return self.folder / f"seed-{seed}.json"
+
+    def _scores(self, seed: int, system: str, exposure: int) -> str:
+        if system in FLOOR:
+            return f"{self.run_of(seed)}/floor/{system}/n={exposure}"
+        name = "finetuned" if system.endswith("finetuned") else "summary"
+        return f"{self.run_of(seed)}/prompt/{name}/n={exposure}/scores.parquet"
+
+    def table(self) -> str:
+        """AUC and GAUC of the new items' rows by kept rows, and paired differences to the floor."""
+        found = draws.combine([results.read(self._judged(seed)) for seed in SEEDS])
+        unseen = draws.combine([results.read(self._judged(seed)) for seed in SEEDS[1:]])
+        segments = tuple(f"n={n}" for n in self.exposures)
+        lines: list[str] = []
+        for metric, title in _METRICS.items():
+            lines += [f"| {title} | " + " | ".join(segments) + " |", "|---" * (len(segments) + 1) + "|"]
+            lines += [row(told, found["systems"][name], segments, ".4f", (metric,)) for name, told in SYSTEMS.items()]
+            for name in ("promo", "promo/finetuned"):
+                for rival in ("finetune", "ridge"):
+                    change = found["differences"][f"{name} - {rival}"]
+                    lines.append(row(f"{SYSTEMS[name]} − {SYSTEMS[rival]}", change, segments, "+.4f", (metric,)))
+            if not self.bases:
+                change = unseen["differences"]["promo - finetune"]
+                title = f"{SYSTEMS['promo']} − {SYSTEMS['finetune']}, without draw 0"
+                lines.append(row(title, change, segments, "+.4f", (metric,)))
+            lines.append("")
+        counts = found["systems"]["promo"][segments[0]]
+        lines.append(
+            f"{found['dataset']}, {found['split']}, seeds {', '.join(map(str, SEEDS))}; {counts['rows']:,} rows and "
+            f"{counts['users']:,} users with both classes a draw, the same at every n; two-way bootstrap 95 % "
+            f"intervals, ends averaged over the draws. {self.told}"
+        )
+        return "\n".join(lines)
 
 
-def _judged(seed: int) -> Path:
-    return FOLDER / f"seed-{seed}.json"
-
-
-def _scores(seed: int, system: str, exposure: int) -> str:
-    if system in FLOOR:
-        return f"{floor.run_of(seed)}/floor/{system}/n={exposure}"
-    name = "finetuned" if system.endswith("finetuned") else "summary"
-    return f"{floor.run_of(seed)}/prompt/{name}/n={exposure}/scores.parquet"
-
-
-def table() -> str:
-    """AUC and GAUC of the new items' rows by kept rows, and paired differences to the floor."""
-    found = draws.combine([results.read(_judged(seed)) for seed in SEEDS])
-    unseen = draws.combine([results.read(_judged(seed)) for seed in SEEDS[1:]])
-    segments = tuple(f"n={n}" for n in EXPOSURES)
-    lines: list[str] = []
-    for metric, title in _METRICS.items():
-        lines += [f"| {title} | " + " | ".join(segments) + " |", "|---" * (len(segments) + 1) + "|"]
-        lines += [row(told, found["systems"][name], segments, ".4f", (metric,)) for name, told in SYSTEMS.items()]
-        for name in ("promo", "promo/finetuned"):
-            for rival in ("finetune", "ridge"):
-                change = found["differences"][f"{name} - {rival}"]
-                lines.append(row(f"{SYSTEMS[name]} − {SYSTEMS[rival]}", change, segments, "+.4f", (metric,)))
-        change = unseen["differences"]["promo - finetune"]
-        title = f"{SYSTEMS['promo']} − {SYSTEMS['finetune']}, without draw 0"
-        lines += [row(title, change, segments, "+.4f", (metric,)), ""]
-    counts = found["systems"]["promo"]["n=2"]
-    lines.append(
-        f"{found['dataset']}, {found['split']}, seeds {', '.join(map(str, SEEDS))} (each draws other new items and "
-        f"weights); {counts['rows']:,} rows and {counts['users']:,} users with both classes a draw, the same at every "
-        "n; two-way bootstrap 95 % intervals, ends averaged over the draws. What a summary holds was settled on draw "
-        "0, which the last line of each table leaves out."
+def movielens() -> Case:
+    """The split of record."""
+    told = (
+        "Each draw has other new items and weights. What a summary holds was settled on draw 0, which the last line of "
+        "each table leaves out."
     )
-    return "\n".join(lines)
+    return Case("promo-movielens", (2, 8, 20, 40, 60), floor.drawn, floor.run_of, told, bases=False)
+
+
+def kuairand(path: str | None) -> Case:
+    """Real impressions, with arrival simulated."""
+
+    def drawn(seed: int) -> str:
+        words = f"configs/kuairand-pure.yaml run={run_of(seed)} data.source.path={path}"
+        return f"{words} data.path=data/kuairand-pure-seed{seed} data.split.seed={seed} train.seed={seed}"
+
+    def run_of(seed: int) -> str:
+        return f"runs/records/kuairand-pure-seed{seed}"
+
+    told = "Each draw has other new items and weights; all videos are older than the log, their arrival is simulated."
+    return Case("promo-kuairand", (2, 8, 20), drawn, run_of, told)
+
+
+def warm_up() -> Case:
+    """The published split, which trains on users' future."""
+
+    def drawn(seed: int) -> str:
+        words = f"configs/movielens-1m.yaml run={run_of(seed)} data.path=data/movielens-1m-warm-up-seed{seed}"
+        return f"{words} data.split.rule=warm-up data.split.seed={seed} train.seed={seed}"
+
+    def run_of(seed: int) -> str:
+        return f"runs/records/movielens-1m-warm-up-seed{seed}"
+
+    told = "The new items are the same in every draw, whose weights and validation rows differ."
+    return Case("promo-warm-up", (0, 20, 40, 60), drawn, run_of, told)

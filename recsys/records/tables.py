@@ -207,7 +207,13 @@ RECORDS = (
         lambda paths: _kuairand(paths).commands() if paths.kuairand else None,
         lambda paths: _kuairand(paths).table(),
     ),
-    Record("promo-movielens", lambda paths: promo.commands(), lambda paths: promo.table()),
+    Record("promo-movielens", lambda paths: promo.movielens().commands(), lambda paths: promo.movielens().table()),
+    Record(
+        "promo-kuairand",
+        lambda paths: promo.kuairand(paths.kuairand).commands() if paths.kuairand else None,
+        lambda paths: promo.kuairand(paths.kuairand).table(),
+    ),
+    Record("promo-warm-up", lambda paths: promo.warm_up().commands(), lambda paths: promo.warm_up().table()),
     Record("gauge-movielens", lambda paths: coldllm.gauge_commands(), lambda paths: coldllm.gauge_table()),
     Record(
         "simulated-movielens",

@@ -2,6 +2,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pyarrow.parquet as pq
 import pytest
 
@@ -176,8 +177,10 @@ def test_part_files_hold_whole_row_groups_in_order(tmp_path: Path, monkeypatch: 
 
 
 def test_phases_of_warm_up(tmp_path: Path) -> None:
-    made(big_log(), tmp_path / "made", data__split__rule="warm-up")
+    info, _ = made(big_log(), tmp_path / "made", data__split__rule="warm-up")
+    assert info.exposures == [0, 20, 40, 60]
     feedback = read(tmp_path / "made", "feedback").to_pandas()
+    feedback["phase"] = pd.cut(feedback["rank"], info.exposures, labels=list("abc")).astype(str)
     assert (feedback.groupby(["item_id", "phase"]).size() == 20).all()
     ends = feedback.groupby(["item_id", "phase"])["timestamp"].agg(["min", "max"]).unstack()
     assert (ends["max", "a"] <= ends["min", "b"]).all() and (ends["max", "b"] <= ends["min", "c"]).all()

@@ -168,7 +168,7 @@ def test_warm_up_phases() -> None:
     assert (made.split[on.item == 3] == DROPPED).all()
     assert (made.split[on.item == 2] == FEEDBACK).all(), "60 rows leave none for test"
     oldest_first = np.flatnonzero(on.item == 1)[::-1]
-    assert made.rank[oldest_first].tolist() == [1] * 20 + [2] * 20 + [3] * 20 + [0] * 140
+    assert made.rank[oldest_first].tolist() == [*range(1, 61)] + [0] * 140
     assert (made.split[oldest_first[60:]] == TEST).all()
     assert not made.remembered[on.item != 0].any()
 

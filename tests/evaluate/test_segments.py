@@ -54,7 +54,7 @@ def test_with_feedback_consumed_only_that_exposure_is_reported(tmp_path: Path) -
 
 
 def test_exposure_needs_the_exposure_rule(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="exposure=8: only a dataset split by the rule 'exposure'"):
+    with pytest.raises(InputError, match="exposure=8: expected a dataset of the rule 'exposure'"):
         parts(tmp_path, "temporal", 8)
     with pytest.raises(InputError, match="exposure=-1: expected a number of kept rows"):
         parts(tmp_path / "again", "exposure", -1)

@@ -148,7 +148,7 @@ def ridge_on_ranks(home: Path) -> None:
 
 @pytest.mark.parametrize(
     ("exposure", "message"),
-    [(-1, "exposure -1: expected a number of kept rows"), (6, "the newest 5 rows of each new item were kept")],
+    [(-1, "exposure -1: expected a number of kept rows"), (6, "5 rows of each new item were kept")],
 )
 def test_an_exposure_that_was_not_kept_is_refused(home: Path, exposure: int, message: str) -> None:
     with pytest.raises(InputError, match=message):

@@ -216,7 +216,7 @@ def test_a_damaged_map_is_refused(own: Path) -> None:
 
 
 def test_more_rows_than_were_kept_are_refused(home: Path) -> None:
-    with pytest.raises(InputError, match="exposure 9: the newest 5 rows of each new item were kept at most"):
+    with pytest.raises(InputError, match="exposure 9: 5 rows of each new item were kept at most"):
         prompted(home, 9)
 
 

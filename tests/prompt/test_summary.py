@@ -123,7 +123,7 @@ def test_an_item_is_read_by_the_largest_number_of_rows_that_it_has() -> None:
     def constant(value: float) -> Ridge:
         return Ridge(np.zeros(8), np.full(2, value), np.zeros((8, 2)), 1.0)
 
-    read = start.Map(Centre(np.zeros(2), 0.5), {1: constant(1), 4: constant(4), 8: constant(8)})
+    read = start.Map(torch.zeros(2), Centre(np.zeros(2), 0.5), {1: constant(1), 4: constant(4), 8: constant(8)})
     total = np.zeros((6, 9))
     total[:, -1] = [0, 1, 3, 4, 7, 100]
     found, size = read(Sums(total))

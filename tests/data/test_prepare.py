@@ -10,6 +10,7 @@ from recsys.config import Config
 from recsys.data import prepare, schema, sources
 from recsys.data.log import Log, Past
 from recsys.errors import InputError
+from recsys.floor.kept import kept_table
 from tests.data.logs import config, random_log, read
 
 RULES = ["exposure", "cold-items", "temporal", "leave-one-out", "warm-up"]
@@ -184,6 +185,9 @@ def test_phases_of_warm_up(tmp_path: Path) -> None:
     assert (feedback.groupby(["item_id", "phase"]).size() == 20).all()
     ends = feedback.groupby(["item_id", "phase"])["timestamp"].agg(["min", "max"]).unstack()
     assert (ends["max", "a"] <= ends["min", "b"]).all() and (ends["max", "b"] <= ends["min", "c"]).all()
+    columns = ["item_id", "timestamp"]
+    first = kept_table(tmp_path / "made", 20, columns).to_pandas()
+    assert first.equals(feedback.loc[feedback["phase"] == "a", columns].reset_index(drop=True))
 
 
 def test_drawn_rows_follow_their_positive(tmp_path: Path) -> None:

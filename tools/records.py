@@ -3,6 +3,7 @@
     python -m tools.records                                      # or: make records
     python -m tools.records --only floor-movielens --content movies.parquet
     python -m tools.records --only bench --again
+    python -m tools.records --only bench --list
 
 Commands that are done are not run again (--again removes the runs and begins anew); interrupted ones resume. A table
 whose data is not given (--kuairand, --content) is left as it stands, or made without it.
@@ -23,6 +24,7 @@ def main(argv: list[str] | None = None) -> None:
     names = [record.name for record in RECORDS]
     parser.add_argument("--only", action="append", choices=names, help="this table alone (repeatable)")
     parser.add_argument("--again", action="store_true", help="remove what the commands made, and run them all")
+    parser.add_argument("--list", action="store_true", help="print the commands, and run none")
     parser.add_argument("--kuairand", metavar="FOLDER", help="KuaiRand-Pure")
     parser.add_argument("--content", metavar="FILE", help="Parquet with the movies' title and overview")
     parser.add_argument("--readme", type=Path, default=Path("README.md"), help="the file with the markers")
@@ -36,6 +38,9 @@ def main(argv: list[str] | None = None) -> None:
             continue
         if commands is None:
             print(f"{record.name}: left as it stands: its data is not given (see --help)")
+            continue
+        if arguments.list:
+            print(f"# {record.name}", *commands, sep="\n")
             continue
         seconds = steps.run(record.name, commands, arguments.again)
         readme.put(arguments.readme, record.name, record.block(paths))

@@ -5,7 +5,7 @@ Commands run in order, from the repository's root; a record may use what an earl
 
 import json
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from pathlib import Path
 
 from recsys.errors import InputError
@@ -26,6 +26,9 @@ class Paths:
     content: str | None = None
 
 
+_KEYS, _SHOWN = ("KUAIRAND", "CONTENT"), ("KUAIRAND_FOLDER", "MOVIES.parquet")
+
+
 @dataclass(frozen=True)
 class Record:
     """One block of the README."""
@@ -36,18 +39,26 @@ class Record:
     table: Callable[[Paths], str]
 
     def block(self, paths: Paths) -> str:
-        """The table and, folded away, how it was made: with names in place of the user's own paths.
+        """The table and the command that makes it, with names in place of the user's own paths.
 
         Raises:
             InputError: the commands have not left what the table is made of.
         """
-        shown = Paths(paths.kuairand and "KUAIRAND_FOLDER", paths.content and "MOVIES.parquet")
-        told = "\n".join(self.commands(shown) or [])
         try:
             table = self.table(paths)
         except (OSError, KeyError, ValueError) as error:
             raise InputError(f"{self.name}: its commands left no such results: {error!r}") from None
-        return f"{table}\n\n<details><summary>commands</summary>\n\n```\n{told}\n```\n\n</details>"
+        return f"{table}\n\n{self.made_by(paths)}"
+
+    def made_by(self, paths: Paths) -> str:
+        """One line of Markdown: the command, and of how many it is made."""
+        commands = (
+            self.commands(Paths(*(path and name for path, name in zip(astuple(paths), _SHOWN, strict=True)))) or []
+        )
+        given = [f"{key}={name}" for key, name in zip(_KEYS, _SHOWN, strict=True) if any(name in c for c in commands)]
+        words = " ".join(["make records", *given, f'ARGS="--only {self.name}"'])
+        count = f"{len(commands)} command{'s' * (len(commands) > 1)}"
+        return f"`{words}` ({count}; `--list` prints them)"
 
 
 def _trained(config: str) -> list[str]:

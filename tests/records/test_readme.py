@@ -6,7 +6,8 @@ import pytest
 
 from recsys.errors import InputError
 from recsys.records import readme
-from recsys.records.tables import RECORDS
+from recsys.records.tables import RECORDS, Paths
+from tools import records
 
 README = Path(__file__).resolve().parents[2] / "README.md"
 
@@ -51,3 +52,14 @@ def test_a_page_without_the_markers_is_refused(page: Path) -> None:
 def test_every_table_of_the_readme_is_a_record_and_as_it_was_written() -> None:
     assert sorted(readme.names(README)) == sorted(record.name for record in RECORDS)
     assert readme.broken(README) == []
+
+
+def test_a_record_tells_its_command_without_the_users_paths(capsys: pytest.CaptureFixture[str]) -> None:
+    record = next(record for record in RECORDS if record.name == "rivals-kuairand")
+    assert record.made_by(Paths(kuairand="/home/me/data")) == (
+        '`make records KUAIRAND=KUAIRAND_FOLDER ARGS="--only rivals-kuairand"` (2 commands; `--list` prints them)'
+    )
+    records.main(["--only", "rivals-kuairand", "--kuairand", "/home/me/data", "--list"])
+    told = capsys.readouterr().out.splitlines()
+    assert told[0] == "# rivals-kuairand" and len(told) == 3
+    assert all("data.source.path=/home/me/data" in command for command in told[1:])

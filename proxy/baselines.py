@@ -21,7 +21,7 @@ from proxy.retrieval import find, measures
 from proxy.targets import TRAIN, VALID, Targets
 from recsys.config_proxy import Align
 from recsys.data.splits import keys_at
-from recsys.evaluate.ties import user_keys
+from recsys.evaluate.ties import id_keys
 from recsys.floor.ridge import FOLDS, Matrix, Ridge, fit, moments
 
 Map = Callable[[Matrix], Matrix]
@@ -65,7 +65,7 @@ def ridge(known: Known, grid: list[float], even: bool = False) -> Ridge:
     at = known.targets.of(TRAIN)
     x, y = known.of(TRAIN)
     weight = np.ones(len(at)) if even else known.targets.updates[at].astype(np.float64)
-    fold = keys_at(user_keys(known.targets.ids.take(at)), 0) % np.uint64(FOLDS)
+    fold = keys_at(id_keys(known.targets.ids.take(at)), 0) % np.uint64(FOLDS)
     parts = [moments(x[fold == k], y[fold == k], weight[fold == k]) for k in range(FOLDS) if (fold == k).any()]
     return fit(parts, known.x.shape[1], grid)
 

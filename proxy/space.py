@@ -45,7 +45,7 @@ from recsys.data.splits import keys_at
 from recsys.data.vectors import batches, opened
 from recsys.data.vectors import of as vectors_of
 from recsys.errors import InputError
-from recsys.evaluate.ties import user_keys
+from recsys.evaluate.ties import id_keys
 from recsys.model.slots import IDSlot
 from recsys.tables import checkpoint, folded
 from recsys.tables.parts import Table, tables_of
@@ -156,7 +156,7 @@ def _drawn(path: Path, seed: int) -> pa.Table:
         for batch in batches(file, path, columns):
             some = pa.table([decoded(column) for column in batch.columns], names=columns)
             some = some if kept is None else pa.concat_tables([kept, some])
-            draws = keys_at(user_keys(some["item_id"].combine_chunks()), seed, _SALT)
+            draws = keys_at(id_keys(some["item_id"].combine_chunks()), seed, _SALT)
             kept = some.take(pa.array(np.argsort(draws, kind="stable")[:_MOST]))
     if kept is None:
         raise InputError(f"{path}: expected items, found none")

@@ -17,7 +17,7 @@ from recsys.data.ids import IdMap
 from recsys.data.splits import keys_at
 from recsys.errors import InputError
 from recsys.evaluate.held_out import held_out
-from recsys.evaluate.ties import user_keys
+from recsys.evaluate.ties import id_keys
 from recsys.tables import checkpoint
 from recsys.tables.parts import tables_of
 from recsys.tables.stored import StoredTensor
@@ -133,7 +133,7 @@ def read(config: Config) -> Targets:
 
 def divide(ids: pa.Array, options: Align) -> NDArray[np.int8]:
     """[N] int8: the part of each item, drawn by its id, so that it keeps its part when others come and go."""
-    draw = keys_at(user_keys(ids), options.seed, _SALT) / 2.0**64
+    draw = keys_at(id_keys(ids), options.seed, _SALT) / 2.0**64
     edges = [options.valid_share, options.valid_share + options.test_share]
     return np.array([VALID, TEST, TRAIN], np.int8)[np.searchsorted(edges, draw, side="right")]
 
@@ -142,12 +142,12 @@ def folds(ids: pa.Array, options: Align) -> NDArray[np.int8]:
     """[N] int8: the fold of each item if it is learned from, drawn like its part; -1 where there are none."""
     if not options.folds:
         return np.full(len(ids), -1, np.int8)
-    return (keys_at(user_keys(ids), options.seed, _FOLD_SALT) % np.uint64(options.folds)).astype(np.int8)
+    return (keys_at(id_keys(ids), options.seed, _FOLD_SALT) % np.uint64(options.folds)).astype(np.int8)
 
 
 def drawn(ids: pa.Array, options: Align) -> NDArray[np.int64]:
     """[N] int64: the positions of the items in an order drawn by their ids."""
-    return np.argsort(keys_at(user_keys(ids), options.seed, _DRAW_SALT), kind="stable")
+    return np.argsort(keys_at(id_keys(ids), options.seed, _DRAW_SALT), kind="stable")
 
 
 def _warm(items: IdMap, dataset: Path, tau: int) -> tuple[pa.Array, NDArray[np.int64]]:

@@ -30,7 +30,7 @@ from recsys.config_simulator import Filter, Retrieve
 from recsys.data.splits import keys_at
 from recsys.distributed import Ranks, agree, on_first
 from recsys.errors import InputError
-from recsys.evaluate.ties import user_keys
+from recsys.evaluate.ties import id_keys
 from recsys.evaluate.vectors import ITEMS, USERS, read_vectors
 from recsys.files import replacing
 from simulator import content as contents
@@ -129,7 +129,7 @@ def _lesson(config: Config, judge: Judge, named: Path | None) -> Lesson:
     host = hosts.read(config, population)
     file = named or (Path(options.content) if options.content else contents.judged(config, judge, population))
     content = Content.read(file, population)
-    draws = keys_at(user_keys(population.items), options.seed, _SALT) / 2.0**64
+    draws = keys_at(id_keys(population.items), options.seed, _SALT) / 2.0**64
     usable = host.known_items & content.known
     apart = usable & (draws < options.left_out)
     known = Interactions.of(population, host.known_users, usable & ~apart)

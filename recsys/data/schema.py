@@ -28,7 +28,9 @@ USERS = "users.parquet"
 ITEMS = "items.parquet"
 HELD_OUT = "held_out.parquet"
 SPLITS = ("train", "valid", "test", "feedback")
-"""Every split that may exist; `feedback` only under the rules `exposure` and `warm-up`."""
+"""Every split that may exist; `feedback` only under the rules of KEEPING."""
+KEEPING = ("exposure", "warm-up")
+"""Rules that keep rows of new items back as feedback."""
 
 COLUMNS = (
     "user_id",
@@ -79,7 +81,7 @@ class Info:
     users: int
     items: int
     exposures: list[int] = field(default_factory=list)
-    """exposure, warm-up: the numbers of feedback rows at which scored new items are evaluated; otherwise empty."""
+    """Rules of KEEPING: the numbers of feedback rows at which scored new items are evaluated; otherwise empty."""
     context: list[str] = field(default_factory=list)
     """Context columns of the interactions, beyond the contract's own."""
     notes: list[str] = field(default_factory=list)

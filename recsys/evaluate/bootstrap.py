@@ -1,9 +1,11 @@
 """Two-way ("pigeonhole") bootstrap over users and items, after Owen (2007), doi:10.1214/07-AOAS122.
 
 Ratings of one user, and of one item, move together, so rows may not be resampled as if they were independent. Each
-replicate draws users with replacement and, independently, items with replacement; a row's weight is the product of
+replicate draws each user, and independently each item, a Poisson(1) number of times; a row's weight is the product of
 how often its user and its item were drawn. All systems are judged under the same weights, which is what makes a
-difference of two systems paired.
+difference of two systems paired. How often an id is drawn depends on the id, the seed and the replicate alone: it is
+the same in every sample that holds it, so replicates of several draws of a dataset can be averaged
+(`recsys.evaluate.draws`).
 
 The interval is the 2.5 % and 97.5 % percentile over replicates. It is conservative: it counts the part of the variance
 that belongs to neither user nor item up to three times (Owen's theorem 3), so it is too wide rather than too narrow.
@@ -17,12 +19,19 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
+from recsys.data.splits import keys_at
 from recsys.evaluate import metrics
 
 METRICS = ("auc", "gauc", "gauc_unweighted", "logloss", "ne", "calibration")
 """What `judge` measures, in order. Lower is better for logloss and ne; calibration is best at 1."""
 
 Weights = NDArray[np.float32]
+Keys = NDArray[np.int64]
+
+_USERS, _ITEMS = 3, 4
+"""Salts of the hash; `recsys.evaluate.ties` and `sampled` take those below."""
+_POISSON = np.cumsum(np.exp(-1.0) / np.cumprod([1.0, *range(1, 20)]))
+"""Poisson(1): the chance of at most 0, 1, 2, ... draws."""
 
 
 @dataclass(frozen=True)
@@ -35,15 +44,31 @@ class Sample:
     """[N]"""
     label: NDArray[np.int8]
     """[N]"""
-    users: int
-    items: int
+    user_key: Keys
+    """[users] what decides how often a user is drawn."""
+    item_key: Keys
+    """[items]"""
+
+    @property
+    def users(self) -> int:
+        return len(self.user_key)
+
+    @property
+    def items(self) -> int:
+        return len(self.item_key)
 
     @staticmethod
-    def of(user: NDArray[np.int32], item: NDArray[np.int32], label: NDArray[np.int8]) -> "Sample":
-        """From any int32 codes [N] and labels [N]."""
-        user, users = _renumber(user)
-        item, items = _renumber(item)
-        return Sample(user, item, label, users, items)
+    def of(
+        user: NDArray[np.int32],
+        item: NDArray[np.int32],
+        label: NDArray[np.int8],
+        user_keys: Keys | None = None,
+        item_keys: Keys | None = None,
+    ) -> "Sample":
+        """From any int32 codes [N] and labels [N]; keys by code, the codes themselves where there are none."""
+        user, user_key = _renumber(user, user_keys)
+        item, item_key = _renumber(item, item_keys)
+        return Sample(user, item, label, user_key, item_key)
 
     def users_with_both(self) -> int:
         """Users that have a positive and a negative row."""
@@ -117,7 +142,7 @@ def resample(
     """What `under` gives, [S, M] from weights of the users and of the items, as they are and in every replicate."""
     value = under(np.ones(sample.users, np.float32), np.ones(sample.items, np.float32))
     drawn = tqdm(
-        draw(sample.users, sample.items, replicates, seed),
+        draw(sample, replicates, seed),
         total=replicates,
         desc=title,
         unit="replicate",
@@ -130,11 +155,12 @@ def resample(
     return Judged(value, found)
 
 
-def draw(users: int, items: int, replicates: int, seed: int) -> Iterator[tuple[Weights, Weights]]:
-    """For each replicate how often every user [users] and item [items] is drawn: multinomial, float32."""
+def draw(sample: Sample, replicates: int, seed: int) -> Iterator[tuple[Weights, Weights]]:
+    """For each replicate how often every user [users] and item [items] is drawn: Poisson(1) by key, float32."""
     for replicate in range(replicates):
-        random = np.random.default_rng([seed, replicate])
-        yield _multinomial(random, users), _multinomial(random, items)
+        # A prime apart, so that no replicate of a small seed is one of another.
+        number = seed * 1_000_003 + replicate
+        yield _poisson(sample.user_key, number, _USERS), _poisson(sample.item_key, number, _ITEMS)
 
 
 def measure(sample: Sample, system: Ranked, weight: Weights, user_weight: Weights) -> NDArray[np.float64]:
@@ -156,8 +182,9 @@ def measure(sample: Sample, system: Ranked, weight: Weights, user_weight: Weight
     )
 
 
-def _multinomial(random: np.random.Generator, size: int) -> Weights:
-    return np.bincount(random.integers(0, size, size), minlength=size).astype(np.float32)
+def _poisson(keys: Keys, number: int, salt: int) -> Weights:
+    uniform = (keys_at(keys, number, salt) >> np.uint64(11)) / 2.0**53
+    return np.searchsorted(_POISSON, uniform, side="right").astype(np.float32)
 
 
 def _interval(value: NDArray[np.float64], replicates: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -165,7 +192,8 @@ def _interval(value: NDArray[np.float64], replicates: NDArray[np.float64]) -> ND
     return np.stack([value, low, high], axis=1)
 
 
-def _renumber(code: NDArray[np.int32]) -> tuple[NDArray[np.int32], int]:
+def _renumber(code: NDArray[np.int32], keys: Keys | None) -> tuple[NDArray[np.int32], Keys]:
     used = np.zeros(int(code.max(initial=-1)) + 1, bool)
     used[code] = True
-    return (np.cumsum(used) - 1)[code].astype(np.int32), int(used.sum())
+    held = np.flatnonzero(used)
+    return (np.cumsum(used) - 1)[code].astype(np.int32), held if keys is None else keys[held]

@@ -1,8 +1,10 @@
-"""Results of several draws of the held-out items as one.
+"""Results of several draws of the held-out items as one: the mean over the draws.
 
-Draws share users and most rows, so their errors are not independent: an interval's ends are the means of the draws' own
-ends. For the sampling of users and items that is right if the draws' errors are wholly dependent, and too wide if not;
-how much a result moves with the weights a seed draws is not in it.
+Where each draw's replicates are there, replicate r of the mean is the mean of the draws' replicates r. A user or item
+that several draws share is drawn equally often in all of them, so what their errors have in common is counted, and what
+they have not is averaged out. Results without replicates have the means of the draws' own ends, which is right if the
+draws' errors are wholly dependent, and too wide if not. How much a result moves with the weights that a seed draws is
+in neither.
 """
 
 from typing import Any
@@ -10,17 +12,23 @@ from typing import Any
 import numpy as np
 
 from recsys.errors import InputError
+from recsys.evaluate.replicates import interval
 
 Results = dict[str, Any]
+Entry = dict[str, Any]
+
+JOINT, APART = "of the mean over the draws, users and items resampled alike in all", "ends averaged over the draws"
+"""What a combined interval is, as the tables say it."""
 
 
 def combine(draws: list[Results]) -> Results:
     """What the results of all draws have in common: `systems` and `differences` are means; `seeds` are listed.
 
-    A metric, segment or system that one draw lacks (too few rows) is left out.
+    A metric, segment or system that one draw lacks (too few rows) is left out. `interval` says which of the two kinds
+    all intervals are.
 
     Raises:
-        InputError: results of several datasets or splits.
+        InputError: results of several datasets or splits, or some of them without replicates.
     """
     combined = {key: draws[0][key] for key in ("dataset", "split")}
     for one in draws:
@@ -28,11 +36,13 @@ def combine(draws: list[Results]) -> Results:
             if one[key] != value:
                 raise InputError(f"draws of one {key} are expected, found {value!r} and {one[key]!r}")
     combined["seeds"] = [seed for one in draws for seed in one["seeds"]]
+    joint = all(one.get("replicates") for one in draws)
+    combined["interval"] = JOINT if joint else APART
     for key in ("systems", "differences"):
         tables = [one.get(key, {}) for one in draws]
         combined[key] = {
             name: {
-                segment: mean([table[name][segment] for table in tables])
+                segment: _mean(draws, key, name, segment, joint)
                 for segment in tables[0][name]
                 if all(segment in table[name] for table in tables)
             }
@@ -42,11 +52,27 @@ def combine(draws: list[Results]) -> Results:
     return combined
 
 
-def mean(entries: list[dict[str, Any]]) -> dict[str, Any]:
-    """Means of [value, low, high], and of counts, over the draws."""
-    found: dict[str, Any] = {}
-    for name in entries[0]:
-        if all(name in entry for entry in entries):
-            middle = np.mean([entry[name] for entry in entries], axis=0)
-            found[name] = middle.tolist() if middle.ndim else round(float(middle))
+def _mean(draws: list[Results], key: str, name: str, segment: str, joint: bool) -> Entry:
+    """Means of values, and of counts, over the draws, with intervals."""
+    entries = [one[key][name][segment] for one in draws]
+    found: Entry = {}
+    for metric in entries[0]:
+        if all(metric in entry for entry in entries):
+            middle = np.mean([entry[metric] for entry in entries], axis=0)
+            found[metric] = middle.tolist() if middle.ndim else round(float(middle))
+            if joint and middle.ndim:
+                whole = np.mean([_replicates(one, key, name, segment, metric) for one in draws], axis=0)
+                found[metric] = [float(middle[0]), *interval(whole)]
     return found
+
+
+def _replicates(one: Results, key: str, name: str, segment: str, metric: str) -> np.ndarray:
+    """[R] of a system, or of a difference `first - second`, whose replicates have the same weights."""
+    systems = name.split(" - ") if key == "differences" else [name]
+    try:
+        first, *second = (one["replicates"][system][segment][metric] for system in systems)
+    except KeyError:
+        raise InputError(
+            f"seed {one['seeds']}: {name}, {segment}, {metric}: expected replicates as elsewhere: evaluate it again"
+        ) from None
+    return first - second[0] if second else first

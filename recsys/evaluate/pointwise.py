@@ -8,12 +8,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from recsys.config import Config, Evaluate
-from recsys.data.schema import Info, read_info
+from recsys.data.schema import KEEPING, Info, read_info
 from recsys.errors import InputError
 from recsys.evaluate import metrics, systems
 from recsys.evaluate.bootstrap import METRICS, Judged, Sample, judge
 from recsys.evaluate.scores import Rows, read_rows, read_scores
 from recsys.evaluate.segments import scored_items, segments, training_counts
+from recsys.evaluate.ties import id_keys
 
 Scores = dict[str, NDArray[np.float32]]
 
@@ -38,6 +39,7 @@ def evaluate(
         systems: {name: {segment: {metric: [value, low, high], "rows": N, "users": with both classes}}}; a segment with
             too few rows or users has no metrics.
         differences: {"name - baseline": the same shape}.
+        replicates: {name: {segment: {metric: [R]}}} behind the intervals.
         users_left_out: {segment: users with one class only, which GAUC cannot use}.
         reliability: {name: {segment: [[rows, mean score, share of positives], ...]}} of the first segment.
         seconds: {"evaluate": s}.
@@ -60,7 +62,8 @@ def evaluate(
         if segment not in masks:
             raise InputError(f"segment {segment!r}: expected one of {', '.join(masks)}")
     masks = {segment: mask for segment, mask in masks.items() if only is None or segment in only}
-    judged = _judge_segments(rows, found, masks, config.evaluate)
+    sample = Sample.of(rows.user, rows.item, rows.label, id_keys(rows.users), id_keys(rows.items))
+    judged = _judge_segments(sample, found, masks, config.evaluate)
     results: dict[str, Any] = {
         "dataset": info.name,
         "split": f"{info.rule}/{split}",
@@ -76,19 +79,19 @@ def _segments(dataset: Path, info: Info, rows: Rows, exposure: int) -> dict[str,
     most = max(info.exposures, default=0)
     if exposure > most > 0:
         raise InputError(f"exposure={exposure}: {dataset} kept {most} rows of each new item at most")
-    scored = scored_items(dataset, rows.items) if info.exposures else None
+    scored = scored_items(dataset, rows.items) if info.split in KEEPING else None
     return segments(rows, training_counts(dataset, rows.items), scored, exposure)
 
 
 def _judge_segments(
-    rows: Rows, scores: Scores, masks: dict[str, NDArray[np.bool_]], options: Evaluate
+    every: Sample, scores: Scores, masks: dict[str, NDArray[np.bool_]], options: Evaluate
 ) -> dict[str, "_Segment"]:
     done: dict[bytes, _Segment] = {}
     found: dict[str, _Segment] = {}
     for segment, mask in masks.items():
         # The same rows may have two names (`0` is `cold`): they are judged once.
         key = np.packbits(mask).tobytes()
-        found[segment] = done[key] = done.get(key) or _judge_segment(rows, scores, mask, options, segment)
+        found[segment] = done[key] = done.get(key) or _judge_segment(every, scores, mask, options, segment)
     return found
 
 
@@ -99,8 +102,8 @@ class _Segment(NamedTuple):
     counts: dict[str, int]
 
 
-def _judge_segment(rows: Rows, scores: Scores, mask: NDArray[np.bool_], options: Evaluate, title: str) -> _Segment:
-    sample = Sample.of(rows.user[mask], rows.item[mask], rows.label[mask])
+def _judge_segment(every: Sample, scores: Scores, mask: NDArray[np.bool_], options: Evaluate, title: str) -> _Segment:
+    sample = every.of(every.user[mask], every.item[mask], every.label[mask], every.user_key, every.item_key)
     users = sample.users_with_both()
     judged = None
     if len(sample.label) >= options.min_rows and users >= max(options.min_users, 1):

@@ -22,8 +22,9 @@ from numpy.typing import NDArray
 from recsys.config import Config, Evaluate
 from recsys.data.schema import read_info
 from recsys.evaluate import gains, sampled, systems, topk
-from recsys.evaluate.bootstrap import Sample
+from recsys.evaluate.bootstrap import Keys, Sample
 from recsys.evaluate.positives import Task, read_task, takers
+from recsys.evaluate.ties import id_keys
 from recsys.evaluate.vectors import Vectors, read_vectors
 
 
@@ -80,8 +81,9 @@ def evaluate(
         )
     found = {name: read_vectors(Path(path), task.users, task.items) for name, path in vectors.items()}
     ranked = rank(task, list(found.values()), enough, options)
+    keys = id_keys(task.users), id_keys(task.items)
     judged = {
-        name: gains.judge(_sample(segment), ranked[name], options, name) if name in enough else None
+        name: gains.judge(_sample(segment, keys), ranked[name], options, name) if name in enough else None
         for name, segment in segments.items()
     }
     results: dict[str, Any] = {
@@ -179,8 +181,8 @@ def _part(task: Task, segment: Segment, batch: slice, options: Evaluate | None) 
     return _Part(where, segment.user[where] - batch.start, segment.item[where], users - batch.start, negatives)
 
 
-def _sample(segment: Segment) -> Sample:
-    return Sample.of(segment.user, segment.item, np.ones(len(segment.user), np.int8))
+def _sample(segment: Segment, keys: tuple[Keys, Keys]) -> Sample:
+    return Sample.of(segment.user, segment.item, np.ones(len(segment.user), np.int8), *keys)
 
 
 def _enough(counts: dict[str, int], options: Evaluate) -> bool:

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from recsys.errors import InputError
+from recsys.evaluate import replicates
 from recsys.files import replacing
 
 Segments = dict[str, Any]
@@ -21,7 +22,7 @@ IDENTITY = ("dataset", "split", "seeds")
 
 
 def read(path: Path) -> dict[str, Any]:
-    """A results.json.
+    """A results.json, and under `replicates` what lies beside it (`recsys.evaluate.replicates`).
 
     Raises:
         InputError: not there, not JSON, or not of the shape.
@@ -35,7 +36,7 @@ def read(path: Path) -> dict[str, Any]:
     missing = [key for key in (*IDENTITY, "systems") if not isinstance(results, dict) or key not in results]
     if missing:
         raise InputError(f"{path}: not a results file: key {missing[0]!r} is missing")
-    return results
+    return results | {"replicates": replicates.read(path, results["systems"])}
 
 
 def save(results: dict[str, Any], path: Path) -> None:
@@ -53,8 +54,11 @@ def save(results: dict[str, Any], path: Path) -> None:
             if shared[key] != own[key]:
                 raise InputError(f"{path}: holds {key} {shared[key]!r}, these are of {own[key]!r}; use another file")
         results = _merge(before, results)
+    if behind := results.get("replicates"):
+        replicates.save(behind, path)
     with replacing(path) as temporary:
-        temporary.write_text(json.dumps(results, indent=1, allow_nan=False) + "\n")
+        told = {key: value for key, value in results.items() if key != "replicates"}
+        temporary.write_text(json.dumps(told, indent=1, allow_nan=False) + "\n")
 
 
 def scalars(results: dict[str, Any]) -> Iterator[tuple[str, float]]:
@@ -96,7 +100,7 @@ def _merge(before: Any, after: Any) -> Any:
     for key in ("users_left_out", "without_vector", "seconds"):
         if key in merged:
             merged[key] = {**before.get(key, {}), **after.get(key, {})}
-    for key, merge in (("systems", _merge_segments), ("differences", _merge_segments), ("reliability", _replace)):
+    for key, merge in _MERGED:
         old, new = before.get(key, {}), after.get(key, {})
         merged[key] = {name: merge(old.get(name, {}), new.get(name, {})) for name in {**old, **new}}
     return merged
@@ -113,3 +117,11 @@ def _merge_segments(before: Segments, after: Segments) -> Segments:
         kept = {key: value for key, value in before[name].items() if is_ranking(key) not in replaced}
         merged[name] = {**kept, **after[name]}
     return merged
+
+
+_MERGED = (
+    ("systems", _merge_segments),
+    ("differences", _merge_segments),
+    ("replicates", _merge_segments),
+    ("reliability", _replace),
+)

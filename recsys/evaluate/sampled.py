@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from recsys.data.jagged import Jagged
 from recsys.data.splits import keys_at
 from recsys.errors import InputError
-from recsys.evaluate.ties import Ties, user_keys
+from recsys.evaluate.ties import Ties, id_keys
 
 SALT = 2
 """Of the hash; `recsys.evaluate.ties` takes 0 and 1."""
@@ -29,7 +29,7 @@ def draw(users: pa.Array, liked: Jagged, candidates: range, negatives: int, seed
         InputError: see `require`.
     """
     require(users, liked, candidates, negatives)
-    keys = user_keys(users)
+    keys = id_keys(users)
     found = np.empty((len(users), negatives), np.int32)
     todo, attempts = np.arange(len(users)), 2 * negatives
     while len(todo):

@@ -27,12 +27,13 @@ class Rows:
     """The rows of one split, in row id order."""
 
     user: NDArray[np.int32]
-    """[N] code of each user, 0 to users - 1."""
+    """[N] index into `users`."""
     item: NDArray[np.int32]
     """[N] index into `items`."""
     label: NDArray[np.int8]
     """[N] 0 or 1."""
-    users: int
+    users: pa.Array
+    """[users] raw user ids."""
     items: pa.Array
     """[items] raw item ids."""
 
@@ -52,7 +53,7 @@ def read_rows(dataset: Path, split: str) -> Rows:
         raise InputError(f"{dataset}: split {split!r} has no rows to evaluate")
     user, user_ids = _unify(users)
     item, item_ids = _unify(items)
-    return Rows(user, item, np.concatenate(labels), len(user_ids), item_ids)
+    return Rows(user, item, np.concatenate(labels), user_ids, item_ids)
 
 
 def labelled_groups(dataset: Path, split: str) -> Iterator[pa.Table]:

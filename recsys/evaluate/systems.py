@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from recsys.errors import InputError
 from recsys.evaluate.bootstrap import Judged
+from recsys.evaluate.replicates import Replicates
 
 Counts = dict[str, int]
 
@@ -48,10 +49,12 @@ def baseline_of(paths: dict[str, Path], baseline: str | None) -> str | None:
 def tables(
     names: list[str], baseline: str | None, metrics: Sequence[str], judged: dict[str, tuple[Judged | None, Counts]]
 ) -> dict[str, Any]:
-    """`systems` and `differences` of results.json, from each segment's judgement (None: too few) and counts."""
+    """`systems` and `differences` of results.json, from each segment's judgement (None: too few) and counts, and
+    `replicates`, by system, segment and metric."""
     against = {} if baseline is None else {name: f"{name} - {baseline}" for name in names if name != baseline}
     systems: dict[str, dict[str, Any]] = {name: {} for name in names}
     differences: dict[str, dict[str, Any]] = {title: {} for title in against.values()}
+    replicates: Replicates = {name: {} for name in names}
 
     def entry(intervals: NDArray[np.float64] | None, counts: Counts) -> dict[str, Any]:
         return {**({} if intervals is None else dict(zip(metrics, intervals.tolist(), strict=True))), **counts}
@@ -59,7 +62,9 @@ def tables(
     for segment, (found, counts) in judged.items():
         for index, name in enumerate(names):
             systems[name][segment] = entry(None if found is None else found.interval(index), counts)
+            if found is not None:
+                replicates[name][segment] = dict(zip(metrics, found.replicates[:, index].T, strict=True))
             if baseline is not None and name in against:
                 change = None if found is None else found.difference(index, names.index(baseline))
                 differences[against[name]][segment] = entry(change, counts)
-    return {"systems": systems, "differences": differences}
+    return {"systems": systems, "differences": differences, "replicates": replicates}

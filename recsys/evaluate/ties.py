@@ -31,7 +31,7 @@ class Ties:
     def of(users: pa.Array, items: int, seed: int) -> "Ties":
         """Drawn by the seed and the raw ids of the users."""
         order = np.argsort(seeded_keys(items, seed, ORDER)).astype(np.int32)
-        return Ties(order, (keys_at(user_keys(users), seed, SHIFT) % np.uint64(items)).astype(np.int64))
+        return Ties(order, (keys_at(id_keys(users), seed, SHIFT) % np.uint64(items)).astype(np.int64))
 
     def slice(self, start: int, stop: int) -> "Ties":
         """Of users start to stop."""
@@ -42,7 +42,7 @@ class Ties:
         return self.order[(item + self.shift[user]) % len(self.order)]
 
 
-def user_keys(users: pa.Array) -> NDArray[np.int64]:
-    """[U] a hash of each raw id that is the same on every machine."""
-    keys = pd.util.hash_array(users.to_numpy(zero_copy_only=False), categorize=False)
+def id_keys(ids: pa.Array) -> NDArray[np.int64]:
+    """[n] a hash of each raw id that is the same on every machine."""
+    keys = pd.util.hash_array(ids.to_numpy(zero_copy_only=False), categorize=False)
     return keys.view(np.int64)

@@ -7,7 +7,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from recsys.data.encode import Block, Encoder
-from recsys.data.schema import HELD_OUT, read_info, split_files
+from recsys.data.schema import HELD_OUT, KEEPING, read_info, split_files
 from recsys.data.side import decoded
 from recsys.errors import InputError
 from recsys.evaluate.held_out import held_out
@@ -38,12 +38,12 @@ def check(dataset: Path, exposure: int) -> None:
         raise InputError(f"exposure {exposure}: expected a number of kept rows, 0 or more")
     if not exposure:
         return
-    if not info.exposures or not split_files(dataset, "feedback"):
+    if info.split not in KEEPING or not split_files(dataset, "feedback"):
         raise InputError(
             f"{dataset}: exposure {exposure} needs split=feedback of the rule 'exposure' or 'warm-up', found the rule "
             f"{info.split!r} and {len(split_files(dataset, 'feedback'))} feedback files"
         )
-    most = max(info.exposures)
+    most = max(info.exposures, default=0)
     if exposure > most:
         raise InputError(f"{dataset}: exposure {exposure}: {most} rows of each new item were kept at most")
 

@@ -147,6 +147,7 @@ def table() -> str:
     counts = found["systems"]["backbone"]["cold"]
     told = (
         f"{found['dataset']}, {found['split']}, seed {', '.join(map(str, SEEDS))}; "
-        f"{counts['ranked_users']:,} users with a cold item to find; two-way bootstrap 95 % intervals."
+        f"{counts['ranked_users']:,} users with a cold item to find; two-way bootstrap 95 % intervals, "
+        f"{found['interval']}."
     )
     return "\n".join([*lines, *simulations(folders), "", told])

@@ -67,7 +67,7 @@ def table(content: str | None) -> str:
     lines.append(
         f"{found['dataset']}, {found['split']}, seeds {', '.join(map(str, SEEDS))} (each draws other new items and "
         f"weights); {counts['rows']:,} rows and {counts['users']:,} users with both classes a draw, the same at every "
-        "n; two-way bootstrap 95 % intervals, ends averaged over the draws. Under a value what it took beyond the "
+        f"n; two-way bootstrap 95 % intervals, {found['interval']}. Under a value what it took beyond the "
         "trained base, mean of the draws: L-BFGS steps, and passes over the kept rows. The base itself took "
         f"{sum(trained) / len(trained):.0f} steps, and *as it is* never sees a kept row."
     )

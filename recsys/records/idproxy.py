@@ -165,7 +165,7 @@ class Case:
             "",
             f"{found['dataset']}, {found['split']}, seed {seeds} (each draws other new items and weights); a draw has "
             f"{warm['rows']:,} warm rows and {new['rows']:,} of new items, whose users of both classes are "
-            f"{new['users']:,}; two-way bootstrap 95 % intervals, ends averaged over the draws.",
+            f"{new['users']:,}; two-way bootstrap 95 % intervals, {found['interval']}.",
         ]
         return "\n".join(lines)
 

@@ -100,7 +100,7 @@ class Case:
         lines.append(
             f"{found['dataset']}, {found['split']}, seeds {', '.join(map(str, SEEDS))}; {counts['rows']:,} rows and "
             f"{counts['users']:,} users with both classes a draw, the same at every n; two-way bootstrap 95 % "
-            f"intervals, ends averaged over the draws. {self.told}"
+            f"intervals, {found['interval']}. {self.told}"
         )
         return "\n".join(lines)
 

@@ -147,7 +147,7 @@ def table() -> str:
     told = (
         f"{found['dataset']}, {found['split']}, seeds {', '.join(map(str, SEEDS))} (each draws other new items and "
         f"weights); {counts['rows']:,} rows of new items and {counts['users']:,} users with both classes a draw under "
-        "the last label rule; two-way bootstrap 95 % intervals, ends averaged over the draws. At n=2 every system has "
+        f"the last label rule; two-way bootstrap 95 % intervals, {found['interval']}. At n=2 every system has "
         "the new items' first two rows as well, learned with everything else frozen."
     )
     return "\n".join([*lines, told])

@@ -16,6 +16,8 @@ from typing import Any
 from recsys.config import Config
 from recsys.errors import InputError
 from recsys.evaluate.pointwise import evaluate
+from recsys.evaluate.results import read as read_results
+from recsys.evaluate.results import save as save_results
 from recsys.files import replacing
 from recsys.rivals import base, summary
 from recsys.rivals.bench import TRAIN, Bench, draw, search_draw
@@ -85,7 +87,5 @@ def _judge(bench: Bench, trials: dict[str, list[Trial]], ranks: int) -> dict[str
     out = run / f"results-{hashlib.sha256(about.encode()).hexdigest()[:12]}.json"
     if not out.exists():
         found = evaluate(bench.config, {name: Path(path) for name, path in paths.items()}, "test", BASE)
-        with replacing(out) as temporary:
-            temporary.write_text(json.dumps(found) + "\n")
-    loaded: dict[str, Any] = json.loads(out.read_text())
-    return loaded
+        save_results(found, out)
+    return read_results(out)

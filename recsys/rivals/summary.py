@@ -64,7 +64,7 @@ def markdown(results: dict[str, Any]) -> str:
     about = (
         f"{results['dataset']}, {results['split']}; {_count(number, 'draw')} of the held-out items (seeds "
         f"{', '.join(map(str, results['seeds']))}); {warm['rows']:,} warm rows and {warm['users']:,} users with both "
-        "classes a draw; two-way bootstrap 95 % intervals, ends averaged over the draws. Hyper-parameters were chosen "
+        f"classes a draw; two-way bootstrap 95 % intervals, {results['interval']}. Hyper-parameters were chosen "
         "on the cut made once more inside the training rows of the config's own draw, and reused on all. Chosen:"
     )
     return "\n".join([*lines, "", about, "", *chosen]) + "\n"

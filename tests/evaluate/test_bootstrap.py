@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from scipy.stats import poisson
 from sklearn.metrics import log_loss, roc_auc_score
 
 from recsys.evaluate import bootstrap, metrics
@@ -45,7 +46,7 @@ def test_replicates_equal_a_brute_force_loop_under_the_same_weights() -> None:
     sample, score = crossed(0)
     judged = bootstrap.judge(sample, [score], replicates=15, seed=7)
     plain = [METRICS.index(name) for name in ("auc", "gauc", "logloss", "ne", "calibration")]
-    for index, (user_weight, item_weight) in enumerate(bootstrap.draw(sample.users, sample.items, 15, seed=7)):
+    for index, (user_weight, item_weight) in enumerate(bootstrap.draw(sample, 15, seed=7)):
         expected = by_repeating_rows(sample, score, user_weight[sample.user] * item_weight[sample.item])
         np.testing.assert_allclose(judged.replicates[index, 0, plain], expected, rtol=1e-6)
     np.testing.assert_allclose(
@@ -56,7 +57,7 @@ def test_replicates_equal_a_brute_force_loop_under_the_same_weights() -> None:
 def test_unweighted_gauc_counts_a_user_as_often_as_it_was_drawn() -> None:
     sample, score = crossed(1)
     judged = bootstrap.judge(sample, [score], replicates=5, seed=2)
-    for index, (user_weight, item_weight) in enumerate(bootstrap.draw(sample.users, sample.items, 5, seed=2)):
+    for index, (user_weight, item_weight) in enumerate(bootstrap.draw(sample, 5, seed=2)):
         weight = item_weight[sample.item]
         aucs, drawn = [], []
         for user in range(sample.users):
@@ -101,7 +102,7 @@ def test_a_difference_is_paired() -> None:
 
 
 def test_resampling_items_widens_the_interval_when_items_are_few() -> None:
-    sample, score = crossed(6, users=300, items=8, rows=3000)
+    sample, score = crossed(6, users=300, items=8, rows=3000, item_effect=2.0)
     rng = np.random.default_rng(0)
     ranked = bootstrap.Ranked.of(sample, score)
     one_way = []
@@ -123,9 +124,22 @@ def test_the_interval_covers_the_truth() -> None:
     assert np.mean(inside) >= 0.9
 
 
-def test_draws_are_multinomial() -> None:
-    for user_weight, item_weight in bootstrap.draw(50, 7, 3, seed=0):
-        assert (user_weight.sum(), item_weight.sum()) == (50, 7)
+def test_draws_are_poisson_and_independent() -> None:
+    code = np.arange(20_000, dtype=np.int32)
+    sample = Sample.of(code, code, np.ones(len(code), np.int8))
+    drawn = np.array([each for both in bootstrap.draw(sample, 3, seed=5) for each in both])
+    for weight in drawn:
+        share = np.bincount(weight.astype(int), minlength=8)[:8] / len(code)
+        np.testing.assert_allclose(share, [poisson.pmf(k, 1) for k in range(8)], atol=0.012)
+    np.testing.assert_allclose(np.corrcoef(drawn), np.eye(6), atol=0.03)
+
+
+def test_an_id_is_drawn_alike_in_every_sample_that_holds_it() -> None:
+    keys, code = np.array([9, 2, 5, 7]), np.array([0, 1, 2], np.int32)
+    every = Sample.of(code, code, np.ones(3, np.int8), keys, keys[::-1])
+    some = Sample.of(code[:2], code[1:], np.ones(2, np.int8), keys[[2, 0]], keys[::-1])
+    for whole, part in zip(bootstrap.draw(every, 9, seed=1), bootstrap.draw(some, 9, seed=1), strict=True):
+        assert part[0].tolist() == whole[0][[2, 0]].tolist() and part[1].tolist() == whole[1][1:].tolist()
 
 
 def _auc(sample: Sample, score: NDArray[np.float32]) -> float:

@@ -50,7 +50,7 @@ def test_replicates_equal_a_loop_under_the_same_weights() -> None:
     sample, full, sampled = ranked(1)
     added = gains.contributions(sample, full, sampled, OPTIONS)
     judged = gains.judge(sample, [(full, sampled)], OPTIONS)
-    for index, (user_weight, item_weight) in enumerate(draw(sample.users, sample.items, 12, seed=3)):
+    for index, (user_weight, item_weight) in enumerate(draw(sample, 12, seed=3)):
         metrics, drawn = [], []
         for user in range(sample.users):
             mine = sample.user == user

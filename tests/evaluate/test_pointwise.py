@@ -110,7 +110,7 @@ def test_what_there_is_not_is_refused(tmp_path: Path) -> None:
     scores = {"base": tiny.predictions(tmp_path / "base.parquet", noisy(test["label"], 0.3))}
     config = tiny.config(tmp_path / "data", tmp_path / "run")
     write_info(replace(read_info(tmp_path / "data"), exposures=[0, 2, 8]), tmp_path / "data")
-    with pytest.raises(InputError, match=r"exposure=9: .* kept the newest 8 rows"):
+    with pytest.raises(InputError, match=r"exposure=9: .* kept 8 rows"):
         pointwise.evaluate(config, scores, exposure=9)
     with pytest.raises(InputError, match="segment 'hot': expected one of all, warm"):
         pointwise.evaluate(config, scores, only=["hot"])

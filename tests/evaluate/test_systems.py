@@ -39,4 +39,5 @@ def test_tables_have_an_entry_for_every_segment_with_metrics_where_there_is_enou
             "other": {"all": {"auc": [0.75, 0.75, 0.75], "rows": 9}, "cold": {"rows": 1}},
         },
         "differences": {"other - base": {"all": {"auc": [0.25, 0.25, 0.25], "rows": 9}, "cold": {"rows": 1}}},
+        "replicates": {"base": {"all": {"auc": np.array([0.5])}}, "other": {"all": {"auc": np.array([0.75])}}},
     }

@@ -20,7 +20,7 @@ from recsys.config import Config
 from recsys.data.splits import keys_at
 from recsys.distributed import process_group
 from recsys.errors import InputError
-from recsys.evaluate.ties import user_keys
+from recsys.evaluate.ties import id_keys
 from tests.proxy import runs
 from tests.ranks import run_ranks
 
@@ -63,7 +63,7 @@ def test_layers_are_grouped_on_as_many_targets_as_asked_for(home: Path, tmp_path
     made = runs.config(tmp_path / "home")
     made = replace(made, proxy=replace(made.proxy, sample=5))
     model, targets = untrained(made, 8).eval(), read_targets(made)
-    drawn = targets.ids.take(np.argsort(keys_at(user_keys(targets.ids), 0, 7))).to_pylist()
+    drawn = targets.ids.take(np.argsort(keys_at(id_keys(targets.ids), 0, 7))).to_pylist()
     titles_without(Path(made.data.path), drawn[1:4])
     rest = [int(name[-2:]) for name in [drawn[0], *drawn[4:]]]
     [content] = read(Path(made.data.path), made.proxy.encoder)

@@ -15,7 +15,7 @@ from recsys.config_prompt import Prompt
 from recsys.config_proxy import Proxy
 from recsys.config_simulator import Simulator
 from recsys.config_slot import Slot
-from recsys.config_types import STRICT, Amount, Cutoffs, Natural, Positive, Sharding, Share, Widths
+from recsys.config_types import STRENGTHS, STRICT, Amount, Cutoffs, Natural, Positive, Sharding, Share, Tried, Widths
 
 
 def _feature_name(name: str) -> str:
@@ -246,16 +246,14 @@ class Floor:
 
     strength: Amount = 10.0
     """means: rows that the global mean counts for in a user's and an item's mean."""
-    prior: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 2.0
+    prior: Tried = field(default_factory=lambda: list(STRENGTHS))
     """finetune, ridge: pull towards the start, against what the kept rows say; 1 expects a new item's vector to differ
-    from its start as much as warm items' vectors do."""
+    from its start as much as warm items' vectors do. Of several, that under which kept rows left out are likeliest."""
     tolerance: Annotated[float, Field(gt=0, lt=1)] = 1e-6
     """finetune, ridge: converged when a step improves the objective by a smaller share of it."""
     max_passes: Positive = 200
     """finetune, ridge: passes over the kept rows at most."""
-    ridge: Annotated[list[Annotated[float, Field(gt=0, allow_inf_nan=False)]], Field(min_length=1)] = field(
-        default_factory=lambda: [0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0]
-    )
+    ridge: Tried = field(default_factory=lambda: [0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0])
     """ridge: penalties tried, in units of the mean eigenvalue of the content's second moments."""
     content: str | None = None
     """ridge: Parquet (item_id, vector) with content vectors of your own; None encodes title, categories and text."""

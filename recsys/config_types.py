@@ -3,7 +3,7 @@
 from string import Formatter
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, ConfigDict, Field
+from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field
 
 STRICT = ConfigDict(extra="forbid", use_attribute_docstrings=True)
 
@@ -31,5 +31,13 @@ Amount = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Share = Annotated[float, Field(ge=0, le=1)]
 Widths = Annotated[list[Positive], Field(min_length=1)]
 Cutoffs = Annotated[list[Positive], Field(min_length=1)]
+Above = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+"""Above zero."""
+Tried = Annotated[
+    list[Above], Field(min_length=1), BeforeValidator(lambda given: given if isinstance(given, list) else [given])
+]
+"""Values of which the best is chosen; one may stand alone."""
+STRENGTHS = (0.01, 0.03, 0.1, 0.3, 1.0, 3.0)
+"""Of a prior, as they are tried."""
 Template = Annotated[str, AfterValidator(_template)]
 """Of an item's text: columns of items.parquet in braces."""

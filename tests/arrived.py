@@ -27,7 +27,7 @@ NEW = pa.array([f"item {k:02d}" for k in range(tiny.ITEMS - tiny.NEW, tiny.ITEMS
 def config(home: Path, **floor: object) -> Config:
     """A ranker with large weights, and an item table without a spare row; `floor` are keys of `config.floor`."""
     model = {"dim": 8, "attention": [8], "bottom": [8], "top": [16], "cross_rank": 4, "init_std": 0.5, "dropout": 0.3}
-    floor = {"content": str(home / "content.parquet"), **floor}
+    floor = {"content": str(home / "content.parquet"), "prior": 2.0, **floor}
     warm = tiny.ITEMS - tiny.NEW
     return tiny.config(home / "data", home / "run", model=model, item_capacity=warm + 1, floor=floor)
 

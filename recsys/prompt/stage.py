@@ -22,7 +22,8 @@ from recsys.coldrows.learned import About, Learned
 from recsys.coldrows.prior import Prior
 from recsys.coldrows.publish import publish
 from recsys.coldrows.scores import score, scored
-from recsys.coldrows.tune import Tuned, finetune
+from recsys.coldrows.strength import Strengths, finetune_chosen
+from recsys.coldrows.tune import Tuned
 from recsys.config import Config
 from recsys.data.encode import ITEM
 from recsys.data.schema import read_info, split_files
@@ -140,13 +141,14 @@ def _rows(frozen: Frozen, files: list[Path], exposure: int, items: pa.Array, key
     place = frozen.place(np.arange(frozen.encoder.maps[ITEM].capacity))
     given = feedback.of_new(frozen.encoder, known, place, files, min(exposure, options.rows))
     prior, read_by = start.prompted(frozen, learned, given, options, size)
-    tuned = _finetuned(frozen, prior, given) if options.finetune else Tuned(prior.start)
+    tuned, left_out_loss = _finetuned(frozen, prior, given) if options.finetune else (Tuned(prior.start), {})
     found = {
         "items": int((read_by > 0).sum()),
         "gradient_steps": tuned.steps,
         "passes": tuned.passes,
         "converged": tuned.converged,
         "left_out_error": {n: min(ridge.errors) for n, ridge in learned.ridges.items()},
+        "left_out_loss": left_out_loss,
     }
     about = About(key=key, base=base, found=found, seconds=round(time.perf_counter() - started, 1))
     return Learned(items, tuned.rows.cpu(), about)
@@ -166,15 +168,8 @@ def _learned(frozen: Frozen, base: str) -> tuple[start.Map, Values]:
     return held
 
 
-def _finetuned(frozen: Frozen, prior: Prior, given: Feedback) -> Tuned:
+def _finetuned(frozen: Frozen, prior: Prior, given: Feedback) -> tuple[Tuned, dict[str, float]]:
     config = frozen.encoder.config
     options = config.prompt.summary
-    return finetune(
-        frozen,
-        share(frozen, given),
-        prior,
-        strength=options.prior,
-        tolerance=options.tolerance,
-        max_passes=options.max_passes,
-        batch_size=config.evaluate.batch_size,
-    )
+    limits = Strengths(options.prior, options.tolerance, options.max_passes, config.evaluate.batch_size)
+    return finetune_chosen(frozen, share(frozen, given), prior, limits)

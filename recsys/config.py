@@ -11,6 +11,7 @@ from pydantic import AfterValidator, Field, field_validator
 from pydantic.dataclasses import dataclass
 
 from recsys.config_backbone import Backbone
+from recsys.config_lifecycle import Lifecycle
 from recsys.config_prompt import Prompt
 from recsys.config_proxy import Proxy
 from recsys.config_simulator import Simulator
@@ -305,6 +306,8 @@ class Config:
     """Simulated users."""
     prompt: Prompt = field(default_factory=Prompt)
     """Pinnacle feedback of items with few rows."""
+    lifecycle: Lifecycle = field(default_factory=Lifecycle)
+    """What fills an item's row as its feedback grows."""
 
     @field_validator("features")
     @classmethod

@@ -18,6 +18,7 @@ _FREE = {
     "backbone",
     "simulator",
     "prompt",
+    "lifecycle",
     "train.batch_size",
     "train.shuffle_rows",
     "train.keep",

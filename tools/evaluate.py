@@ -32,6 +32,12 @@ def main(argv: list[str] | None = None) -> None:
         help="kept rows of each new item that the systems could consume (base scores never do)",
     )
     parser.add_argument("--only", action="append", metavar="SEGMENT", help="judge this segment alone, such as n=8")
+    parser.add_argument(
+        "--by",
+        choices=("training", "impressions"),
+        default="training",
+        help="segments: training rows of the item, or its test rows that came before (of a replay)",
+    )
     parser.add_argument("--out", type=Path, help="default: <run>/results.json")
     arguments = parser.parse_intermixed_args(argv)
     config = _cli.config_of(arguments)
@@ -41,7 +47,7 @@ def main(argv: list[str] | None = None) -> None:
         found = ranking.evaluate(config, systems.named(arguments.vectors), arguments.split, arguments.against)
     else:
         scores = systems.named(arguments.scores) or None
-        judged = (arguments.split, arguments.against, arguments.exposure, arguments.only)
+        judged = (arguments.split, arguments.against, arguments.exposure, arguments.only, arguments.by)
         found = pointwise.evaluate(config, scores, *judged)
     report.show(found)
     out = arguments.out or Path(config.run) / "results.json"

@@ -21,8 +21,12 @@ Scores = tuple[NDArray[np.int64], NDArray[np.float32]]
 """[n] row ids and [n] probabilities."""
 
 
-def rescore(frozen: Frozen, rows_KD: Tensor, split: str, batch_size: int) -> Iterator[Scores]:
+def rescore(
+    frozen: Frozen, rows_KD: Tensor, split: str, batch_size: int, wanted: NDArray[np.bool_] | None = None
+) -> Iterator[Scores]:
     """Scores of the rows of `split` whose target is one of the K items, under E = `rows_KD`. Collective.
+
+    wanted: by row id, which of these rows; None is all.
 
     Each rank reads its share of the split; every rank is given the scores of all. Other rows have the ranker's own.
 
@@ -30,7 +34,7 @@ def rescore(frozen: Frozen, rows_KD: Tensor, split: str, batch_size: int) -> Ite
         InputError: a file that cannot be read.
     """
     ranks = frozen.ranks
-    batches = _batches(frozen, split, Batcher(frozen.encoder, batch_size))
+    batches = _batches(frozen, split, Batcher(frozen.encoder, batch_size), wanted)
     while True:
         batch = next(batches).to(ranks.device)
         with torch.no_grad():
@@ -45,7 +49,7 @@ def rescore(frozen: Frozen, rows_KD: Tensor, split: str, batch_size: int) -> Ite
         yield row_ids[real].cpu().numpy(), scores[real].cpu().numpy()
 
 
-def _batches(frozen: Frozen, split: str, batcher: Batcher) -> Iterator[Batch]:
+def _batches(frozen: Frozen, split: str, batcher: Batcher, wanted: NDArray[np.bool_] | None) -> Iterator[Batch]:
     """This rank's batches, and padding without end behind them, for ranks that have more."""
     ranks, size = frozen.ranks, batcher.batch_size
     groups = row_groups(split_files(Path(frozen.encoder.config.data.path), split))
@@ -55,7 +59,8 @@ def _batches(frozen: Frozen, split: str, batcher: Batcher) -> Iterator[Batch]:
 
     def cold(piece: Piece) -> Block:
         block = read(frozen.encoder, piece, texts)
-        return take(block, np.flatnonzero(frozen.place(block.item_row) >= 0))
+        block = take(block, np.flatnonzero(frozen.place(block.item_row) >= 0))
+        return block if wanted is None else take(block, np.flatnonzero(wanted[block.row_id]))
 
     held = cold(Piece(groups[0].path, groups[0].group, 0, 0, 0))
     for piece in tqdm(pieces, f"rescore {split}", unit="row group", disable=quiet):

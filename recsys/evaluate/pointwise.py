@@ -2,7 +2,7 @@
 
 import time
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,10 +13,13 @@ from recsys.errors import InputError
 from recsys.evaluate import metrics, systems
 from recsys.evaluate.bootstrap import METRICS, Judged, Sample, judge
 from recsys.evaluate.scores import Rows, read_rows, read_scores
-from recsys.evaluate.segments import scored_items, segments, training_counts
+from recsys.evaluate.segments import by_impressions, scored_items, segments, training_counts
 from recsys.evaluate.ties import id_keys
 
 Scores = dict[str, NDArray[np.float32]]
+
+
+By = Literal["training", "impressions"]
 
 
 def evaluate(
@@ -26,6 +29,7 @@ def evaluate(
     baseline: str | None = None,
     exposure: int = 0,
     only: list[str] | None = None,
+    by: By = "training",
 ) -> dict[str, Any]:
     """Judge predictions of the split of `config.data.path`, all systems on the same rows under the same resamples.
 
@@ -33,6 +37,7 @@ def evaluate(
     baseline: the system that the others are compared to; None is `base` where it is one of several.
     exposure: kept rows of each new item that the systems consumed (see `recsys.evaluate.segments`).
     only: the segments to judge, of those that there are; None is all.
+    by: segments by training rows and kept rows, or along a replay by the impressions that came before a row.
 
     Returns the content of results.json:
         dataset, split, seeds: what was judged; seeds are the dataset's (they draw the held-out items).
@@ -47,6 +52,8 @@ def evaluate(
     Raises:
         InputError: a dataset or predictions file that is not as it should be, or an unknown baseline or segment.
     """
+    if by == "impressions" and split != "test":
+        raise InputError(f"split {split!r}: only test rows are replayed, by the impressions that came before")
     started = time.perf_counter()
     dataset = Path(config.data.path)
     info = read_info(dataset)
@@ -57,7 +64,7 @@ def evaluate(
         name: read_scores(Path(path), len(rows.label), split, info.fingerprint, exposure)
         for name, path in paths.items()
     }
-    masks = _segments(dataset, info, rows, exposure)
+    masks = _segments(dataset, info, rows, exposure, by)
     for segment in only or []:
         if segment not in masks:
             raise InputError(f"segment {segment!r}: expected one of {', '.join(masks)}")
@@ -75,11 +82,15 @@ def evaluate(
     return results | {"seconds": {"evaluate": round(time.perf_counter() - started, 1)}}
 
 
-def _segments(dataset: Path, info: Info, rows: Rows, exposure: int) -> dict[str, NDArray[np.bool_]]:
+def _segments(dataset: Path, info: Info, rows: Rows, exposure: int, by: By) -> dict[str, NDArray[np.bool_]]:
     most = max(info.exposures, default=0)
     if exposure > most > 0:
         raise InputError(f"exposure={exposure}: {dataset} kept {most} rows of each new item at most")
     scored = scored_items(dataset, rows.items) if info.split in KEEPING else None
+    if by == "impressions":
+        if scored is None:
+            raise InputError(f"{dataset}: expected the rule 'exposure' or 'warm-up', whose new items can be replayed")
+        return by_impressions(dataset, rows, scored)
     return segments(rows, training_counts(dataset, rows.items), scored, exposure)
 
 

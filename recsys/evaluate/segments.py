@@ -5,10 +5,12 @@
     0 1-4 5-19 20-99 100+   natural buckets of the number of training rows
     n=<k>                   rules `exposure` and `warm-up` only: the held-out items that are scored, after k rows each
 
-Under these the buckets hold warm items only (no new item has training rows). Once the judged system has consumed
-k > 0 kept rows the new items are no longer without feedback, so `all`, `cold` and the buckets would mean something else
-than at n = 0: only `n=<k>`, and `n=<k>/warm` for what the same system does to warm items, are reported then. That is
-also why results of several k of one system can stand together in one results.json.
+    seen=<k>                by impressions: rows of scored new items, by how many test rows of the item came before
+
+Under `exposure` and `warm-up` the buckets hold warm items only (no new item has training rows). Once the judged system
+has consumed k > 0 kept rows the new items are no longer without feedback, so `all`, `cold` and the buckets would mean
+something else than at n = 0: only `n=<k>`, and `n=<k>/warm` for what the same system does to warm items, are reported
+then. That is also why results of several k of one system can stand together in one results.json.
 """
 
 from pathlib import Path
@@ -20,9 +22,12 @@ from numpy.typing import NDArray
 
 from recsys.data.schema import split_files
 from recsys.errors import InputError
+from recsys.evaluate import arrivals
 from recsys.evaluate.held_out import held_out
 from recsys.evaluate.scores import Rows, read_groups
 
+SEEN = (0, 1, 2, 4, 8, 16, 32, 64, 128, 256)
+"""Fewest impressions of each bucket of `seen`, which goes up to the next."""
 BUCKETS: tuple[tuple[str, int, float], ...] = (
     ("0", 0, 0),
     ("1-4", 1, 4),
@@ -58,6 +63,20 @@ def scored_items(dataset: Path, items: pa.Array) -> NDArray[np.bool_]:
         held = table.filter(table["scored"])["item_id"]
         scored |= pc.is_in(items, value_set=held.combine_chunks()).to_numpy(zero_copy_only=False)
     return scored
+
+
+def by_impressions(dataset: Path, rows: Rows, scored: NDArray[np.bool_]) -> dict[str, NDArray[np.bool_]]:
+    """Row masks [N] of the scored new items' test rows by what had been seen of the item; `seen` is all of them.
+
+    Raises:
+        InputError: no such rows (see `recsys.evaluate.arrivals.read`).
+    """
+    log = arrivals.read(dataset, rows.items.filter(pa.array(scored)))
+    seen = np.full(len(rows.item), -1)
+    seen[log.row_id] = log.seen
+    ends = [*SEEN[1:], np.inf]
+    masks = {"seen": seen >= 0}
+    return masks | {f"seen={k}": (seen >= k) & (seen < end) for k, end in zip(SEEN, ends, strict=True)}
 
 
 def segments(

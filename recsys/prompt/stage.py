@@ -1,6 +1,5 @@
 """Rows for new items from their first feedback, scores by them, and on request a delta into the run's tables.
 
-<run>/prompt/map.safetensors                      what was learned from the warm items, once for a trained base
 <run>/prompt/<name>/n=<exposure>/rows.parquet     the new items' rows
 <run>/prompt/<name>/n=<exposure>/scores.parquet   the run's scores, those of these items by their rows
 <run>/prompt/live/rows.parquet                    rows made from a file of feedback
@@ -12,18 +11,14 @@ import time
 from dataclasses import asdict
 from pathlib import Path
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from recsys import runs
 from recsys.coldrows.frozen import Frozen, require_new
 from recsys.coldrows.learned import About, Learned
-from recsys.coldrows.prior import Prior
 from recsys.coldrows.publish import publish
 from recsys.coldrows.scores import score, scored
-from recsys.coldrows.strength import Strengths, finetune_chosen
-from recsys.coldrows.tune import Tuned
 from recsys.config import Config
 from recsys.data.encode import ITEM
 from recsys.data.schema import read_info, split_files
@@ -32,17 +27,13 @@ from recsys.distributed import Ranks, of_first, on_first
 from recsys.errors import InputError
 from recsys.evaluate.scores import read_groups
 from recsys.floor import kept
-from recsys.prompt import feedback, saved, start
-from recsys.prompt.feedback import Feedback
-from recsys.prompt.summary import share
-from recsys.prompt.values import Values
+from recsys.prompt.reading import read, tune
 from recsys.tables import checkpoint
 from recsys.tables.delta import Delta
 
 SOURCE = "prompt"
 """What deltas say of the rows."""
 SCORES = "scores.parquet"
-_AFTERWARDS = dict.fromkeys(("finetune", "prior", "tolerance", "max_passes"))
 
 
 def prompt(config: Config, exposure: int, ranks: Ranks) -> Path:
@@ -133,43 +124,13 @@ def _items(config: Config, source: Path) -> pa.Array:
 def _rows(frozen: Frozen, files: list[Path], exposure: int, items: pa.Array, key: str, base: str) -> Learned:
     """Rows of the K items. Collective."""
     started, config = time.perf_counter(), frozen.encoder.config
-    options, size = config.prompt.summary, config.evaluate.batch_size
     if not files:
         about = About(key=key, base=base, found={"items": 0}, seconds=0.0)
         return Learned(items, frozen.unknown().repeat(frozen.count, 1).cpu(), about)
-    learned, known = _learned(frozen, base)
-    place = frozen.place(np.arange(frozen.encoder.maps[ITEM].capacity))
-    given = feedback.of_new(frozen.encoder, known, place, files, min(exposure, options.rows))
-    prior, read_by = start.prompted(frozen, learned, given, options, size)
-    tuned, left_out_loss = _finetuned(frozen, prior, given) if options.finetune else (Tuned(prior.start), {})
-    found = {
-        "items": int((read_by > 0).sum()),
-        "gradient_steps": tuned.steps,
-        "passes": tuned.passes,
-        "converged": tuned.converged,
-        "left_out_error": {n: min(ridge.errors) for n, ridge in learned.ridges.items()},
-        "left_out_loss": left_out_loss,
-    }
+    reading = read(frozen, files, exposure, base)
+    rows, found = reading.prior.start, reading.told() | {"gradient_steps": 0}
+    if config.prompt.summary.finetune:
+        tuned, told = tune(frozen, reading)
+        rows, found = tuned.rows, found | told
     about = About(key=key, base=base, found=found, seconds=round(time.perf_counter() - started, 1))
-    return Learned(items, tuned.rows.cpu(), about)
-
-
-def _learned(frozen: Frozen, base: str) -> tuple[start.Map, Values]:
-    """The run's map, learned if it has none for this base and these settings. Collective."""
-    config, ranks = frozen.encoder.config, frozen.ranks
-    options = config.prompt.summary
-    # What is done with the map afterwards makes no other map.
-    told = [saved.FORMAT, {**asdict(options), **_AFTERWARDS}, base, read_info(config.data.path).fingerprint]
-    key = hashlib.sha256(json.dumps(told).encode()).hexdigest()
-    held = of_first(ranks, lambda: saved.load(_folder(config), key))
-    if held is None:
-        held = start.learn(frozen, options, config.evaluate.batch_size)
-        on_first(ranks, lambda: saved.save(_folder(config), key, *held))
-    return held
-
-
-def _finetuned(frozen: Frozen, prior: Prior, given: Feedback) -> tuple[Tuned, dict[str, float]]:
-    config = frozen.encoder.config
-    options = config.prompt.summary
-    limits = Strengths(options.prior, options.tolerance, options.max_passes, config.evaluate.batch_size)
-    return finetune_chosen(frozen, share(frozen, given), prior, limits)
+    return Learned(items, rows.cpu(), about)

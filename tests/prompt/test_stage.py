@@ -35,7 +35,7 @@ LOWEST = 1e-6
 
 def config(home: Path, **summary: Any) -> Config:
     """With room in the item table for the new items."""
-    summary = {"rows": 4, "draws": 2, **summary}
+    summary = {"rows": 4, "draws": 2, "prior": 4.0, **summary}
     made = replace(arrived.config(home), item_capacity=tiny.ITEMS + 3)
     return replace(made, prompt=Prompt(summary=Summary(**summary)))
 

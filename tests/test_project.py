@@ -35,7 +35,7 @@ FLOORS: list[set[str]] = [
     {"recsys.coldrows"},
     {"recsys.floor"},
     {"recsys.backbones", "recsys.prompt"},
-    {"recsys.bench", "recsys.records"},
+    {"recsys.bench", "recsys.records", "recsys.report"},
     {"proxy", "simulator"},
     {"tools"},
 ]

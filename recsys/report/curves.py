@@ -1,0 +1,140 @@
+"""The two curves that stages of a run leave as Parquet: the warm-up curve, and what PROMO's rows remember.
+
+    <run>/replay/curve.parquet        system, impressions: real impressions that a new item has had; metric: such as
+                                      auc or gauc; value, low, high: with its 95 % interval
+    <run>/prompt/retention.parquet    system, step: negative feedback rows since; share, low, high: of the pinnacle rows
+                                      that were scored right at step 0, those that still are (PROMO's figure 5)
+
+`impressions` and `step` are integers, the values floating point, the names strings; rows in any order.
+"""
+
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from recsys.errors import InputError
+from recsys.evaluate.report import TITLES
+from recsys.evaluate.scores import read_groups
+from recsys.report import lines
+from recsys.report.figure import Figure, Made, NotRun, Panel, Sheet, interval, listed
+from recsys.report.lines import Curve
+from recsys.report.palette import styles
+from recsys.report.source import Source
+
+WARM_UP = "The warm-up curve"
+RETENTION = "What first feedback leaves behind (retention)"
+
+
+def warm_up(source: Source) -> Made:
+    """AUC against the real impressions that a new item has had."""
+    path = source.run / "replay" / "curve.parquet"
+    commands = [source.command("tools.evaluate replay")]
+    if not path.exists():
+        return NotRun(WARM_UP, commands)
+    table = _read(path, "impressions", "value", ("metric",))
+    panels = []
+    for metric in pc.unique(table["metric"]).to_pylist():
+        curves = list(_curves(table.filter(pc.equal(table["metric"], metric)), "impressions", "value"))
+        title = TITLES.get(metric, metric)
+        panels.append(_panel(curves, title, "bands: 95 % intervals", "real impressions of the item"))
+        if len(panels) == 1:
+            finding = _first_to_last(curves, title, "impressions")
+    names = ("system", "metric", "impressions")
+    return Figure(
+        name="warm-up",
+        title=WARM_UP,
+        finding=finding,
+        panels=panels,
+        height=lines.HEIGHT,
+        sheet=_sheet(table, names, "value"),
+        commands=commands,
+        note="A real log walked in time order: the model has seen the past alone.",
+    )
+
+
+def retention(source: Source) -> Made:
+    """Share of pinnacle rows still scored right as negative feedback comes in."""
+    path = source.run / "prompt" / "retention.parquet"
+    commands = [source.command("tools.prompt retention")]
+    if not path.exists():
+        return NotRun(RETENTION, commands)
+    table = _read(path, "step", "share", ())
+    curves = list(_curves(table, "step", "share"))
+    return Figure(
+        name="retention",
+        title=RETENTION,
+        finding=_first_to_last(curves, "share remembered", "negative rows"),
+        panels=[_panel(curves, "share remembered", "bands: 95 % intervals", "negative feedback rows since")],
+        height=lines.HEIGHT,
+        sheet=_sheet(table, ("system", "step"), "share"),
+        commands=commands,
+        note="Pinnacle rows that were scored right at step 0, and still are.",
+    )
+
+
+def _read(path: Path, x: str, value: str, more: tuple[str, ...]) -> pa.Table:
+    """The rows, by system and x.
+
+    Raises:
+        InputError: no Parquet, no rows, a column missing or of another type, a null, or an interval that does not hold
+            its value.
+    """
+    names, numbers = ("system", *more), (value, "low", "high")
+    tables = [table for _, table in read_groups(path, [*names, x, *numbers])]
+    table = pa.concat_tables(tables) if tables else pa.table({})
+    if not table.num_rows:
+        raise InputError(f"{path}: expected rows, found none")
+    kinds = dict.fromkeys(names, pa.string()) | {x: pa.int64()} | dict.fromkeys(numbers, pa.float64())
+    for name, kind in kinds.items():
+        found = table.schema.field(name).type
+        same = pa.types.is_integer(found) if name == x else pa.types.is_floating(found) == (name in numbers)
+        if not same or table[name].null_count:
+            raise InputError(f"{path}: column {name!r}: expected {kind} without nulls, found {found}")
+    table = table.cast(pa.schema(list(kinds.items()))).sort_by([(name, "ascending") for name in (*names, x)])
+    middle, low, high = (table[name].to_numpy() for name in numbers)
+    wrong = ~((low <= middle) & (middle <= high) & np.isfinite(high - low))
+    if wrong.any():
+        k = int(np.argmax(wrong))
+        raise InputError(f"{path}: row {table.slice(k, 1).to_pylist()[0]}: expected low <= {value} <= high")
+    return table
+
+
+def _curves(table: pa.Table, x: str, value: str) -> Iterator[Curve]:
+    names = pc.unique(table["system"]).to_pylist()
+    looks = styles(names)
+    for name in names:
+        rows = table.filter(pc.equal(table["system"], name))
+        columns = (rows[column].to_numpy().astype(np.float64) for column in (x, value, "low", "high"))
+        yield Curve(name, looks[name], *columns)
+
+
+def _panel(curves: list[Curve], title: str, under: str, x_label: str) -> Panel:
+    told = listed([f"{one.name} from {one.value[0]:.3f} to {interval(_at(one, -1))}" for one in curves])
+    draw = partial(lines.draw, curves=curves, title=title, under=under, x_label=x_label)
+    return Panel(f"{title} against {x_label}: {told}.", draw)
+
+
+def _first_to_last(curves: list[Curve], title: str, unit: str) -> str:
+    best = max(curves, key=lambda one: one.value[0])
+    told = f"At {best.x[0]:,.0f} {unit} {best.name} leads, {title} {interval(_at(best, 0))}"
+    base = next((one for one in curves if one.name == "base"), None)
+    if base is not None and base is not best:
+        told += f" against base's {interval(_at(base, 0))}"
+    return f"{told}; at {best.x[-1]:,.0f} it has {interval(_at(best, -1))}."
+
+
+def _at(curve: Curve, k: int) -> tuple[float, float, float]:
+    return float(curve.value[k]), float(curve.low[k]), float(curve.high[k])
+
+
+def _sheet(table: pa.Table, names: tuple[str, ...], value: str) -> Sheet:
+    rows = [
+        [*(f"{row[name]:,}" if isinstance(row[name], int) else row[name] for name in names),
+         interval([row[value], row["low"], row["high"]], ".4f")]
+        for row in table.to_pylist()
+    ]  # fmt: skip
+    return Sheet([*names, f"{value}, 95 % interval"], rows)

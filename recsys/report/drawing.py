@@ -1,0 +1,128 @@
+"""Panels as SVG for the page and as files: drawn by matplotlib, its text left to the reader's own fonts.
+
+In the page a colour is a CSS variable, so that one drawing serves light and dark paper.
+"""
+
+import io
+import re
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from html import escape
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import matplotlib as mpl
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure as Canvas
+from matplotlib.figure import FigureBase
+
+from recsys.report.figure import WIDTH, Figure, Panel
+from recsys.report.palette import COLOURS, INK, LINE, MUTED, PAPER
+
+_POINTS = 72
+"""A CSS pixel is drawn as a point of an SVG: an inch has 72."""
+_SETTINGS: dict[str, Any] = {
+    "svg.fonttype": "none",  # text stays text: selectable, and in the reader's font
+    "text.parse_math": False,  # a system's name may hold a dollar sign
+    "font.family": "DejaVu Sans",  # comes with matplotlib, and wider than what systems show: nothing grows
+    "font.size": 10.5,
+    "text.color": INK,
+    "axes.labelcolor": MUTED,
+    "axes.labelsize": 10,
+    "axes.edgecolor": LINE,
+    "axes.axisbelow": True,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "grid.color": LINE,
+    "grid.linewidth": 0.7,
+    "xtick.color": LINE,
+    "ytick.color": LINE,
+    "xtick.labelcolor": MUTED,
+    "ytick.labelcolor": MUTED,
+    "xtick.labelsize": 9.5,
+    "ytick.labelsize": 9.5,
+    "lines.solid_capstyle": "round",
+}
+_NO_METADATA = dict.fromkeys(("Creator", "Date", "Format", "Type"))
+_TO_VARIABLE = {light: f"var(--{name})" for name, (light, _) in COLOURS.items()}
+_COLOUR = re.compile("|".join(_TO_VARIABLE))
+
+
+def axes_of(
+    host: FigureBase, height: float, left: float = 8, right: float = 8, top: float = 30, bottom: float = 26
+) -> Axes:
+    """Axes in a panel of this height, by their margins; all in CSS pixels."""
+    return host.add_axes(
+        (left / WIDTH, bottom / height, (WIDTH - left - right) / WIDTH, (height - top - bottom) / height)
+    )
+
+
+def head(host: FigureBase, height: float, title: str, under: str = "") -> None:
+    """A panel's title, and a line under it."""
+    host.text(0, 1 - 2 / height, title, va="top", weight="bold", size=11.5)
+    host.text(0, 1 - 19 / height, under, va="top", size=9.5, color=MUTED)
+
+
+def short(name: str, most: int = 17) -> str:
+    """A name that fits beside a picture."""
+    return name if len(name) <= most else name[: most - 1] + "…"
+
+
+def spread(wanted: Sequence[float], gap: float) -> list[float]:
+    """Places for labels as near to those wanted as can be at this distance from each other."""
+    order = sorted(range(len(wanted)), key=lambda k: wanted[k])
+    places = list(wanted)
+    for below, above in pairwise(order):
+        places[above] = max(places[above], places[below] + gap)
+    shift = sum(a - b for a, b in zip(places, wanted, strict=True)) / max(len(places), 1)
+    return [place - shift for place in places]
+
+
+def inline(panel: Panel, height: float, name: str) -> str:
+    """A panel as an <svg> element that fills its place, with what it shows as its accessible name."""
+    with _drawing(name):
+        canvas = Canvas(figsize=(WIDTH / _POINTS, height / _POINTS))
+        panel.draw(canvas)
+        buffer = io.StringIO()
+        canvas.savefig(buffer, format="svg", transparent=True, metadata=_NO_METADATA)
+    drawn = buffer.getvalue()
+    drawn = re.sub(r'<g id="[^"]*">', "<g>", drawn[drawn.index("<svg") :])  # else as often on the page as panels
+    box = f'viewBox="0 0 {WIDTH} {height:g}" role="img" aria-label="{escape(panel.told)}"'
+    drawn = re.sub(r"<svg [^>]*>", lambda _: f'<svg xmlns:xlink="http://www.w3.org/1999/xlink" {box}>', drawn, count=1)
+    return _COLOUR.sub(lambda found: _TO_VARIABLE[found[0]], drawn)
+
+
+def save(figure: Figure, folder: Path) -> None:
+    """All panels in one picture, as PNG and as SVG, on light paper."""
+    columns = min(2, len(figure.panels))
+    rows = -(-len(figure.panels) // columns)
+    size = (columns * (WIDTH + 24) / _POINTS, rows * (figure.height + 20) / _POINTS)
+    with _drawing(figure.name):
+        canvas = Canvas(figsize=size, facecolor=PAPER)
+        for k, panel in enumerate(figure.panels):
+            row, column = divmod(k, columns)
+            panel.draw(_part(canvas, figure.height, row, column, rows, columns))
+        canvas.savefig(folder / f"{figure.name}.png", dpi=2 * _POINTS)
+        canvas.savefig(folder / f"{figure.name}.svg", metadata=_NO_METADATA)
+
+
+def _part(canvas: Canvas, height: float, row: int, column: int, rows: int, columns: int) -> FigureBase:
+    """Where a panel goes: the grid has margins of its own around panels that are drawn to their edge."""
+    width, tall = columns * (WIDTH + 24), rows * (height + 20)
+    grid = canvas.add_gridspec(
+        1,
+        1,
+        left=(column * (WIDTH + 24) + 12) / width,
+        right=(column * (WIDTH + 24) + 12 + WIDTH) / width,
+        top=1 - (row * (height + 20) + 10) / tall,
+        bottom=1 - (row * (height + 20) + 10 + height) / tall,
+    )
+    return canvas.add_subfigure(grid[0], facecolor="none")
+
+
+@contextmanager
+def _drawing(name: str) -> Iterator[None]:
+    """The settings; references inside a drawing are made unique by its name, and are the same each time."""
+    with mpl.rc_context(_SETTINGS | {"svg.hashsalt": name}):  # type: ignore[arg-type]
+        yield

@@ -12,13 +12,15 @@ from matplotlib.figure import FigureBase
 from recsys.coldrows.learned import Learned
 from recsys.errors import InputError
 from recsys.floor import about as floor
-from recsys.report.drawing import axes_of, head, short
+from recsys.report import forest
+from recsys.report.drawing import axes_of, beside, head, short
 from recsys.report.figure import WIDTH, Figure, Made, NotRun, Panel, Sheet
 from recsys.report.palette import COLOURS, INK
 from recsys.report.source import Source, read_json
 
 TITLE = "What it costs"
-_LINE = 25
+_TOP, _LINE = 48, 27
+"""CSS pixels of a title, and of a bar."""
 
 
 class Step(NamedTuple):
@@ -43,7 +45,6 @@ def make(source: Source) -> Made:
     steps = sorted(_steps(source), key=lambda step: -step.seconds)
     if not steps:
         return NotRun(TITLE, source.evaluations())
-    height = 50 + _LINE * len(steps)
     timed = [(step.name, step.seconds, _duration(step.seconds)) for step in steps]
     rated = [(step.name, step.per_hour, f"{step.per_hour:,.0f}") for step in steps if step.per_hour]
     shown = [("seconds", "of the step's last run", timed)]
@@ -51,7 +52,8 @@ def make(source: Source) -> Made:
     panels = [
         Panel(
             f"{title}: {', '.join(f'{name} {text}' for name, _, text in bars)}.",
-            partial(_draw, bars=bars, height=height, title=title, under=under),
+            _TOP + _LINE * len(bars),
+            partial(_draw, bars=bars, title=title, under=under),
         )
         for title, under, bars in shown
     ]
@@ -65,7 +67,6 @@ def make(source: Source) -> Made:
         title=TITLE,
         finding=f"{steps[0].name} takes longest, {_duration(steps[0].seconds)} of {_duration(total)} that were timed.",
         panels=panels,
-        height=height,
         sheet=Sheet(["step", "seconds", "new items", "new items an hour"], rows),
         commands=source.evaluations(),
         note="On the machine of this run; a step that tells no time is not here.",
@@ -98,14 +99,15 @@ def _duration(seconds: float) -> str:
     return f"{seconds:,.1f} s" if seconds < 100 else f"{seconds / 60:,.1f} min"
 
 
-def _draw(host: FigureBase, bars: list[tuple[str, float, str]], height: float, title: str, under: str) -> None:
+def _draw(host: FigureBase, bars: list[tuple[str, float, str]], title: str, under: str) -> None:
+    height = _TOP + _LINE * len(bars)
     head(host, height, title, under)
-    left, right = 122, 66
-    axis = axes_of(host, height, left, right, top=42, bottom=height - 44 - _LINE * len(bars))
+    left, right = forest.margin(name for name, *_ in bars), 74
+    axis = axes_of(host, height, left, right, top=_TOP, bottom=2)
     axis.set(xlim=(0, max(value for _, value, _ in bars) or 1), ylim=(len(bars) - 0.5, -0.5), xticks=[], yticks=[])
     axis.spines["bottom"].set_visible(False)
     for k, (name, value, text) in enumerate(bars):
         axis.barh(k, value, 0.5, color=COLOURS["slate"][0])
         row = axis.get_yaxis_transform()
-        axis.text(-left / (WIDTH - left - right), k, short(name), transform=row, va="center", color=INK)
-        axis.text(value, k, f"  {text}", va="center", color=INK, size=10)
+        axis.text(-left / (WIDTH - left - right), k, short(name, 18), transform=row, va="center", color=INK)
+        beside(axis, value, k, text, color=INK, size=11.5)

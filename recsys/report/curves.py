@@ -42,14 +42,13 @@ def warm_up(source: Source) -> Made:
         title = TITLES.get(metric, metric)
         panels.append(_panel(curves, title, "bands: 95 % intervals", "real impressions of the item"))
         if len(panels) == 1:
-            finding = _first_to_last(curves, title, "impressions")
+            finding = _leads(curves, 0, "impressions", title)
     names = ("system", "metric", "impressions")
     return Figure(
         name="warm-up",
         title=WARM_UP,
         finding=finding,
         panels=panels,
-        height=lines.HEIGHT,
         sheet=_sheet(table, names, "value"),
         commands=commands,
         note="A real log walked in time order: the model has seen the past alone.",
@@ -67,9 +66,8 @@ def retention(source: Source) -> Made:
     return Figure(
         name="retention",
         title=RETENTION,
-        finding=_first_to_last(curves, "share remembered", "negative rows"),
+        finding=_leads(curves, -1, "negative rows", "share remembered"),
         panels=[_panel(curves, "share remembered", "bands: 95 % intervals", "negative feedback rows since")],
-        height=lines.HEIGHT,
         sheet=_sheet(table, ("system", "step"), "share"),
         commands=commands,
         note="Pinnacle rows that were scored right at step 0, and still are.",
@@ -115,16 +113,15 @@ def _curves(table: pa.Table, x: str, value: str) -> Iterator[Curve]:
 def _panel(curves: list[Curve], title: str, under: str, x_label: str) -> Panel:
     told = listed([f"{one.name} from {one.value[0]:.3f} to {interval(_at(one, -1))}" for one in curves])
     draw = partial(lines.draw, curves=curves, title=title, under=under, x_label=x_label)
-    return Panel(f"{title} against {x_label}: {told}.", draw)
+    return Panel(f"{title} against {x_label}: {told}.", lines.HEIGHT, draw)
 
 
-def _first_to_last(curves: list[Curve], title: str, unit: str) -> str:
-    best = max(curves, key=lambda one: one.value[0])
-    told = f"At {best.x[0]:,.0f} {unit} {best.name} leads, {title} {interval(_at(best, 0))}"
+def _leads(curves: list[Curve], k: int, unit: str, title: str) -> str:
+    """Who is highest at the k-th x, beside base."""
+    best = max(curves, key=lambda one: one.value[k])
+    told = f"At {best.x[k]:,.0f} {unit} {best.name} is highest, {title} {interval(_at(best, k))}"
     base = next((one for one in curves if one.name == "base"), None)
-    if base is not None and base is not best:
-        told += f" against base's {interval(_at(base, 0))}"
-    return f"{told}; at {best.x[-1]:,.0f} it has {interval(_at(best, -1))}."
+    return told + ("." if base is None or base is best else f"; base {interval(_at(base, k))}.")
 
 
 def _at(curve: Curve, k: int) -> tuple[float, float, float]:

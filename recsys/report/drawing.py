@@ -26,10 +26,10 @@ _SETTINGS: dict[str, Any] = {
     "svg.fonttype": "none",  # text stays text: selectable, and in the reader's font
     "text.parse_math": False,  # a system's name may hold a dollar sign
     "font.family": "DejaVu Sans",  # comes with matplotlib, and wider than what systems show: nothing grows
-    "font.size": 10.5,
+    "font.size": 12,
     "text.color": INK,
     "axes.labelcolor": MUTED,
-    "axes.labelsize": 10,
+    "axes.labelsize": 11,
     "axes.edgecolor": LINE,
     "axes.axisbelow": True,
     "axes.spines.top": False,
@@ -40,10 +40,14 @@ _SETTINGS: dict[str, Any] = {
     "ytick.color": LINE,
     "xtick.labelcolor": MUTED,
     "ytick.labelcolor": MUTED,
-    "xtick.labelsize": 9.5,
-    "ytick.labelsize": 9.5,
+    "xtick.major.pad": 6,
+    "ytick.major.pad": 5,
+    "xtick.labelsize": 11,
+    "ytick.labelsize": 11,
     "lines.solid_capstyle": "round",
 }
+_MARGIN = 14
+"""CSS pixels around a panel in a file."""
 _NO_METADATA = dict.fromkeys(("Creator", "Date", "Format", "Type"))
 _TO_VARIABLE = {light: f"var(--{name})" for name, (light, _) in COLOURS.items()}
 _COLOUR = re.compile("|".join(_TO_VARIABLE))
@@ -60,13 +64,18 @@ def axes_of(
 
 def head(host: FigureBase, height: float, title: str, under: str = "") -> None:
     """A panel's title, and a line under it."""
-    host.text(0, 1 - 2 / height, title, va="top", weight="bold", size=11.5)
-    host.text(0, 1 - 19 / height, under, va="top", size=9.5, color=MUTED)
+    host.text(0, 1 - 2 / height, title, va="top", weight="bold", size=13)
+    host.text(0, 1 - 21 / height, under, va="top", size=11, color=MUTED)
 
 
-def short(name: str, most: int = 17) -> str:
+def short(name: str, most: int) -> str:
     """A name that fits beside a picture."""
     return name if len(name) <= most else name[: most - 1] + "…"
+
+
+def beside(axis: Axes, x: float, y: float, text: str, **looks: Any) -> None:
+    """A text to the right of a point."""
+    axis.annotate(text, (x, y), xytext=(5, 0), textcoords="offset points", va="center", **looks)
 
 
 def spread(wanted: Sequence[float], gap: float) -> list[float]:
@@ -79,46 +88,35 @@ def spread(wanted: Sequence[float], gap: float) -> list[float]:
     return [place - shift for place in places]
 
 
-def inline(panel: Panel, height: float, name: str) -> str:
+def inline(panel: Panel, name: str) -> str:
     """A panel as an <svg> element that fills its place, with what it shows as its accessible name."""
     with _drawing(name):
-        canvas = Canvas(figsize=(WIDTH / _POINTS, height / _POINTS))
+        canvas = Canvas(figsize=(WIDTH / _POINTS, panel.height / _POINTS))
         panel.draw(canvas)
         buffer = io.StringIO()
         canvas.savefig(buffer, format="svg", transparent=True, metadata=_NO_METADATA)
     drawn = buffer.getvalue()
     drawn = re.sub(r'<g id="[^"]*">', "<g>", drawn[drawn.index("<svg") :])  # else as often on the page as panels
-    box = f'viewBox="0 0 {WIDTH} {height:g}" role="img" aria-label="{escape(panel.told)}"'
+    box = f'viewBox="0 0 {WIDTH} {panel.height:g}" role="img" aria-label="{escape(panel.told)}"'
     drawn = re.sub(r"<svg [^>]*>", lambda _: f'<svg xmlns:xlink="http://www.w3.org/1999/xlink" {box}>', drawn, count=1)
     return _COLOUR.sub(lambda found: _TO_VARIABLE[found[0]], drawn)
 
 
 def save(figure: Figure, folder: Path) -> None:
-    """All panels in one picture, as PNG and as SVG, on light paper."""
-    columns = min(2, len(figure.panels))
-    rows = -(-len(figure.panels) // columns)
-    size = (columns * (WIDTH + 24) / _POINTS, rows * (figure.height + 20) / _POINTS)
+    """All panels in one picture, two in a row, as PNG and as SVG on light paper."""
+    rows = [figure.panels[k : k + 2] for k in range(0, len(figure.panels), 2)]
+    width = len(rows[0]) * (WIDTH + 2 * _MARGIN)
+    heights = [max(panel.height for panel in row) + 2 * _MARGIN for row in rows]
     with _drawing(figure.name):
-        canvas = Canvas(figsize=size, facecolor=PAPER)
-        for k, panel in enumerate(figure.panels):
-            row, column = divmod(k, columns)
-            panel.draw(_part(canvas, figure.height, row, column, rows, columns))
+        canvas = Canvas(figsize=(width / _POINTS, sum(heights) / _POINTS), facecolor=PAPER)
+        for k, row in enumerate(rows):
+            for column, panel in enumerate(row):
+                left, top = column * (WIDTH + 2 * _MARGIN) + _MARGIN, sum(heights[:k]) + _MARGIN
+                box = {"left": left / width, "right": (left + WIDTH) / width}
+                box |= {"top": 1 - top / sum(heights), "bottom": 1 - (top + panel.height) / sum(heights)}
+                panel.draw(canvas.add_subfigure(canvas.add_gridspec(1, 1, **box)[0], facecolor="none"))
         canvas.savefig(folder / f"{figure.name}.png", dpi=2 * _POINTS)
         canvas.savefig(folder / f"{figure.name}.svg", metadata=_NO_METADATA)
-
-
-def _part(canvas: Canvas, height: float, row: int, column: int, rows: int, columns: int) -> FigureBase:
-    """Where a panel goes: the grid has margins of its own around panels that are drawn to their edge."""
-    width, tall = columns * (WIDTH + 24), rows * (height + 20)
-    grid = canvas.add_gridspec(
-        1,
-        1,
-        left=(column * (WIDTH + 24) + 12) / width,
-        right=(column * (WIDTH + 24) + 12 + WIDTH) / width,
-        top=1 - (row * (height + 20) + 10) / tall,
-        bottom=1 - (row * (height + 20) + 10 + height) / tall,
-    )
-    return canvas.add_subfigure(grid[0], facecolor="none")
 
 
 @contextmanager

@@ -15,10 +15,12 @@ class Panel:
 
     Attributes:
         told: what it shows, in words and numbers, for those who do not see it.
-        draw: onto a figure or a part of one, WIDTH pixels wide and as high as its `Figure` says.
+        height: in CSS pixels.
+        draw: onto a figure or a part of one, WIDTH x height pixels.
     """
 
     told: str
+    height: float
     draw: Callable[[FigureBase], None]
 
 
@@ -43,7 +45,6 @@ class Figure:
         name: of its files and its anchor.
         finding: what there is to see, in a sentence with numbers.
         note: how to read it.
-        height: of each panel, in CSS pixels.
         commands: that made its input.
     """
 
@@ -51,7 +52,6 @@ class Figure:
     title: str
     finding: str
     panels: Sequence[Panel]
-    height: float
     sheet: Sheet
     commands: Sequence[str]
     note: str = ""

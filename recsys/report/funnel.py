@@ -16,15 +16,15 @@ from recsys.data.schema import read_info
 from recsys.errors import InputError
 from recsys.evaluate.scores import read_groups
 from recsys.report import forest
-from recsys.report.drawing import axes_of, head
-from recsys.report.figure import WIDTH, Figure, Made, NotRun, Panel, Sheet, interval
+from recsys.report.drawing import axes_of, beside, head
+from recsys.report.figure import WIDTH, Figure, Made, NotRun, Panel, Sheet, interval, listed
 from recsys.report.forest import Line
 from recsys.report.palette import ACCENT, COLOURS, INK, MUTED, styles
 from recsys.report.source import Source, read_json
 
 TITLE = "The funnel of simulated users"
 QUALITY = "RealPair of the simulation"
-HEIGHT = 250
+HEIGHT = 270
 
 
 class Step(NamedTuple):
@@ -53,19 +53,18 @@ def make(source: Source) -> list[Made]:
         Step("qualified", qualified / items),
         *([Step("real", quality["real_pair"][0] * qualified / items)] if quality else []),
     ]
-    told = ", ".join(f"{step.name} {step.users:,.1f}".removesuffix(".0") for step in steps)
+    told = listed([f"{_count(step.users)} {step.name}" for step in steps[1:]])
     shares = _shares(quality, qualified, asked)
     rows = [[step.name, f"{step.users:,.2f}", ""] for step in steps] + [[name, "", text] for name, text in shares]
-    finding = f"An item's way, on average of {items:,}: {told}. {'; '.join(f'{name} {text}' for name, text in shares)}."
-    panels = [Panel(f"Users for an item at each step: {told}.", partial(_draw, steps=steps, items=items))]
+    found = f"Of {_count(steps[0].users)} users an item has on average {told}."
+    panels = [Panel(found, HEIGHT, partial(_draw, steps=steps, items=items))]
     if quality:
         panels.append(_truth(quality))
     made = Figure(
         name="funnel",
         title=TITLE,
-        finding=finding,
+        finding=found + "".join(f" {name}: {text}." for name, text in shares),
         panels=panels,
-        height=HEIGHT,
         sheet=Sheet(["step", "users for an item", "share, 95 % interval"], rows),
         commands=[source.command("tools.simulate"), *measured.commands],
         note="Bars are on a logarithmic scale. Adoption: the share of those asked who qualified. RealPair: the share "
@@ -101,28 +100,32 @@ def _quality(path: Path) -> dict[str, list[float]]:
 
 def _shares(quality: dict[str, list[float]], qualified: int, asked: int) -> list[tuple[str, str]]:
     if not quality:
-        return [("adoption", f"{qualified / asked:.3f}")] if asked else []
+        return [("Adoption", f"{qualified / asked:.3f}")] if asked else []
     real = (f"RealPair (chance {quality['chance'][0]:.3f})", interval(quality["real_pair"]))
-    return [*([("adoption", interval(quality["adoption"]))] if quality["adoption"] else []), real]
+    return [*([("Adoption", interval(quality["adoption"]))] if quality["adoption"] else []), real]
+
+
+def _count(users: float) -> str:
+    return f"{users:,.1f}".removesuffix(".0")
 
 
 def _truth(quality: dict[str, list[float]]) -> Panel:
-    """RealPair beside chance, and adoption."""
-    triples = {"RealPair": quality["real_pair"], "chance": quality["chance"] * 3, "adoption": quality["adoption"]}
-    looks = styles(["road", "base", "idproxy"])
-    lines = [
-        Line(name, look, triple) for (name, triple), look in zip(triples.items(), looks.values(), strict=True) if triple
-    ]
-    told = ", ".join(f"{line.name} {interval(line.triple)}" for line in lines)
-    span = (0.0, forest.limits([triple for triple in triples.values() if triple])[1])
-    title, under = "how true the simulation is", "shares of pairs, 95 % intervals over items"
-    return Panel(f"{told}.", partial(forest.draw, lines=lines, tall=HEIGHT, span=span, title=title, under=under))
+    """RealPair beside chance."""
+    looks = styles(["road", "base"])
+    real, chance = Line("RealPair", looks["road"], quality["real_pair"]), quality["chance"] * 3
+    lines = [real, Line("chance", looks["base"], chance)]
+    span = (0.0, forest.limits([real.triple, chance])[1])
+    title, under = "how true the simulation is", "share of qualified pairs that are real"
+    left = forest.margin([real.name])
+    draw = partial(forest.draw, lines=lines, left=left, span=span, title=title, under=under)
+    told = f"RealPair {interval(real.triple)}, by chance {chance[0]:.3f}."
+    return Panel(told, forest.height(len(lines)), draw)
 
 
 def _draw(host: FigureBase, steps: list[Step], items: int) -> None:
     head(host, HEIGHT, "users for an item", f"mean of {items:,} items, logarithmic scale")
-    left, right = 74, 62
-    axis = axes_of(host, HEIGHT, left, right, top=48, bottom=10)
+    left, right = 78, 70
+    axis = axes_of(host, HEIGHT, left, right, top=50, bottom=4)
     least = min(0.5, *(max(step.users, 0.01) / 2 for step in steps))
     axis.set_xscale("log")
     axis.set(xlim=(least, max(step.users for step in steps)), ylim=(len(steps) - 0.4, -0.6), xticks=[], yticks=[])
@@ -133,8 +136,7 @@ def _draw(host: FigureBase, steps: list[Step], items: int) -> None:
         axis.barh(k, max(step.users, least) - least, 0.62, left=least, color=colour)
         row = axis.get_yaxis_transform()
         axis.text(-left / (WIDTH - left - right), k, step.name, transform=row, va="center", color=INK)
-        text = f"{step.users:,.1f}".removesuffix(".0")
-        axis.text(max(step.users, least), k, f"  {text}", va="center", color=INK, weight="bold")
+        beside(axis, max(step.users, least), k, _count(step.users), color=INK, weight="bold")
         if k:
             share = step.users / steps[k - 1].users if steps[k - 1].users else 0.0
-            axis.text(least, k - 0.5, f" {share:.1%} of them", va="center", size=9, color=MUTED)
+            beside(axis, least, k - 0.5, f"{share:.1%} of them", size=10.5, color=MUTED)

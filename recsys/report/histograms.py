@@ -23,7 +23,7 @@ from recsys.report.palette import ACCENT, INK, MUTED
 from recsys.report.source import Source
 
 TITLE = "Cold positives against warm negatives"
-HEIGHT = 210
+HEIGHT = 220
 BINS = 40
 
 
@@ -55,7 +55,7 @@ def make(source: Source) -> Made:
         title = f"{'before' if one.system == 'base' else 'after'}: {one.title}"
         under = f"a cold positive wins: {interval(chance)}"
         draw = partial(_draw, cold=_share(cold), warm=_share(other), most=float(most), title=title, under=under)
-        panels.append(Panel(told, draw))
+        panels.append(Panel(told, HEIGHT, draw))
         medians = [f"{np.median(values):.4f}" for values in (cold, other)]
         table.append([one.title, f"{len(cold):,}", f"{len(other):,}", *medians, interval(chance, ".4f")])
     best = int(chances[:, 0].argmax())
@@ -70,7 +70,6 @@ def make(source: Source) -> Made:
         title=TITLE,
         finding=finding,
         panels=panels,
-        height=HEIGHT,
         sheet=Sheet([*heads, "cold positive above warm negative, 95 % interval"], table),
         commands=[source.command("tools.predict"), *source.evaluations()],
         note="New items have no training rows. The further right the filled hill, the better their chance.",
@@ -99,7 +98,7 @@ def _draw(
     host: FigureBase, cold: NDArray[np.float64], warm: NDArray[np.float64], most: float, title: str, under: str
 ) -> None:
     head(host, HEIGHT, title, under)
-    axis = axes_of(host, HEIGHT, 34, 8, top=48, bottom=40)
+    axis = axes_of(host, HEIGHT, 36, 14, top=52, bottom=44)
     edges = np.linspace(0, 1, BINS + 1)
     axis.stairs(cold, edges, fill=True, color=ACCENT, alpha=0.22)
     axis.stairs(cold, edges, color=ACCENT, linewidth=1.8)

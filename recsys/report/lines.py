@@ -31,8 +31,8 @@ class Curve:
 def draw(host: FigureBase, curves: Sequence[Curve], title: str, under: str, x_label: str) -> None:
     """All curves in one panel."""
     head(host, HEIGHT, title, under)
-    right = 104
-    axis = axes_of(host, HEIGHT, 38, right, top=44, bottom=44)
+    right = 112
+    axis = axes_of(host, HEIGHT, 44, right, top=52, bottom=48)
     axis.grid(axis="y")
     axis.tick_params(length=0)
     axis.set_xlabel(x_label)
@@ -43,13 +43,13 @@ def draw(host: FigureBase, curves: Sequence[Curve], title: str, under: str, x_la
         axis.fill_between(curve.x, curve.low, curve.high, color=colour, alpha=0.12, linewidth=0)
         axis.plot(curve.x, curve.value, style.marker, color=colour, ls=style.dashes, lw=1.8, ms=5.5, mec=PAPER, mew=0.8)
     low, high = axis.get_ylim()
-    ends = spread([float(curve.value[-1]) for curve in curves], (high - low) * 15 / (HEIGHT - 88))
+    ends = spread([float(curve.value[-1]) for curve in curves], (high - low) * 17 / (HEIGHT - 100))
     for curve, place in zip(curves, ends, strict=True):
         at = (float(curve.x[-1]), float(curve.value[-1]))
         axis.annotate(
-            short(curve.name, 15),
+            short(curve.name, 14),
             at,
-            xytext=(1 + 12 / (WIDTH - 38 - right), place),
+            xytext=(1 + 12 / (WIDTH - 44 - right), place),
             textcoords=axis.get_yaxis_transform(),
             va="center",
             color=INK,

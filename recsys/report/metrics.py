@@ -22,13 +22,11 @@ def levels(source: Source, metric: str) -> Made:
     drawn = _drawn(list(found))
     if not drawn:
         return NotRun(title, source.evaluations())
-    height = forest.height(max(len(found[segment]) for segment in drawn))
     return Figure(
         name=metric,
         title=title,
         finding=_highest(source, metric, drawn[0], found[drawn[0]]),
-        panels=_panels(source, {segment: found[segment] for segment in drawn}, metric, height, signed=False),
-        height=height,
+        panels=_panels(source, {segment: found[segment] for segment in drawn}, metric, signed=False),
         sheet=_sheet(source.results.systems, metric, ".4f"),
         commands=source.evaluations(),
         note="Bars are 95 % intervals, users and items resampled; the dotted rule is base.",
@@ -49,13 +47,11 @@ def differences(source: Source, metric: str) -> Made:
         f"Of {len(every)} differences {above} lie above zero with their whole interval, {below} below. "
         f"Largest: {best}, {interval(most, SIGNED)}. Smallest: {worst}, {interval(least, SIGNED)}."
     ).replace(" - ", " − ")
-    height = forest.height(max(len(found[segment]) for segment in drawn))
     return Figure(
         name=f"{metric}-differences",
         title=title,
         finding=finding,
-        panels=_panels(source, {segment: found[segment] for segment in drawn}, metric, height, signed=True),
-        height=height,
+        panels=_panels(source, {segment: found[segment] for segment in drawn}, metric, signed=True),
         sheet=_sheet(source.results.differences, metric, SIGNED),
         commands=source.evaluations(),
         note="Both systems on the same rows under the same resamples. Hollow: the 95 % interval holds zero.",
@@ -90,11 +86,10 @@ def _highest(source: Source, metric: str, segment: str, by_system: dict[str, Tri
     return told
 
 
-def _panels(
-    source: Source, found: dict[str, dict[str, Triple]], metric: str, height: float, signed: bool
-) -> list[Panel]:
+def _panels(source: Source, found: dict[str, dict[str, Triple]], metric: str, signed: bool) -> list[Panel]:
     names = list(dict.fromkeys(name for by_system in found.values() for name in by_system))
     looks = styles([name.split(" - ")[0] for name in names])
+    left = forest.margin(name.replace(" - ", "−") for name in names)
     span = forest.limits([triple for by_system in found.values() for triple in by_system.values()])
     form = SIGNED if signed else ".3f"
     panels = []
@@ -102,12 +97,12 @@ def _panels(
         lines = []
         for name, triple in by_system.items():
             look, hollow = looks[name.split(" - ")[0]], signed and triple[1] <= 0 <= triple[2]
-            lines.append(Line(name.replace(" - ", " − "), look, triple, form, hollow))
+            lines.append(Line(name.replace(" - ", "−"), look, triple, form, hollow))
         title, counts = words(segment), _counts(source, segment)
         told = listed([f"{line.name} {interval(line.triple, form)}" for line in lines])
         reference = 0.0 if signed else by_system["base"][0] if "base" in by_system else None
-        draw = partial(forest.draw, lines=lines, tall=height, span=span, title=title, under=counts, reference=reference)
-        panels.append(Panel(f"{TITLES[metric]}, {title} ({counts}): {told}.", draw))
+        draw = partial(forest.draw, lines=lines, left=left, span=span, title=title, under=counts, reference=reference)
+        panels.append(Panel(f"{TITLES[metric]}, {title} ({counts}): {told}.", forest.height(len(lines)), draw))
     return panels
 
 

@@ -36,9 +36,7 @@ def render(
     drawn = [
         {
             "figure": figure,
-            "panels": [
-                Markup(inline(panel, figure.height, f"{figure.name}-{k}")) for k, panel in enumerate(figure.panels)
-            ],
+            "panels": [Markup(inline(panel, f"{figure.name}-{k}")) for k, panel in enumerate(figure.panels)],
         }
         for figure in figures
     ]

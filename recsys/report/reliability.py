@@ -11,7 +11,7 @@ from recsys.report.palette import MUTED, PAPER, Style, styles
 from recsys.report.source import Source, Triple
 
 TITLE = "Calibration"
-HEIGHT = 300
+HEIGHT = 260
 
 
 def make(source: Source) -> Made:
@@ -35,14 +35,14 @@ def make(source: Source) -> Made:
         title = f"{system}, {segment}"
         under = f"predicted over real: {ratio}"
         draw = partial(_draw, bins=bins, look=looks[system], title=title, under=under)
-        panels.append(Panel(f"{title}: predicted over real {ratio}; no bin is further off than {apart:.3f}.", draw))
+        words = f"{title}: predicted over real {ratio}; no bin is further off than {apart:.3f}."
+        panels.append(Panel(words, HEIGHT, draw))
         rows += [[system, segment, f"{n:,.0f}", f"{mean:.4f}", f"{real:.4f}"] for n, mean, real in bins]
     return Figure(
         name="calibration",
         title=TITLE,
         finding=_extremes(ratios),
         panels=panels,
-        height=HEIGHT,
         sheet=Sheet(["system", "segment", "rows", "mean score", "share of positives"], rows),
         commands=source.evaluations(),
         note="Above the dotted line the system predicts too little, below it too much.",
@@ -59,7 +59,7 @@ def _extremes(ratios: list[tuple[float, str]]) -> str:
 
 def _draw(host: FigureBase, bins: list[Triple], look: Style, title: str, under: str) -> None:
     head(host, HEIGHT, title, under)
-    axis = axes_of(host, HEIGHT, 44, 30, top=44, bottom=44)
+    axis = axes_of(host, HEIGHT, 52, 14, top=50, bottom=48)
     axis.plot([0, 1], [0, 1], color=MUTED, linewidth=1, linestyle=(0, (1, 2)))
     _, score, share = np.array(bins).T
     axis.plot(score, share, look.marker, color=look.colour, linestyle=look.dashes, ms=6.5, lw=1.4, mec=PAPER, mew=0.8)

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import torch
+from matplotlib.axes import Axes
 from matplotlib.figure import FigureBase
 from numpy.typing import NDArray
 from sklearn.manifold import TSNE
@@ -32,14 +33,15 @@ from recsys.tables.parts import tables_of
 from recsys.tables.stored import StoredTensor
 
 TITLE = "The ID space: clicks and content"
-HEIGHT = 360
+HEIGHT = 350
 MOST = 600
 """Items that have both an ID and a proxy, on the map at most; and half as many that have a proxy alone."""
+_PAIRS = 60
 _ID, _PROXY, _NEW = range(3)
-_KINDS = ("IDs: clicks", "proxies: content", "proxies of new items")
+_KINDS = ("IDs: clicks", "proxies: content", "new items' proxies")
 _LOOKS = ((COLOURS["slate"][0], "o", 9), (COLOURS["blue"][0], "^", 12), (ACCENT, "P", 15))
 
-_KEY: dict[str, Any] = {"frameon": False, "fontsize": 9, "handletextpad": 0.1, "columnspacing": 0.9, "borderpad": 0}
+_KEY: dict[str, Any] = {"frameon": False, "fontsize": 10.5, "handletextpad": 0, "columnspacing": 0.9, "borderpad": 0}
 
 Vectors = NDArray[np.float32]
 
@@ -77,15 +79,16 @@ def make(source: Source) -> Made:
         [name, f"{len(own):,}", *(number(value, ".4f") for value in values)]
         for name, values in zip(("own ID", "another item's ID"), quartiles, strict=True)
     ]
-    shown: dict[str, int | None] = {f"{told}; {len(drawn.new):,} new items have a proxy alone.": None}
-    shown |= {f"{_KINDS[one]} alone, {(kind == one).sum():,} points.": one for one in range(3) if (kind == one).any()}
-    panels = [Panel(words, partial(_draw, xy=xy, kind=kind, only=only)) for words, only in shown.items()]
+    pairs = partial(_pairs, ids=xy[: len(own)], own=xy[len(own) : 2 * len(own)])
+    panels = [
+        Panel(f"{told}; {len(drawn.new):,} new items have a proxy alone.", HEIGHT, partial(_draw, xy=xy, kind=kind)),
+        Panel("Lines from items' IDs to their proxies.", HEIGHT, pairs),
+    ]
     return Figure(
         name="space",
         title=TITLE,
         finding=f"{told}, over {len(own):,} warm items.",
         panels=panels,
-        height=HEIGHT,
         sheet=Sheet(["cosine of a proxy to", "items", "lower quartile", "median", "upper quartile"], rows),
         commands=commands,
         note="t-SNE of directions, seeded; nearer dots are more alike. tools.align look draws the space in full.",
@@ -107,7 +110,7 @@ def _read(config: Config, proxies: Path) -> Drawn:
         source = checkpoint.best(run / "checkpoints")
         table = next(table for table in tables_of(run, source) if table.name == ITEM)
         warm = np.flatnonzero(table.ids.counts >= config.proxy.align.tau)
-        warm = np.sort(random.permutation(warm)[:MOST])
+        warm = random.permutation(warm)[:MOST]
         stored = StoredTensor(source, table.tensor)
         rows = stored.take(torch.from_numpy(warm + 1)).float().numpy()
     kind = table.ids.ids.type
@@ -124,18 +127,30 @@ def _unit(rows: Vectors) -> Vectors:
     return unit
 
 
-def _draw(host: FigureBase, xy: Vectors, kind: NDArray[np.int64], only: int | None) -> None:
-    here = kind >= 0 if only is None else kind == only
-    title = "all in one map" if only is None else _KINDS[only]
-    head(host, HEIGHT, title, f"{here.sum():,} points")
-    axis = axes_of(host, HEIGHT, 2, 2, top=38, bottom=26 if only is None else 4)
-    axis.set(xticks=[], yticks=[])
-    axis.spines[["left", "bottom"]].set_visible(False)
-    if only is not None:
-        axis.scatter(xy[~here, 0], xy[~here, 1], s=5, color=MUTED, alpha=0.18, linewidths=0)
+def _draw(host: FigureBase, xy: Vectors, kind: NDArray[np.int64]) -> None:
+    axis = _map(host, "all in one map", f"{len(xy):,} points")
     for one, (colour, marker, size) in enumerate(_LOOKS):
-        x, y = xy[here & (kind == one)].T
+        x, y = xy[kind == one].T
         if len(x):
             axis.scatter(x, y, s=size, color=colour, marker=marker, alpha=0.75, linewidths=0, label=_KINDS[one])
-    if only is None:
-        host.legend(loc="lower left", bbox_to_anchor=(-0.03, 0), ncols=3, markerscale=1.7, **_KEY)
+    host.legend(loc="lower left", bbox_to_anchor=(-0.03, -0.01), ncols=3, markerscale=1.7, **_KEY)
+
+
+def _pairs(host: FigureBase, ids: Vectors, own: Vectors) -> None:
+    """ids, own: [n, 2] places of items by ID and by proxy, in random order."""
+    axis = _map(host, "from ID to proxy", f"{min(len(ids), _PAIRS)} items: a short line where both agree")
+    x, y = np.concatenate([ids, own]).T
+    axis.scatter(x, y, s=4, color=MUTED, alpha=0.2, linewidths=0)
+    for a, b in zip(ids[:_PAIRS], own[:_PAIRS], strict=True):
+        axis.plot(*np.stack([a, b]).T, color=ACCENT, linewidth=0.8, alpha=0.55)
+    for xy, (colour, marker, size) in zip((ids, own), _LOOKS, strict=False):
+        x, y = xy[:_PAIRS].T
+        axis.scatter(x, y, s=1.6 * size, color=colour, marker=marker, linewidths=0, zorder=3)
+
+
+def _map(host: FigureBase, title: str, under: str) -> Axes:
+    head(host, HEIGHT, title, under)
+    axis = axes_of(host, HEIGHT, 2, 2, top=44, bottom=28)
+    axis.set(xticks=[], yticks=[])
+    axis.spines[["left", "bottom"]].set_visible(False)
+    return axis

@@ -4,6 +4,7 @@ import json
 import os
 import shutil
 import subprocess
+import sys
 import tempfile
 from base64 import b64decode
 from collections.abc import Iterator
@@ -20,6 +21,14 @@ _SWITCHES = (
     "--disable-dev-shm-usage",
     "--hide-scrollbars",
 )
+# The protocol's pipes are descriptors 3 and 4, whichever they were here.
+_LAUNCH = """
+import fcntl, os, sys
+high = [fcntl.fcntl(int(one), fcntl.F_DUPFD, 10) for one in sys.argv[1:3]]
+for low, one in enumerate(high, 3):
+    os.dup2(one, low)
+os.execvp(sys.argv[3], sys.argv[3:])
+"""
 
 
 def path() -> str | None:
@@ -86,8 +95,7 @@ def tab() -> Iterator[Tab]:
     (read, to), (of, write) = os.pipe(), os.pipe()
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as profile:
         switches = [*_SWITCHES, f"--user-data-dir={profile}", *(["--no-sandbox"] if os.geteuid() == 0 else [])]
-        # The protocol's pipes are descriptors 3 and 4; a shell puts them there.
-        launch = ["sh", "-c", f'exec "$@" 3<&{read} 4>&{write}', "sh", browser, *switches]
+        launch = [sys.executable, "-c", _LAUNCH, str(read), str(write), browser, *switches]
         process = subprocess.Popen(launch, pass_fds=(read, write), stderr=subprocess.DEVNULL)
         os.close(read)
         os.close(write)

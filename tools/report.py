@@ -1,4 +1,4 @@
-r"""Draw what a run has shown: one HTML page that needs no network, and every figure as PNG and SVG.
+r"""Draw what a run has shown: one HTML page that needs no network, and every figure as a PNG.
 
     python -m tools.report configs/movielens-1m.yaml
     python -m tools.report configs/movielens-1m.yaml run=runs/demo --scores idproxy=runs/demo-idproxy/scores/test

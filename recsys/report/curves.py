@@ -87,18 +87,24 @@ def _read(path: Path, x: str, value: str, more: tuple[str, ...]) -> pa.Table:
     if not table.num_rows:
         raise InputError(f"{path}: expected rows, found none")
     kinds = dict.fromkeys(names, pa.string()) | {x: pa.int64()} | dict.fromkeys(numbers, pa.float64())
+    fits = {pa.string(): _is_text, pa.int64(): pa.types.is_integer, pa.float64(): pa.types.is_floating}
     for name, kind in kinds.items():
         found = table.schema.field(name).type
-        same = pa.types.is_integer(found) if name == x else pa.types.is_floating(found) == (name in numbers)
-        if not same or table[name].null_count:
+        if not fits[kind](found) or table[name].null_count:
             raise InputError(f"{path}: column {name!r}: expected {kind} without nulls, found {found}")
-    table = table.cast(pa.schema(list(kinds.items()))).sort_by([(name, "ascending") for name in (*names, x)])
+    table = pa.table({name: table[name].cast(kind) for name, kind in kinds.items()})
+    table = table.sort_by([(name, "ascending") for name in (*names, x)])
     middle, low, high = (table[name].to_numpy() for name in numbers)
     wrong = ~((low <= middle) & (middle <= high) & np.isfinite(high - low))
     if wrong.any():
         k = int(np.argmax(wrong))
         raise InputError(f"{path}: row {table.slice(k, 1).to_pylist()[0]}: expected low <= {value} <= high")
     return table
+
+
+def _is_text(kind: pa.DataType) -> bool:
+    kind = kind.value_type if pa.types.is_dictionary(kind) else kind
+    return pa.types.is_string(kind) or pa.types.is_large_string(kind)
 
 
 def _curves(table: pa.Table, x: str, value: str) -> Iterator[Curve]:

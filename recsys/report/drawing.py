@@ -1,12 +1,11 @@
-"""Panels as SVG for the page and as files: drawn by matplotlib, its text left to the reader's own fonts.
+"""Panels as SVG for the page, and as PNG: drawn by matplotlib; in the page text is in the reader's own fonts.
 
 In the page a colour is a CSS variable, so that one drawing serves light and dark paper.
 """
 
 import io
 import re
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from html import escape
 from itertools import pairwise
 from pathlib import Path
@@ -16,6 +15,7 @@ import matplotlib as mpl
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure as Canvas
 from matplotlib.figure import FigureBase
+from PIL import Image
 
 from recsys.report.figure import WIDTH, Figure, Panel
 from recsys.report.palette import COLOURS, INK, LINE, MUTED, PAPER
@@ -32,6 +32,7 @@ _SETTINGS: dict[str, Any] = {
     "axes.labelsize": 11,
     "axes.edgecolor": LINE,
     "axes.axisbelow": True,
+    "axes.facecolor": "none",
     "axes.spines.top": False,
     "axes.spines.right": False,
     "grid.color": LINE,
@@ -46,8 +47,8 @@ _SETTINGS: dict[str, Any] = {
     "ytick.labelsize": 11,
     "lines.solid_capstyle": "round",
 }
-_MARGIN = 14
-"""CSS pixels around a panel in a file."""
+_MARGIN = 48
+"""Pixels around a panel in a PNG."""
 _NO_METADATA = dict.fromkeys(("Creator", "Date", "Format", "Type"))
 _TO_VARIABLE = {light: f"var(--{name})" for name, (light, _) in COLOURS.items()}
 _COLOUR = re.compile("|".join(_TO_VARIABLE))
@@ -90,37 +91,35 @@ def spread(wanted: Sequence[float], gap: float) -> list[float]:
 
 def inline(panel: Panel, name: str) -> str:
     """A panel as an <svg> element that fills its place, with what it shows as its accessible name."""
-    with _drawing(name):
-        canvas = Canvas(figsize=(WIDTH / _POINTS, panel.height / _POINTS))
-        panel.draw(canvas)
-        buffer = io.StringIO()
-        canvas.savefig(buffer, format="svg", transparent=True, metadata=_NO_METADATA)
-    drawn = buffer.getvalue()
+    drawn = _drawn(panel, name, format="svg", transparent=True, metadata=_NO_METADATA).getvalue().decode()
     drawn = re.sub(r'<g id="[^"]*">', "<g>", drawn[drawn.index("<svg") :])  # else as often on the page as panels
     box = f'viewBox="0 0 {WIDTH} {panel.height:g}" role="img" aria-label="{escape(panel.told)}"'
     drawn = re.sub(r"<svg [^>]*>", lambda _: f'<svg xmlns:xlink="http://www.w3.org/1999/xlink" {box}>', drawn, count=1)
     return _COLOUR.sub(lambda found: _TO_VARIABLE[found[0]], drawn)
 
 
-def save(figure: Figure, folder: Path) -> None:
-    """All panels in one picture, two in a row, as PNG and as SVG on light paper."""
-    rows = [figure.panels[k : k + 2] for k in range(0, len(figure.panels), 2)]
-    width = len(rows[0]) * (WIDTH + 2 * _MARGIN)
-    heights = [max(panel.height for panel in row) + 2 * _MARGIN for row in rows]
-    with _drawing(figure.name):
-        canvas = Canvas(figsize=(width / _POINTS, sum(heights) / _POINTS), facecolor=PAPER)
-        for k, row in enumerate(rows):
-            for column, panel in enumerate(row):
-                left, top = column * (WIDTH + 2 * _MARGIN) + _MARGIN, sum(heights[:k]) + _MARGIN
-                box = {"left": left / width, "right": (left + WIDTH) / width}
-                box |= {"top": 1 - top / sum(heights), "bottom": 1 - (top + panel.height) / sum(heights)}
-                panel.draw(canvas.add_subfigure(canvas.add_gridspec(1, 1, **box)[0], facecolor="none"))
-        canvas.savefig(folder / f"{figure.name}.png", dpi=2 * _POINTS)
-        canvas.savefig(folder / f"{figure.name}.svg", metadata=_NO_METADATA)
+def save(figure: Figure, path: Path) -> None:
+    """All panels in one PNG on light paper, two in a row and twice as large as on the page."""
+    drawn = [
+        Image.open(_drawn(panel, figure.name, format="png", facecolor=PAPER, dpi=2 * _POINTS))
+        for panel in figure.panels
+    ]
+    rows = [drawn[k : k + 2] for k in range(0, len(drawn), 2)]
+    width = len(rows[0]) * (drawn[0].width + _MARGIN) + _MARGIN
+    whole = Image.new("RGB", (width, sum(max(one.height for one in row) + _MARGIN for row in rows) + _MARGIN), PAPER)
+    top = _MARGIN
+    for row in rows:
+        for k, one in enumerate(row):
+            whole.paste(one, (_MARGIN + k * (one.width + _MARGIN), top))
+        top += max(one.height for one in row) + _MARGIN
+    whole.save(path, optimize=True)
 
 
-@contextmanager
-def _drawing(name: str) -> Iterator[None]:
-    """The settings; references inside a drawing are made unique by its name, and are the same each time."""
+def _drawn(panel: Panel, name: str, **options: Any) -> io.BytesIO:
+    """A panel as a file. References in an SVG are made unique by the name, and are the same each time."""
+    buffer = io.BytesIO()
     with mpl.rc_context(_SETTINGS | {"svg.hashsalt": name}):  # type: ignore[arg-type]
-        yield
+        canvas = Canvas(figsize=(WIDTH / _POINTS, panel.height / _POINTS))
+        panel.draw(canvas)
+        canvas.savefig(buffer, **options)
+    return buffer

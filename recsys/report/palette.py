@@ -1,7 +1,7 @@
 """Colours on light and on dark paper, and how a system is drawn: told apart by marker and dashes too.
 
-Colours are those of Okabe and Ito, darkened until they stand out from the paper, so that they differ to colour-blind
-eyes.
+The five systems differ to colour-blind eyes too, by some 20 in CIELAB, and stand out from the paper by 3 to 1, texts
+by 4.5 to 1.
 """
 
 from dataclasses import dataclass
@@ -14,10 +14,10 @@ COLOURS = {
     "paper": ("#fffefc", "#14181e"),
     "soft": ("#f4f2ee", "#1d232b"),
     "accent": ("#b53c00", "#ff9259"),
-    "slate": ("#66707f", "#9aa5b4"),
-    "blue": ("#0069a8", "#58b5ee"),
-    "purple": ("#a23b7c", "#e58fc4"),
-    "green": ("#007a5a", "#31c79b"),
+    "slate": ("#818d9c", "#76808d"),
+    "blue": ("#00417a", "#72c0ff"),
+    "purple": ("#ba36ba", "#c65fbe"),
+    "green": ("#00695a", "#a5f2d8"),
     "ochre": ("#8a6500", "#e5b63a"),
     "indigo": ("#4a4fb5", "#a5a8ff"),
 }

@@ -1,7 +1,7 @@
-"""Make a report of a run: one HTML page, and every figure as PNG and SVG beside it.
+"""Make a report of a run: one HTML page, and every figure as a PNG beside it.
 
-    <folder>/report.html          whole in itself: style and pictures are in it
-    <folder>/<figure>.png .svg    the same figures, on light paper
+    <folder>/report.html     whole in itself: style and pictures are in it
+    <folder>/<figure>.png    the same figures, on light paper
 
 A figure whose input is not there is left out, and the page says what makes it.
 """
@@ -48,7 +48,7 @@ def write(config: Config, words: str, scores: dict[str, Path] | None = None, fol
     with replacing(folder) as partial:
         partial.mkdir()
         for figure in figures:
-            drawing.save(figure, partial)
+            drawing.save(figure, partial / f"{figure.name}.png")
         (partial / PAGE).write_text(text)
     return folder / PAGE
 

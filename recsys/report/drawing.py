@@ -112,7 +112,7 @@ def save(figure: Figure, path: Path) -> None:
         for k, one in enumerate(row):
             whole.paste(one, (_MARGIN + k * (one.width + _MARGIN), top))
         top += max(one.height for one in row) + _MARGIN
-    whole.save(path, optimize=True)
+    whole.save(path)
 
 
 def _drawn(panel: Panel, name: str, **options: Any) -> io.BytesIO:

@@ -58,22 +58,22 @@ def make(source: Source) -> Made:
         panels.append(Panel(told, HEIGHT, draw))
         medians = [f"{np.median(values):.4f}" for values in (cold, other)]
         table.append([one.title, f"{len(cold):,}", f"{len(other):,}", *medians, interval(chance, ".4f")])
-    best = int(chances[:, 0].argmax())
-    finding = (
-        f"A new item that was taken outranks a warm one that was not with chance {interval(chances[0])} under "
-        f"{source.scores[0].title}"
-    )
-    finding += f"; most often, {interval(chances[best])}, under {source.scores[best].title}." if best else "."
     heads = ["system", "cold positives", "warm negatives", "median, cold positives", "median, warm negatives"]
     return Figure(
         name="scores",
         title=TITLE,
-        finding=finding,
+        finding=_most_often([one.title for one in source.scores], chances),
         panels=panels,
         sheet=Sheet([*heads, "cold positive above warm negative, 95 % interval"], table),
         commands=[source.command("tools.predict"), *source.evaluations()],
         note="New items have no training rows. The further right the filled hill, the better their chance.",
     )
+
+
+def _most_often(titles: list[str], chances: NDArray[np.float64]) -> str:
+    best = int(chances[:, 0].argmax())
+    told = f"A new item that was taken outranks a warm one that was not with chance {interval(chances[0])} under "
+    return f"{told}{titles[0]}" + (f"; most often, {interval(chances[best])}, under {titles[best]}." if best else ".")
 
 
 def _chances(sample: Sample, scores: list[NDArray[np.float32]], replicates: int, seed: int) -> NDArray[np.float64]:

@@ -34,7 +34,7 @@ from recsys.tables.stored import StoredTensor
 
 TITLE = "The ID space: clicks and content"
 HEIGHT = 350
-MOST = 600
+MOST = 400
 """Items that have both an ID and a proxy, on the map at most; and half as many that have a proxy alone."""
 _PAIRS = 60
 _ID, _PROXY, _NEW = range(3)
@@ -56,7 +56,7 @@ class Drawn:
 
 
 def make(source: Source) -> Made:
-    """The map, once with all kinds and once for each.
+    """The map with all kinds, and with lines from IDs to their proxies.
 
     Raises:
         InputError: a damaged checkpoint, or proxies of another dataset or width.
@@ -91,7 +91,7 @@ def make(source: Source) -> Made:
         panels=panels,
         sheet=Sheet(["cosine of a proxy to", "items", "lower quartile", "median", "upper quartile"], rows),
         commands=commands,
-        note="t-SNE of directions, seeded; nearer dots are more alike. tools.align look draws the space in full.",
+        note="t-SNE of directions, seeded: nearer dots are more alike. tools.align look tells apart what was left out.",
     )
 
 

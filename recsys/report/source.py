@@ -11,7 +11,6 @@ from pydantic import BaseModel, FiniteFloat, ValidationError
 from recsys.config import Config
 from recsys.data.vectors import opened
 from recsys.errors import InputError
-from recsys.evaluate import results
 
 Triple = tuple[FiniteFloat, FiniteFloat, FiniteFloat]
 Entry = dict[str, int | Triple]
@@ -93,18 +92,19 @@ def read(config: Config, words: str, named: dict[str, Path]) -> Source:
         InputError: results.json is not there or not of its shape, or a scores file is not Parquet.
     """
     path = Path(config.run) / "results.json"
-    if not path.exists():
+    found = read_json(path)  # not the replicates beside it: each may be as large as all else
+    if found is None:
         raise InputError(f"{path}: no such results: make them with python -m tools.evaluate {words}")
     try:
-        told = Results.model_validate(results.read(path))
+        told = Results.model_validate(found)
     except ValidationError as error:
         first = error.errors()[0]
         raise InputError(f"{path}: {'.'.join(map(str, first['loc']))}: {first['msg']}") from None
-    found = [one for one in _lying(config) if one.system not in named]
-    found += [Scored(name, _exposure(file), file) for name, file in named.items()]
+    scores = [one for one in _lying(config) if one.system not in named]
+    scores += [Scored(name, _exposure(file), file) for name, file in named.items()]
     places = {name: k for k, name in enumerate(told.systems)}
-    found.sort(key=lambda one: (one.exposure, places.get(one.system, len(places))))
-    return Source(config, words, told, found)
+    scores.sort(key=lambda one: (one.exposure, places.get(one.system, len(places))))
+    return Source(config, words, told, scores)
 
 
 def _lying(config: Config) -> list[Scored]:

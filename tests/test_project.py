@@ -37,7 +37,7 @@ FLOORS: list[set[str]] = [
     {"recsys.floor"},
     {"recsys.backbones", "recsys.prompt"},
     {"recsys.lifecycle"},
-    {"recsys.bench", "recsys.records"},
+    {"recsys.bench", "recsys.records", "recsys.report"},
     {"proxy", "simulator"},
     {"tools"},
 ]

@@ -64,6 +64,14 @@ def read(path: Path, systems: dict[str, Any]) -> Replicates:
         system, segment, metric = (row[key] for key in _KEYS)
         told = systems.get(system, {}).get(segment, {}).get(metric)
         values = np.array(row["replicates"])
-        if told is not None and np.allclose(told[1:], interval(values), rtol=0, atol=1e-12):
+        if _same(told, interval(values)):
             found.setdefault(system, {}).setdefault(segment, {})[metric] = values
     return found
+
+
+def _same(told: Any, ends: tuple[float, float]) -> bool:
+    """Whether these are the ends of [value, low, high]; whatever else stands there is not."""
+    try:
+        return bool(np.allclose(told[1:], ends, rtol=0, atol=1e-12))
+    except (TypeError, ValueError):
+        return False

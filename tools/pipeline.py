@@ -1,13 +1,13 @@
 """Run the tools one after the other; what is done is not done again, what an input has changed for is.
 
-PIPELINE says which tools run and with what switches (`configs/demo.yaml`, `configs/road.yaml`). Config files and keys
-behind it are given to every step. A step is done once it has run with these arguments, these values of the config and
-these inputs, and its results are as it left them. A killed pipeline goes on where it was. Changed code is not seen:
+PIPELINE says which tools run and with what switches (`configs/demo.yaml`, `configs/pipeline.yaml`). Config files and
+keys behind it are given to every step. A step is done once it has run with these arguments, these values of the config
+and these inputs, and its results are as it left them. A killed pipeline goes on where it was. Changed code is not seen:
 say --from.
 
     python -m tools.pipeline configs/demo.yaml                      # or: make demo
-    python -m tools.pipeline configs/road.yaml configs/own-logs.yaml --dry-run
-    python -m tools.pipeline configs/road.yaml configs/own-logs.yaml run=runs/mine train.epochs=2 --until predict
+    python -m tools.pipeline configs/pipeline.yaml configs/own-logs.yaml --dry-run
+    python -m tools.pipeline configs/pipeline.yaml configs/own-logs.yaml run=runs/mine train.epochs=2 --until predict
 
 What each step printed is in <run>/pipeline/<step>.log. Each step is also a command of its own, which --dry-run shows. A
 step that an input has changed for begins anew: what it had made from the old one is removed, a trained run as well.

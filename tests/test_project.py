@@ -36,7 +36,7 @@ FLOORS: list[set[str]] = [
     {"recsys.coldrows"},
     {"recsys.floor"},
     {"recsys.backbones", "recsys.prompt"},
-    {"recsys.pipeline"},
+    {"recsys.pipeline", "recsys.explain"},
     {"recsys.bench", "recsys.records"},
     {"proxy", "simulator"},
     {"tools"},

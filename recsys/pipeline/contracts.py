@@ -9,7 +9,7 @@ The number of ranks, sizes of batches that only score, sharding and caches chang
 
 import argparse
 import shlex
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -51,7 +51,7 @@ class Contract:
     keys: tuple[str, ...] = ()
     reads: tuple[str, ...] = ()
     writes: tuple[str, ...] = ()
-    begins: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    begins: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
     def follows_from(self, key: str) -> bool:
         """Whether the step's result depends on this key of the config."""

@@ -170,8 +170,12 @@ def _export(config: Config, switches: argparse.Namespace) -> Contract:
 
 
 def _report(config: Config, switches: argparse.Namespace) -> Contract:
+    outside = (str(path) for path in systems.named(switches.scores).values())
+    made = ("results.json", "scores/test", f"simulator/{config.simulator.name}", "prompt", "floor", "proxy/vectors")
     return Contract(
-        reads=_of(config, "results.json", "simulator", "prompt", "proxy/align"), writes=_of(config, "report")
+        keys=("evaluate",),
+        reads=(config.data.path, *_of(config, *made), *outside),
+        writes=(switches.out or f"{config.run}/report",),
     )
 
 

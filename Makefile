@@ -23,14 +23,7 @@ FIND_PYTHON = for p in python3.11 python3 python; do \
 PYTHON ?= $(shell $(FIND_PYTHON))
 BIN := $(VENV)/bin
 
-# One thread a rank: ranks that each take every core slow one another down.
-RANKS = OMP_NUM_THREADS=1 $(BIN)/python -m torch.distributed.run --standalone --local-addr 127.0.0.1 --nproc-per-node $(NPROC)
 ONE = $(BIN)/python -m
-DEMO := configs/movielens-1m.yaml run=runs/demo
-PROXY := configs/movielens-1m.yaml configs/idproxy/v5.yaml run=runs/demo-idproxy \
-	model.proxy.coarse=runs/demo/proxy/vectors/coarse.parquet model.proxy.layers=runs/demo/proxy/vectors/layers.parquet
-
-SIMULATE := $(DEMO) configs/simulator/demo.yaml
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-9s %s\n", $$1, $$2}' Makefile
@@ -40,29 +33,7 @@ venv: ## make the virtual environment, or leave it when it matches the lock
 	@"$(PYTHON)" requirements/install.py --lock requirements/$(KIND).lock --venv $(VENV)
 
 demo: venv ## MovieLens-1M end to end: prepare, train, content proxies, simulated users, first feedback, evaluate, export
-	@echo "demo 1/9: prepare the dataset"
-	@$(ONE) tools.prepare $(DEMO)
-	@echo "demo 2/9: train on $(NPROC) ranks"
-	@$(RANKS) -m tools.train $(DEMO)
-	@echo "demo 3/9: make proxies of the items' content, aligned to the ID space"
-	@$(RANKS) -m tools.align $(DEMO)
-	@echo "demo 4/9: train a ranker with these proxies in its ID slot"
-	@$(RANKS) -m tools.train $(PROXY)
-	@echo "demo 5/9: score the held-out rows by both"
-	@$(RANKS) -m tools.predict $(DEMO)
-	@$(RANKS) -m tools.predict $(PROXY)
-	@echo "demo 6/9: let a language model play the users of 60 new items, and their rows learn from it"
-	@$(RANKS) -m tools.simulate $(SIMULATE)
-	@echo "demo 7/9: give the new items 8 rows of feedback each, to be fine-tuned on and to be read (promo)"
-	@$(RANKS) -m tools.floor $(DEMO) --system finetune --exposure 8
-	@$(RANKS) -m tools.prompt $(DEMO) --exposure 8
-	@echo "demo 8/9: evaluate by feedback bucket"
-	@$(ONE) tools.evaluate $(DEMO) --scores base=runs/demo/scores/test --scores idproxy=runs/demo-idproxy/scores/test \
-		--scores simulated=runs/demo/simulator/simulated/scores.parquet
-	@$(ONE) tools.evaluate $(DEMO) --exposure 8 --only n=8 --against base/finetuned \
-		--scores base/finetuned=runs/demo/floor/finetune/n=8 --scores promo=runs/demo/prompt/summary/n=8/scores.parquet
-	@echo "demo 9/9: export a bundle, and prove that it scores as the model does"
-	@$(ONE) tools.export $(DEMO)
+	@$(ONE) tools.pipeline configs/demo.yaml --nproc $(NPROC)
 
 test: venv ## run the tests (ARGS="tests/data -k splits" for some)
 	@$(ONE) pytest $(ARGS)

@@ -36,7 +36,7 @@ def folder_of(vectors: Path) -> Path:
     return vectors / "generated"
 
 
-def changing(vectors: Path) -> AbstractContextManager[None]:
+def changing(vectors: Path) -> AbstractContextManager[object]:
     """For whoever adds to a folder of vectors, or replaces it: one process."""
     return locked(vectors.parent / f".{vectors.name}.lock")
 

@@ -37,7 +37,7 @@ Tried = Annotated[
     list[Above], Field(min_length=1), BeforeValidator(lambda given: given if isinstance(given, list) else [given])
 ]
 """Values of which the best is chosen; one may stand alone."""
-STRENGTHS = (0.01, 0.03, 0.1, 0.3, 1.0, 3.0)
+STRENGTHS = (0.01, 0.1, 1.0, 4.0)
 """Of a prior, as they are tried."""
 Template = Annotated[str, AfterValidator(_template)]
 """Of an item's text: columns of items.parquet in braces."""

@@ -66,8 +66,10 @@ def creating(path: Path) -> Iterator[Path]:
         sync(path.parent)
 
 
-def locked(path: Path, shared: bool = False, wait: bool = True) -> AbstractContextManager[None]:
+def locked(path: Path, shared: bool = False, wait: bool = True) -> AbstractContextManager[int]:
     """Lock the file `path`, which need not be there, until the end of the block or of the process.
+
+    The block is given its descriptor: a child process that inherits it holds the lock as well, to its own end.
 
     Args:
         shared: let others in that ask for the same.
@@ -87,9 +89,9 @@ def locked(path: Path, shared: bool = False, wait: bool = True) -> AbstractConte
 
 
 @contextmanager
-def _closing(file: IO[str]) -> Iterator[None]:
+def _closing(file: IO[str]) -> Iterator[int]:
     with file:
-        yield
+        yield file.fileno()
 
 
 def discard(path: Path) -> None:

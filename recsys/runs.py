@@ -1,7 +1,6 @@
 """A run folder belongs to one config and one dataset: what may not change between a start and a resume."""
 
 from pathlib import Path
-from typing import Any
 
 from recsys import settings
 from recsys.config import Config
@@ -50,8 +49,8 @@ def require(config: Config) -> None:
     run = Path(config.run)
     if not (run / "config.yaml").exists():
         raise InputError(f"{run}: no run there: train first, by tools.train with this config")
-    began = _flat(settings.plain(settings.load(run / "config.yaml")))
-    now = _flat(settings.plain(config))
+    began = settings.flat(settings.plain(settings.load(run / "config.yaml")))
+    now = settings.flat(settings.plain(config))
     for key in sorted(began.keys() | now.keys()):
         free = key in _FREE or key.split(".")[0] in _FREE or key.startswith("data.source.") or key.endswith("sharding")
         if not free and began.get(key) != now.get(key):
@@ -71,14 +70,3 @@ def bring_up(config: Config, bundle: bool = True) -> None:
     """
     require(config)
     service.catch_up(Path(config.run), config.tables.max_staleness, bundle)
-
-
-def _flat(tree: Any, prefix: str = "") -> dict[str, Any]:
-    items = tree.items() if isinstance(tree, dict) else enumerate(tree)
-    flat: dict[str, Any] = {}
-    for key, value in items:
-        if isinstance(value, dict | list):
-            flat |= _flat(value, f"{prefix}{key}.")
-        else:
-            flat[f"{prefix}{key}"] = value
-    return flat

@@ -4,7 +4,7 @@ import difflib
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import fields, is_dataclass
 from pathlib import Path
-from typing import Any, get_args, get_type_hints
+from typing import Any, TypeVar, get_args, get_type_hints
 
 import yaml
 from pydantic import TypeAdapter, ValidationError
@@ -14,6 +14,8 @@ from recsys.errors import InputError
 from recsys.files import replacing
 
 _CONFIG = TypeAdapter(Config)
+
+T = TypeVar("T")
 
 
 def load(path: str | Path, overrides: Iterable[str] = ()) -> Config:
@@ -26,16 +28,26 @@ def load(path: str | Path, overrides: Iterable[str] = ()) -> Config:
         InputError: unreadable YAML, unknown key (with the nearest known one), or a value of the wrong type or
             out of its range.
     """
-    tree, origin = _read(path), str(path)
+    tree, origin = read(path), str(path)
     for override in overrides:
-        if override.endswith((".yaml", ".yml")) and "=" not in override:
-            tree, origin = _laid(tree, _read(override)), f"{origin} {override}"
+        if is_file(override):
+            tree, origin = _laid(tree, read(override)), f"{origin} {override}"
         else:
             _apply(tree, override)
     return parse(tree, origin=origin)
 
 
-def _read(path: str | Path) -> dict[str, Any]:
+def is_file(override: str) -> bool:
+    """Whether an override names a config file, and not a key."""
+    return override.endswith((".yaml", ".yml")) and "=" not in override
+
+
+def read(path: str | Path) -> dict[str, Any]:
+    """A YAML file as a nested mapping.
+
+    Raises:
+        InputError: there is none, it is not YAML, or not a mapping.
+    """
     try:
         tree = yaml.safe_load(Path(path).read_text()) or {}
     except FileNotFoundError:
@@ -59,10 +71,19 @@ def _laid(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
 
 def parse(tree: dict[str, Any], origin: str = "config") -> Config:
     """A nested mapping as a `Config`; errors name `origin` and the dotted key."""
+    return parse_as(Config, tree, origin)
+
+
+def parse_as(schema: type[T], tree: dict[str, Any], origin: str) -> T:
+    """A nested mapping as a strict dataclass of any schema.
+
+    Raises:
+        InputError: as `load`, naming `origin` and the dotted key.
+    """
     try:
-        return _CONFIG.validate_python(tree)
+        return TypeAdapter(schema).validate_python(tree)
     except ValidationError as error:
-        lines = [_explain(tree, problem) for problem in error.errors()]
+        lines = [_explain(schema, problem) for problem in error.errors()]
         raise InputError(f"{origin}: " + f"\n{origin}: ".join(lines)) from None
 
 
@@ -70,6 +91,18 @@ def plain(config: Config) -> dict[str, Any]:
     """The resolved config as nested plain values, every default filled in."""
     values: dict[str, Any] = _CONFIG.dump_python(config, mode="json")
     return values
+
+
+def flat(tree: Any, prefix: str = "") -> dict[str, Any]:
+    """A nested mapping's values by dotted key; the key of a list's entry is its number."""
+    items = tree.items() if isinstance(tree, dict) else enumerate(tree)
+    found: dict[str, Any] = {}
+    for key, value in items:
+        if isinstance(value, dict | list):
+            found |= flat(value, f"{prefix}{key}.")
+        else:
+            found[f"{prefix}{key}"] = value
+    return found
 
 
 def dump(config: Config, path: Path) -> None:
@@ -124,20 +157,24 @@ def _index(node: list[Any], part: str, override: str) -> int:
     return int(part)
 
 
-def _explain(tree: dict[str, Any], problem: Any) -> str:
+def _explain(schema: Any, problem: Any) -> str:
     location: Sequence[str | int] = problem["loc"]
     key = ".".join(str(part) for part in location)
     if problem["type"] == "unexpected_keyword_argument":
-        known = _known_keys(location[:-1])
-        near = difflib.get_close_matches(str(location[-1]), known, n=1, cutoff=0.0)
+        known = _known_keys(schema, location[:-1])
+        near = nearest(str(location[-1]), known, 1)
         return f"unknown key {key!r}; did you mean {near[0]!r}?" if near else f"unknown key {key!r}"
     if problem["type"] == "value_error":
         return f"{key}: {problem['ctx']['error']}"
     return f"{key}: {problem['msg']}, got {problem.get('input')!r}"
 
 
-def _known_keys(location: Sequence[str | int]) -> list[str]:
-    schema: Any = Config
+def nearest(name: str, known: Sequence[str], count: int) -> list[str]:
+    """The `count` of the known names that are written most like `name`."""
+    return difflib.get_close_matches(name, known, n=count, cutoff=0.0)
+
+
+def _known_keys(schema: Any, location: Sequence[str | int]) -> list[str]:
     for part in location:
         if isinstance(part, str):
             schema = _dataclass_of(get_type_hints(schema)[part]) or schema

@@ -9,14 +9,19 @@ from recsys.config import Config
 from recsys.errors import InputError, RelayedError
 
 
-def parser(module_doc: str | None) -> argparse.ArgumentParser:
-    """An argument parser that takes CONFIG, files that are laid over it, and overrides; a tool adds its switches."""
+def parser(module_doc: str | None, **words: str) -> argparse.ArgumentParser:
+    """An argument parser that takes CONFIG, files that are laid over it, and overrides; a tool adds its switches.
+
+    words: what stands between CONFIG and the rest, with its help.
+    """
     made = argparse.ArgumentParser(
         description=module_doc,
         epilog="every key of the config, with its default:\n" + "\n".join(settings.describe()),
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     made.add_argument("config", help="a YAML file such as configs/movielens-1m.yaml")
+    for word, meaning in words.items():
+        made.add_argument(word, help=meaning)
     more = (
         "change single keys, such as train.epochs=2, or lay another file's keys over, such as configs/idproxy/v5.yaml"
     )

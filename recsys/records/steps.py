@@ -10,21 +10,14 @@ where it can.
 """
 
 import hashlib
-import json
-import os
 import shlex
-import subprocess
-import sys
-import time
 from collections.abc import Sequence
 from pathlib import Path
 
 from recsys import settings
-from recsys.distributed import one_thread, torchrun
-from recsys.errors import InputError
 from recsys.files import remove
-
-_LAUNCHERS = {"python": lambda: [sys.executable], "torchrun": torchrun}
+from recsys.pipeline import journal
+from recsys.pipeline.launch import launch
 
 
 class Steps:
@@ -56,36 +49,15 @@ class Steps:
         return total
 
     def _launch(self, record: str, command: str) -> float:
-        launcher, *rest = shlex.split(command)
-        log = self.folder / f"{record}.log"
-        start = time.perf_counter()
-        with log.open("a") as out:
-            out.write(f"\n$ {command}\n")
-            out.flush()
-            argv = [*_LAUNCHERS[launcher](), *rest]
-            code = subprocess.run(argv, stdout=out, stderr=subprocess.STDOUT, env=one_thread(), check=False).returncode
-        if code:
-            raise InputError(f"{command}: ended with status {code}; see {log}")
-        return time.perf_counter() - start
+        return launch(command, self.folder / f"{record}.log")
 
     def _done(self) -> dict[str, float]:
-        """Seconds by key; a line cut off by a crash is a command that is not done."""
-        done = {}
-        for line in self.journal.read_text().splitlines() if self.journal.exists() else []:
-            try:
-                entry = json.loads(line)
-                done[entry["key"]] = float(entry["seconds"])
-            except (ValueError, KeyError, TypeError):
-                continue
-        return done
+        """Seconds by key."""
+        whole = (entry for entry in journal.entries(self.journal) if {"key", "seconds"} <= entry.keys())
+        return {entry["key"]: float(entry["seconds"]) for entry in whole}
 
     def _note(self, key: str, command: str, seconds: float) -> None:
-        with self.journal.open("a") as file:
-            # After a line that was cut off, on a line of its own.
-            lead = "\n" if file.tell() else ""
-            file.write(lead + json.dumps({"key": key, "command": command, "seconds": round(seconds, 1)}))
-            file.flush()
-            os.fsync(file.fileno())
+        journal.append(self.journal, {"key": key, "command": command, "seconds": round(seconds, 1)})
 
 
 def _trains(command: str) -> bool:

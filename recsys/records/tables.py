@@ -10,6 +10,7 @@ from pathlib import Path
 
 from recsys.errors import InputError
 from recsys.evaluate import draws, report, results
+from recsys.pipeline import steps
 from recsys.records import coldllm, floor, idproxy, promo, simulated
 from recsys.rivals import summary
 
@@ -69,25 +70,7 @@ def _trained(config: str) -> list[str]:
 
 
 def _demo(paths: Paths) -> list[str]:
-    vectors = "runs/demo/proxy/vectors"
-    proxy = (
-        "configs/movielens-1m.yaml configs/idproxy/v5.yaml run=runs/demo-idproxy "
-        f"model.proxy.coarse={vectors}/coarse.parquet model.proxy.layers={vectors}/layers.parquet"
-    )
-    scores = "--scores base=runs/demo/scores/test --scores idproxy=runs/demo-idproxy/scores/test"
-    scores += " --scores simulated=runs/demo/simulator/simulated/scores.parquet"
-    fed = "--scores base/finetuned=runs/demo/floor/finetune/n=8"
-    fed += " --scores promo=runs/demo/prompt/summary/n=8/scores.parquet"
-    return [
-        *_trained(_DEMO),
-        f"torchrun --nproc-per-node 2 -m tools.align {_DEMO}",
-        *_trained(proxy)[1:],
-        f"torchrun --nproc-per-node 2 -m tools.simulate {_DEMO} configs/simulator/demo.yaml",
-        f"torchrun --nproc-per-node 2 -m tools.floor {_DEMO} --system finetune --exposure 8",
-        f"torchrun --nproc-per-node 2 -m tools.prompt {_DEMO} --exposure 8",
-        f"python -m tools.evaluate {_DEMO} {scores}",
-        f"python -m tools.evaluate {_DEMO} --exposure 8 --only n=8 --against base/finetuned {fed}",
-    ]
+    return [step.command for step in steps.read("configs/demo.yaml", [])[1]]
 
 
 def _demo_table(paths: Paths) -> str:
@@ -95,11 +78,12 @@ def _demo_table(paths: Paths) -> str:
     found = results.read(Path("runs/demo/results.json"))
     # Other rows are the base's, whose bits simulation and feedback leave as they are.
     few: dict[str, tuple[str, ...]] = dict.fromkeys(("simulated", "simulated - base"), ("warm", "n=0"))
-    few |= dict.fromkeys(("base/finetuned", "promo", "promo - base/finetuned"), ("n=8",))
+    fed = ("base/finetuned", "promo", "road")
+    few |= dict.fromkeys((*fed, *(f"{name} - base/finetuned" for name in fed)), ("n=8",))
     both = dict(found)
     for key, names in (
-        ("systems", ("base", "idproxy", "simulated", "base/finetuned", "promo")),
-        ("differences", ("idproxy - base", "simulated - base", "promo - base/finetuned")),
+        ("systems", ("base", "idproxy", "simulated", *fed)),
+        ("differences", ("idproxy - base", "simulated - base", *(f"{name} - base/finetuned" for name in fed[1:]))),
     ):
         both[key] = {
             name: {segment: found[key][name][segment] for segment in few.get(name, segments)} for name in names

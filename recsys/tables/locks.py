@@ -11,17 +11,17 @@ from recsys.errors import InputError
 from recsys.files import locked
 
 
-def changing(run: Path) -> AbstractContextManager[None]:
+def changing(run: Path) -> AbstractContextManager[object]:
     """For whoever seals, replaces or removes checkpoints, deltas, id maps or the bundle: one process, and no reader."""
     return locked(run / ".lock")
 
 
-def reading(run: Path) -> AbstractContextManager[None]:
+def reading(run: Path) -> AbstractContextManager[object]:
     """For whoever needs several of them to stay as they are for a while: any number of processes."""
     return locked(run / ".lock", shared=True)
 
 
-def training(run: Path) -> AbstractContextManager[None]:
+def training(run: Path) -> AbstractContextManager[object]:
     """Held while a run trains.
 
     Raises:

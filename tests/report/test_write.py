@@ -77,7 +77,7 @@ def test_a_figure_without_its_input_is_left_out_and_named_with_its_command(judge
     page = Page(write(planted.config(judged), WORDS, folder=tmp_path / "out").read_text())
     shown = [str(section["id"]) for section in page.of("section")]
     assert shown == [name for name in FIGURES if name not in ("warm-up", "space", "funnel", "retention")]
-    for command in ("tools.evaluate replay", "tools.align", "tools.simulate", "tools.simulate quality"):
+    for command in ("tools.lifecycle", "tools.align", "tools.simulate", "tools.simulate quality"):
         assert f"python -m {command} {WORDS}" in page.text
     assert page.text.count("not run: ") == 5
 

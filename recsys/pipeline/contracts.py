@@ -1,0 +1,226 @@
+"""What each tool reads and writes: the keys of the config that its result follows from, and paths.
+
+A tool's results are what a reader of them reads; what it keeps for itself is not among them. A new input makes some
+tools refuse what they have begun with another one: that is named, too, and removed before they begin anew. A tool that
+changes what another has written (simulated rows go to the log of the run) names it among what it writes.
+
+The number of ranks, sizes of batches that only score, sharding and caches change no result, and are in no contract.
+"""
+
+import argparse
+import shlex
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from recsys.config import Config
+from recsys.config_pipeline import Tool
+from recsys.errors import InputError
+from recsys.evaluate import systems
+
+RANKED: tuple[Tool, ...] = ("train", "predict", "align", "simulate", "floor", "prompt", "lifecycle", "export")
+"""Tools that run on several ranks."""
+_NO_RESULT = (
+    "data.path",
+    "evaluate.batch_size",
+    "proxy.encoder.batch_size",
+    "simulator.judge.batch_size",
+    "simulator.judge.endpoints",
+    "simulator.judge.embedders",
+    "simulator.judge.requests",
+    "simulator.funnel.batch_size",
+    "simulator.funnel.journal",
+    "simulator.gauge",
+    "simulator.backbone",
+    "train.keep",
+)
+"""Keys that say how, or are of commands that are no step."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Contract:
+    """What a step follows from, and what it leaves.
+
+    Attributes:
+        keys: of the config, each with all below it.
+        reads, writes: files, folders or globs; who reads a folder reads all of it.
+        begins: what is removed before the step is done again, by what it is removed for: keys and paths of which one
+            must have changed, any where there are none.
+    """
+
+    keys: tuple[str, ...] = ()
+    reads: tuple[str, ...] = ()
+    writes: tuple[str, ...] = ()
+    begins: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+
+    def follows_from(self, key: str) -> bool:
+        """Whether the step's result depends on this key of the config."""
+        speed = key.endswith((".cache", ".checkpointing", "sharding")) or within(key, _NO_RESULT)
+        return not speed and within(key, self.keys)
+
+
+def within(key: str, prefixes: tuple[str, ...]) -> bool:
+    """Whether a dotted key is one of these, or below one."""
+    return any(key == prefix or key.startswith(f"{prefix}.") for prefix in prefixes)
+
+
+def contract(tool: Tool, config: Config, arguments: str) -> Contract:
+    """That of a tool under a config and its own switches.
+
+    Raises:
+        InputError: scores without a name, or a switch that lacks its value.
+    """
+    try:
+        switches, _ = _SWITCHES.parse_known_args(shlex.split(arguments))
+    except (argparse.ArgumentError, ValueError) as error:
+        raise InputError(f"{tool}: arguments {arguments!r}: {error}") from None
+    return _CONTRACTS[tool](config, switches)
+
+
+def _switches() -> argparse.ArgumentParser:
+    """Those that name files, or choose among results."""
+    parser = argparse.ArgumentParser(add_help=False, exit_on_error=False, allow_abbrev=False)
+    for name in ("--scores", "--vectors"):
+        parser.add_argument(name, action="append", default=[])
+    for name in ("--out", "--system", "--name", "--feedback"):
+        parser.add_argument(name)
+    parser.add_argument("--split", default="test")
+    parser.add_argument("--exposure", type=int, default=0)
+    parser.add_argument("--replay", action="store_true")
+    return parser
+
+
+_SWITCHES = _switches()
+
+
+def _prepare(config: Config, switches: argparse.Namespace) -> Contract:
+    source = config.data.source
+    files = (each.path for each in (source.interactions, source.users, source.items) if each)
+    return Contract(keys=("data",), reads=_named(source.path, source.content, *files), writes=(config.data.path,))
+
+
+def _train(config: Config, switches: argparse.Namespace) -> Contract:
+    slot = config.model.proxy
+    made = _of(config, "checkpoints", "deltas")
+    return Contract(
+        keys=("data.history", "features", "item_capacity", "model", "train"),
+        reads=_named(config.data.path, slot.coarse, slot.layers),
+        writes=made,
+        begins=dict.fromkeys([*made, *_of(config, "config.yaml", "dataset.yaml", "encoder", "logs")], ()),
+    )
+
+
+def _predict(config: Config, switches: argparse.Namespace) -> Contract:
+    reads = (config.data.path, *_of(config, "checkpoints", "deltas"))
+    return Contract(reads=reads, writes=_of(config, f"scores/{switches.split}"))
+
+
+def _align(config: Config, switches: argparse.Namespace) -> Contract:
+    vectors = ("proxy/vectors/coarse.parquet", "proxy/vectors/layers.parquet")
+    encoder = config.proxy.encoder.name
+    return Contract(
+        keys=("proxy", "floor.ridge", "floor.content"),
+        reads=_named(config.data.path, *_of(config, "checkpoints"), config.floor.content, _folder(encoder)),
+        writes=_of(config, *vectors, "proxy/align/retrieval.json", "proxy/rivals"),
+        begins=dict.fromkeys(_of(config, "proxy/align"), ()),
+    )
+
+
+def _simulate(config: Config, switches: argparse.Namespace) -> Contract:
+    asked = config.simulator
+    content = None if asked.filter.content == "minilm" else asked.filter.content
+    given = (content, asked.filter.host, asked.judge.adapter, asked.tune.start, asked.update.simulated)
+    learned = ("simulator.tune", "simulator.prompt", "simulator.judge", config.data.path, *_named(asked.tune.start))
+    log = _of(config, "deltas") if asked.update.publish and asked.update.mode == "frozen" else ()
+    return Contract(
+        keys=("simulator", "floor") if asked.update.start == "ridge" else ("simulator",),
+        reads=_named(config.data.path, *_of(config, "checkpoints", "scores/test"), *given, _folder(asked.judge.name)),
+        writes=(*_of(config, f"simulator/{asked.name}"), *log),
+        begins=dict.fromkeys(_of(config, "simulator/adapter", "simulator/tuning"), learned),
+    )
+
+
+def _floor(config: Config, switches: argparse.Namespace) -> Contract:
+    folder = f"floor/{switches.name or switches.system}/n={switches.exposure}"
+    reads = (config.data.path, *_of(config, "checkpoints", "scores/test"))
+    return Contract(keys=("floor",), reads=_named(*reads, config.floor.content), writes=_of(config, folder))
+
+
+def _prompt(config: Config, switches: argparse.Namespace) -> Contract:
+    reads = (config.data.path, *_of(config, "checkpoints"))
+    if switches.feedback:
+        writes = _of(config, "prompt/live", "deltas")
+        return Contract(keys=("prompt.summary",), reads=(*reads, switches.feedback), writes=writes)
+    kind = "finetuned" if config.prompt.summary.finetune else "summary"
+    return Contract(
+        keys=("prompt.summary",),
+        reads=(*reads, *_of(config, "scores/test")),
+        writes=_of(config, f"prompt/{kind}/n={switches.exposure}"),
+    )
+
+
+def _lifecycle(config: Config, switches: argparse.Namespace) -> Contract:
+    sources = {stage.source for stage in config.lifecycle.stages}
+    taught = _of(config, f"simulator/{config.simulator.name}") if "simulated" in sources else ()
+    return Contract(
+        keys=("lifecycle", "prompt.summary", "floor"),
+        reads=_named(config.data.path, *_of(config, "checkpoints", "scores/test"), *taught),
+        writes=_of(
+            config, f"lifecycle/{config.lifecycle.name}/{'replay' if switches.replay else f'n={switches.exposure}'}"
+        ),
+    )
+
+
+def _evaluate(config: Config, switches: argparse.Namespace) -> Contract:
+    judged = systems.named(switches.scores or switches.vectors or [f"base={config.run}/scores/{switches.split}"])
+    reads = (config.data.path, *(str(path) for path in judged.values()))
+    return Contract(keys=("evaluate",), reads=reads, writes=(switches.out or f"{config.run}/results.json",))
+
+
+def _export(config: Config, switches: argparse.Namespace) -> Contract:
+    reads = (config.data.path, *_of(config, "checkpoints", "deltas"))
+    return Contract(reads=reads, writes=_of(config, "export"))
+
+
+def _report(config: Config, switches: argparse.Namespace) -> Contract:
+    outside = (str(path) for path in systems.named(switches.scores).values())
+    made = ("results.json", "scores/test", f"simulator/{config.simulator.name}", "prompt", "floor", "proxy/vectors")
+    return Contract(
+        keys=("evaluate",),
+        reads=(config.data.path, *_of(config, *made), *outside),
+        writes=(switches.out or f"{config.run}/report",),
+    )
+
+
+def _popularity(config: Config, switches: argparse.Namespace) -> Contract:
+    return Contract(reads=(config.data.path,), writes=_of(config, "popularity"))
+
+
+_CONTRACTS: dict[Tool, Callable[[Config, argparse.Namespace], Contract]] = {
+    "prepare": _prepare,
+    "train": _train,
+    "predict": _predict,
+    "align": _align,
+    "simulate": _simulate,
+    "floor": _floor,
+    "prompt": _prompt,
+    "lifecycle": _lifecycle,
+    "evaluate": _evaluate,
+    "export": _export,
+    "report": _report,
+    "popularity": _popularity,
+}
+
+
+def _of(config: Config, *names: str) -> tuple[str, ...]:
+    """Of the config's run."""
+    return tuple(str(Path(config.run) / name) for name in names)
+
+
+def _named(*paths: str | None) -> tuple[str, ...]:
+    return tuple(path for path in paths if path)
+
+
+def _folder(name: str) -> str | None:
+    """A model that lies in a folder; others are told by their name."""
+    return name if Path(name).is_dir() else None

@@ -1,0 +1,140 @@
+"""What a pipeline file becomes: the demo's commands, what each follows from, and what is refused."""
+
+from pathlib import Path
+
+import pytest
+
+from recsys.errors import InputError
+from recsys.pipeline import steps
+from recsys.pipeline.plan import to_remove
+from recsys.pipeline.steps import Command, read
+
+ROOT = Path(__file__).parents[2]
+
+IDPROXY = (
+    "configs/movielens-1m.yaml configs/idproxy/v5.yaml run=runs/demo-idproxy "
+    "model.proxy.coarse=runs/demo/proxy/vectors/coarse.parquet "
+    "model.proxy.layers=runs/demo/proxy/vectors/layers.parquet"
+)
+BASE = "configs/movielens-1m.yaml run=runs/demo"
+DEMO = f"""
+python -m tools.prepare {BASE}
+torchrun --nproc-per-node 2 -m tools.train {BASE}
+torchrun --nproc-per-node 2 -m tools.align {BASE}
+torchrun --nproc-per-node 2 -m tools.train {IDPROXY}
+torchrun --nproc-per-node 2 -m tools.predict {BASE}
+torchrun --nproc-per-node 2 -m tools.predict {IDPROXY}
+torchrun --nproc-per-node 2 -m tools.simulate {BASE} configs/simulator/demo.yaml
+torchrun --nproc-per-node 2 -m tools.floor {BASE} --system finetune --exposure 8
+torchrun --nproc-per-node 2 -m tools.prompt {BASE} --exposure 8
+torchrun --nproc-per-node 2 -m tools.lifecycle {IDPROXY} --exposure 8
+python -m tools.evaluate {BASE} --scores base=runs/demo/scores/test --scores idproxy=runs/demo-idproxy/scores/test \
+--scores simulated=runs/demo/simulator/simulated/scores.parquet
+python -m tools.evaluate {BASE} --exposure 8 --only n=8 --against base/finetuned \
+--scores base/finetuned=runs/demo/floor/finetune/n=8 --scores promo=runs/demo/prompt/summary/n=8/scores.parquet \
+--scores road=runs/demo-idproxy/lifecycle/road/n=8/scores.parquet
+python -m tools.export {BASE}
+python -m tools.report {BASE} --scores idproxy=runs/demo-idproxy/scores/test
+"""
+
+
+@pytest.fixture(autouse=True)
+def at_the_root(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(ROOT)
+
+
+def demo(*words: str) -> dict[str, Command]:
+    return {step.name: step for step in read("configs/demo.yaml", words)[1]}
+
+
+def test_the_demo_is_these_commands() -> None:
+    folder, commands = read("configs/demo.yaml", [])
+    assert folder == Path("runs/demo")
+    assert [step.command for step in commands] == DEMO.strip().splitlines()
+
+
+def test_what_is_typed_wins_but_over_what_a_step_sets_itself() -> None:
+    found = demo("run=runs/mine", "simulator.funnel.items=5")
+    assert found["prepare"].command == (
+        "python -m tools.prepare configs/movielens-1m.yaml run=runs/mine simulator.funnel.items=5"
+    )
+    assert "run=runs/mine-idproxy model.proxy.coarse=runs/mine/proxy/" in found["train-idproxy"].command
+    assert "run=runs/mine " not in found["train-idproxy"].command
+    assert found["simulate"].values["simulator.funnel.items"] == 5
+    assert found["simulate"].values["simulator.funnel.candidates"] == 20
+    alone = {step.name: step.command for step in read("configs/demo.yaml", [], ranks=1)[1]}
+    assert alone["train"] == f"python -m tools.train {BASE}"
+
+
+@pytest.mark.parametrize(
+    ("word", "expected"),
+    [
+        ("evaluate.replicates=7", {"evaluate", "evaluate-feedback", "report"}),
+        ("evaluate.batch_size=7", set()),
+        ("item_sharding=row_wise", set()),
+        ("simulator.judge.cache=elsewhere", set()),
+        ("train.keep=7", set()),
+        ("simulator.funnel.seed=7", {"simulate"}),
+        ("train.epochs=7", {"train", "train-idproxy"}),
+        ("proxy.align.epochs=7", {"align"}),
+        ("floor.prior=7", {"floor", "lifecycle"}),
+        ("prompt.summary.draws=7", {"prompt", "lifecycle"}),
+        ("data.history=7", {"prepare", "train", "train-idproxy"}),
+    ],
+)
+def test_a_step_follows_from_its_own_keys(word: str, expected: set[str]) -> None:
+    before, now = demo(), demo(word)
+    assert {name for name in now if now[name].values != before[name].values} == expected
+
+
+def test_what_reads_what_another_has_written() -> None:
+    made: dict[str, list[str]] = {}
+    for step in demo().values():
+        for path in step.contract.writes:
+            made.setdefault(path, []).append(step.name)
+    for name in ("train", "align", "simulate", "floor", "prompt", "export"):
+        assert "prepare" in made["data/movielens-1m"] and "data/movielens-1m" in demo()[name].contract.reads
+    assert made["runs/demo/deltas"] == ["train", "simulate"]
+    assert made["runs/demo/results.json"] == ["evaluate", "evaluate-feedback"]
+    for name in ("train-idproxy", "predict", "evaluate", "evaluate-feedback", "export"):
+        for path in demo()[name].contract.reads:
+            assert any(Path(path).is_relative_to(each) for each in made), (name, path)
+
+
+def test_only_what_a_change_makes_useless_is_removed() -> None:
+    simulate, train = demo()["simulate"], demo()["train"]
+    adapter = ["runs/demo/simulator/adapter", "runs/demo/simulator/tuning"]
+    assert to_remove(simulate, frozenset(["simulator.funnel.items"])) == []
+    assert to_remove(simulate, frozenset(["simulator.tune.steps"])) == adapter
+    assert to_remove(simulate, frozenset(["data/movielens-1m"])) == adapter
+    assert to_remove(simulate, None) == adapter
+    assert to_remove(train, frozenset()) == []
+    assert "runs/demo/checkpoints" in to_remove(train, frozenset(["train.lr"]))
+
+
+def test_what_cannot_be_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"expected a config for its steps: name one behind it"):
+        read("configs/pipeline.yaml", [])
+    with pytest.raises(InputError, match=r"configs/own-logs\.yaml: unknown key 'run'; did you mean 'ranks'\?"):
+        read("configs/own-logs.yaml", [])
+    with pytest.raises(InputError, match=r"unknown key 'train\.epoch'; did you mean 'epochs'"):
+        demo("train.epoch=1")
+    for text, said in (
+        ("steps: []", "steps: "),
+        ("steps: [{tool: trian}]", "steps.0.tool: Input should be 'prepare', 'train'"),
+        ("steps: [{tool: train, switches: x}]", "unknown key 'steps.0.switches'; did you mean"),
+        ("steps: [{tool: train}, {tool: train}]", "two steps are called 'train'"),
+        ("steps: [{tool: floor, arguments: --exposure many}]", "floor: arguments '--exposure many'"),
+        ("steps: [{tool: evaluate, arguments: '--scores'}]", "evaluate: arguments '--scores'"),
+    ):
+        path = tmp_path / "one.yaml"
+        path.write_text(text)
+        with pytest.raises(InputError, match=said):
+            steps.read(str(path), ["configs/movielens-1m.yaml"])
+
+
+def test_the_pipeline_for_any_dataset_reads() -> None:
+    folder, commands = read("configs/pipeline.yaml", ["configs/own-logs.yaml", "run=runs/mine"])
+    assert folder == Path("runs/mine")
+    assert commands[0].command == "python -m tools.prepare configs/own-logs.yaml run=runs/mine"
+    assert "logs/impressions/*.parquet" in commands[0].contract.reads

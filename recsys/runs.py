@@ -19,6 +19,7 @@ _FREE = {
     "simulator",
     "prompt",
     "lifecycle",
+    "serving",
     "train.batch_size",
     "train.shuffle_rows",
     "train.keep",

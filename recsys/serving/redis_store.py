@@ -164,11 +164,11 @@ class RedisStore:
         if width < 12 or width % 4 or any(len(value) != width for value in held):
             raise StoreError(f"redis: {self._key('ids', table)}: expected a row and a vector")
         whole = torch.frombuffer(bytearray(b"".join(held)), dtype=torch.uint8).view(len(held), width)
-        vectors = whole[:, 8:].contiguous().view(torch.float32)
+        vectors = whole[:, 8:].flatten().view(torch.float32).view(len(held), -1)
         if not vectors.isfinite().all():
             raise StoreError(f"redis: {self._key('ids', table)}: expected finite numbers")
         mask = pa.array([value is not None for value in values])
-        return Entries(ids.filter(mask), whole[:, :8].contiguous().view(torch.int64).squeeze(1), vectors)
+        return Entries(ids.filter(mask), whole[:, :8].flatten().view(torch.int64), vectors)
 
 
 def _head(head: Head, tables: frozenset[str]) -> str:

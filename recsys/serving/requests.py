@@ -121,10 +121,12 @@ def _columns(bundle: Bundle) -> Sequence[_Column]:
         table = inputs["item"] if name == "history" else name
         kind = tables[table]["id_type"] if table in tables else None
         python, arrow = (_ID[kind], pa.type_for_alias(kind)) if kind else (float, pa.float64())
-        if name == _LABELS:
-            python, arrow = Literal[0, 1], pa.int64()
-        if name in (*inputs["multi"], "history", _LABELS):
+        if name in inputs["multi"]:
+            python, arrow = list[python | None], pa.list_(arrow)  # type: ignore[valid-type]
+        elif name == "history":
             python, arrow = list[python], pa.list_(arrow)  # type: ignore[valid-type]
+        elif name == _LABELS:
+            python, arrow = list[Literal[0, 1]], pa.list_(pa.int64())
         whose = (
             "item" if name == inputs["item"] else "user" if name in ("history", _LABELS) else of.get(name, "context")
         )

@@ -104,7 +104,7 @@ class RedisStore:
         """See `Store.read`."""
         while True:
             asked = self._tables
-            names = [name for name in ids if name in asked]
+            names = [name for name in ids if name in asked and len(ids[name])]
             fields = {name: [_field(value) for value in ids[name].to_pylist()] for name in names}
 
             def work(fields: dict[str, list[bytes]] = fields) -> list[Any]:

@@ -11,9 +11,11 @@ from pathlib import Path
 import pytest
 
 from recsys.config import Config
+from recsys.tables.bundle import Bundle
 from tests import contents
 from tests.ranks import run_ranks
 from tests.serving import served
+from tests.serving.served import Run
 
 
 @pytest.fixture(scope="session")
@@ -24,10 +26,20 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return home
 
 
+@pytest.fixture(scope="session")
+def exported(home: Path) -> Bundle:
+    return Bundle.load(home / "run" / "export")
+
+
 @pytest.fixture
-def made(home: Path, tmp_path: Path) -> Config:
+def run(home: Path, exported: Bundle, tmp_path: Path) -> Run:
     """A run of its own, served from files."""
-    return served.copy(home, tmp_path)
+    return Run(served.copied(home, tmp_path), exported)
+
+
+@pytest.fixture
+def made(run: Run) -> Config:
+    return run.made
 
 
 @dataclass

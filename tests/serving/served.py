@@ -6,6 +6,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from copy import copy
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -19,24 +20,26 @@ from recsys import runs
 from recsys.config import Config
 from recsys.config_serving import Serving
 from recsys.data.encode import Encoder
-from recsys.data.ids import IdMap
 from recsys.distributed import process_group
 from recsys.serving.app import Server
 from recsys.serving.run import server_of
-from recsys.tables import checkpoint, content, service
+from recsys.tables import checkpoint, content, log
 from recsys.tables.bundle import Bundle
 from recsys.tables.checkpoint import Progress
 from recsys.tables.export import export
+from recsys.tables.lookup import IdLookup
 from recsys.tables.piece import Audience, Piece
 from recsys.tables.probe import raw_rows
+from recsys.tables.vectors import TableVectors
 from recsys.tables.version import Version
 from recsys.train import build, fitted
-from tests import wide
 from tests.tables.test_item_content import config as of_place
 
 VERSION = Version("tables", "run", 1)
 USER = ("user_id", "gender", "age", "history", "history_label")
 ITEM = ("item_id", "genres", "year")
+Rows = dict[int, str | None]
+"""Rows of a table by number, and their owners."""
 
 
 def config(home: Path, run: Path | None = None, **serving: Any) -> Config:
@@ -45,7 +48,7 @@ def config(home: Path, run: Path | None = None, **serving: Any) -> Config:
     return replace(made, run=str(run or home / "run"), model=model, serving=Serving(port=0, poll=0.02, **serving))
 
 
-def write_run(made: Config, int8: bool = False) -> None:
+def write_run(made: Config) -> None:
     """A checkpoint of weights as drawn, and its export. Collective over one rank."""
     torch.manual_seed(1)
     with process_group() as ranks:
@@ -57,25 +60,62 @@ def write_run(made: Config, int8: bool = False) -> None:
             for parameter in sharded.model.module.ranker.dense_arch.parameters():
                 parameter += 0.2 * torch.randn_like(parameter)
         checkpoint.save(Path(made.run) / "checkpoints", sharded, Progress(step=1, best_auc=0.5), 1, VERSION)
-        export(made, ranks, int8, part_rows=7)
+        export(made, ranks, part_rows=7)
 
 
-def publish(
-    made: Config, table: str, rows: dict[int, str | None], seed: int, audience: Audience = "both", evict: bool = False
-) -> int:
-    """Vectors drawn for rows of a table, under these owners, through the run's log; the delta's number."""
-    order = sorted(rows)
-    dim = Bundle.load(Path(made.run) / "export", verify=False, mapped=True).told["tables"][table]["dim"]
-    vectors = torch.randn(len(order), dim, generator=torch.Generator().manual_seed(seed))
-    ids = pa.array([rows[row] for row in order], pa.string())
-    piece = Piece.of(table, torch.tensor(order), ids, vectors, "test", VERSION, audience=audience)
-    delta = service.publish(Path(made.run), lambda: [piece], evict=evict)
-    assert delta
-    return delta.last
+class Run:
+    """A run of its own, and what plain scoring makes of its deltas.
+
+    Attributes:
+        plain: the bundle as it must score at the newest delta: its tables written over by hand.
+    """
+
+    def __init__(self, made: Config, exported: Bundle) -> None:
+        self.made, self.folder, self.plain = made, Path(made.run), exported
+        self._owners = {name: [None, *_owners(ids)] for name, ids in exported.ids.items()}
+
+    def row(self, item: str, table: str = "item_id") -> int:
+        return self._owners[table].index(item)
+
+    def free(self, table: str = "item_id") -> int:
+        """The first row beyond those of the export."""
+        return len(_owners(self.plain.ids[table])) + 1
+
+    def piece(self, table: str, rows: Rows, seed: int, audience: Audience = "both") -> Piece:
+        """Vectors drawn for rows, under these owners."""
+        order = sorted(rows)
+        draw = torch.Generator().manual_seed(seed)
+        vectors = torch.randn(len(order), self.plain.vectors[table].dim, generator=draw)
+        ids = pa.array([rows[row] for row in order], pa.string())
+        return Piece.of(table, torch.tensor(order), ids, vectors, "test", VERSION, audience=audience)
+
+    def append(self, table: str, rows: Rows, seed: int, audience: Audience = "both") -> int:
+        """A delta into the log, and nowhere else; its number."""
+        piece = self.piece(table, rows, seed, audience)
+        self.take(piece)
+        return log.append(self.folder, [piece]).last
+
+    def take(self, piece: Piece) -> None:
+        """Write rows into the plain tables."""
+        self.plain, owners = copy(self.plain), self._owners[piece.table]
+        old = self.plain.vectors[piece.table].take(torch.arange(len(owners)))
+        highest = max(len(owners), int(piece.rows.max()) + 1)
+        owners += [None] * (highest - len(owners))
+        vectors = torch.cat([old, torch.zeros(highest - len(old), old.shape[1])])
+        vectors[piece.rows] = piece.vectors
+        for row, owner in zip(piece.rows.tolist(), piece.ids.to_pylist(), strict=True):
+            owners[row] = owner
+        table = TableVectors([{"vector": vectors}], highest, highest, old.shape[1])
+        self.plain.vectors = {**self.plain.vectors, piece.table: table}
+        lookup = IdLookup(piece.table, pa.array(owners[1:], pa.string()))
+        self.plain.ids = {**self.plain.ids, piece.table: lookup}
 
 
-def ids_of(made: Config, table: str = "item_id") -> IdMap:
-    return IdMap.load(Path(made.run) / "encoder" / f"{table}.parquet")
+def _owners(ids: IdLookup) -> list[str | None]:
+    """Who owns rows 1, 2, ..."""
+    rows = ids.rows(ids.ids).tolist()
+    by_row = dict(zip(rows, ids.ids.to_pylist(), strict=True))
+    return [by_row.get(row) for row in range(1, max(rows, default=0) + 1)]
 
 
 @dataclass(frozen=True, eq=False)
@@ -105,11 +145,6 @@ def cases(made: Config, sizes: list[int], *items: str) -> list[Case]:
         }
         found.append(Case(body, pa.Table.from_pylist(whole, rows.schema)))
     return found
-
-
-def plain(made: Config) -> Bundle:
-    """The bundle on disk, which the run has brought up to its log: what it scores is what must be served."""
-    return Bundle.load(Path(made.run) / "export", verify=False)
 
 
 @dataclass(frozen=True, eq=False)
@@ -165,7 +200,7 @@ def serving(made: Config) -> Iterator[Client]:
         thread.join()
 
 
-def copy(home: Path, to: Path, **serving: Any) -> Config:
+def copied(home: Path, to: Path, **serving: Any) -> Config:
     """A run of its own."""
     shutil.copytree(home / "run", to / "run")
     return config(home, to / "run", **serving)

@@ -3,6 +3,7 @@
 import shutil
 import socket
 import threading
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -10,20 +11,24 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pytest
+import torch
 
 from recsys.config import Config
 from recsys.errors import InputError
 from recsys.serving.run import server_of
-from recsys.tables import log
+from recsys.tables import delta, log
+from recsys.tables.bundle import Bundle
+from recsys.tables.piece import Piece
+from recsys.tables.version import Version
 from tests.serving import served
-from tests.serving.served import VERSION, Client, cases, plain, publish, serving
+from tests.serving.served import VERSION, Client, Rows, Run, cases, serving
 
 
 def with_options(made: Config, **changes: Any) -> Config:
     return replace(made, serving=replace(made.serving, **changes))
 
 
-def test_requests_score_as_the_bundle_does_alone_and_together(made: Config) -> None:
+def test_requests_score_as_the_bundle_does_alone_and_together(made: Config, exported: Bundle) -> None:
     asked = cases(made, [1, 3, 20, 7, 1, 12], "item 29", "no such item")
     with serving(with_options(made, window=0.2, max_rows=30)) as client:
         alone = [client.score(case) for case in asked]
@@ -37,15 +42,14 @@ def test_requests_score_as_the_bundle_does_alone_and_together(made: Config) -> N
             thread.join()
         sizes = client.metric("thawrec_batch_rows_count")
     assert sizes < 2 * len(asked), "some were scored together"
-    bundle = plain(made)
     for k, case in enumerate(asked):
         for answer in (alone[k], together[k]):
-            np.testing.assert_allclose(answer["probabilities"], bundle.score(case.rows), atol=1e-6)
+            np.testing.assert_allclose(answer["probabilities"], exported.score(case.rows), atol=1e-6)
             assert (answer["version"], answer["store"]) == (VERSION.name, "up") and "logits" not in answer
     assert np.std([x for answer in alone for x in answer["probabilities"]]) > 0.05
 
 
-def test_logits_bare_items_and_missing_columns(made: Config) -> None:
+def test_logits_bare_items_and_missing_columns(made: Config, exported: Bundle) -> None:
     [case] = cases(made, [3])
     with serving(made) as client:
         found = client.post({**case.body, "logits": True}).json()
@@ -57,7 +61,7 @@ def test_logits_bare_items_and_missing_columns(made: Config) -> None:
         values = ["item 03", "item 04"] if name == "item_id" else [None, None]
         kind = rows.schema.field(name).type
         rows = rows.set_column(rows.column_names.index(name), name, pa.array(values, kind))
-    np.testing.assert_allclose(bare["probabilities"], plain(made).score(rows), atol=1e-6)
+    np.testing.assert_allclose(bare["probabilities"], exported.score(rows), atol=1e-6)
 
 
 def test_of_a_long_history_the_newest_are_read(made: Config) -> None:
@@ -107,7 +111,7 @@ def test_what_is_no_json_is_422(client: Client) -> None:
 
 @pytest.fixture(scope="module")
 def client(home: Path, tmp_path_factory: pytest.TempPathFactory) -> Any:
-    made = served.copy(home, tmp_path_factory.mktemp("client"))
+    made = served.copied(home, tmp_path_factory.mktemp("client"))
     with serving(made) as client:
         yield client
 
@@ -136,7 +140,7 @@ def test_limits(made: Config) -> None:
         port = int(client.address.rpartition(":")[2])
         slow = [socket.create_connection(("127.0.0.1", port)) for _ in range(2)]
         for each in slow:
-            each.sendall(b"POST /score HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n5\r\n{\"use\r\n")
+            each.sendall(b'POST /score HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n5\r\n{"use\r\n')
         client.until(lambda: client.metric("thawrec_waiting") == 2)
         assert client.post(body).status == 429
         for each in slow:
@@ -165,24 +169,55 @@ def test_a_token_is_asked_for(made: Config, tmp_path: Path) -> None:
         server_of(with_options(made, token_file=str(tmp_path / "token")))
 
 
-def test_a_bad_delta_is_refused_and_the_old_version_serves_on(made: Config) -> None:
-    [case] = cases(made, [4], "item 03")
-    rows = {int(served.ids_of(made).rows(pa.array(["item 03"]))[0]): "item 03"}
-    with serving(made) as client:
-        publish(made, "item_id", rows, seed=1)
-        client.until_delta(1)
-        expected = client.score(case)
-        folder = log.folder_of(Path(made.run))
-        publish(made, "item_id", rows, seed=2)
-        client.until_delta(2)
+def test_a_bad_delta_is_refused_and_the_old_version_serves_on(run: Run) -> None:
+    [case] = cases(run.made, [4], "item 03")
+    rows: Rows = {run.row("item 03"): "item 03"}
+    folder = log.folder_of(run.folder)
+    with serving(run.made) as client:
+        client.until_delta(run.append("item_id", rows, seed=1))
+        before = client.score(case)
+        client.until_delta(run.append("item_id", rows, seed=2))
         good = client.score(case)
-        assert good["probabilities"] != expected["probabilities"]
-        broken = folder / "00000003-00000003"
-        shutil.copytree(folder / "00000002-00000002", broken)
-        client.until(lambda: client.metric('thawrec_deltas_total{what="refused"}') == 1)
-        assert client.score(case) == good and client.metric("thawrec_store_up") == 1
-        shutil.rmtree(broken)
-        publish(made, "item_id", rows, seed=3)
-        client.until_delta(3)
-        np.testing.assert_allclose(client.score(case)["probabilities"], plain(made).score(case.rows), atol=1e-6)
-        assert client.metric('thawrec_deltas_total{what="refused"}') == 1
+        assert good["probabilities"] != before["probabilities"]
+        number = "00000003-00000003"
+        for refused, spoil in enumerate(SPOILT, 1):
+            spoil(run, folder, folder / number)
+            client.until(lambda refused=refused: client.metric('thawrec_deltas_total{what="refused"}') == refused)
+            assert client.score(case) == good and client.metric("thawrec_store_up") == 1
+            shutil.rmtree(folder / number)
+        client.until_delta(run.append("item_id", rows, seed=3))
+        np.testing.assert_allclose(client.score(case)["probabilities"], run.plain.score(case.rows), atol=1e-6)
+        assert client.metric('thawrec_deltas_total{what="refused"}') == len(SPOILT)
+
+
+def damaged(run: Run, log_folder: Path, folder: Path) -> None:
+    shutil.copytree(log_folder / "00000002-00000002", folder)
+    path = folder / "item_id.parquet"
+    path.write_bytes(path.read_bytes()[:-1] + b"x")
+
+
+def made_of(*pieces: Callable[[Run], Piece]) -> Callable[[Run, Path, Path], None]:
+    def spoil(run: Run, log_folder: Path, folder: Path) -> None:
+        # Whole before it has its name, as the log writes it.
+        partial = folder.with_name(".partial")
+        partial.mkdir()
+        delta.write(partial, [piece(run) for piece in pieces], 3, 3)
+        partial.rename(folder)
+
+    return spoil
+
+
+def of_version(version: Version) -> Callable[[Run], Piece]:
+    vector = torch.zeros(1, 8)
+    return lambda run: Piece.of("item_id", torch.tensor([1]), pa.array(["item 00"]), vector, "test", version)
+
+
+SPOILT: list[Callable[[Run, Path, Path], None]] = [
+    damaged,
+    made_of(lambda run: run.piece("item_id", {10**6: "new"}, 1)),
+    made_of(lambda run: run.piece("item_id", {run.free(): "item 03"}, 1)),
+    made_of(lambda run: run.piece("item_id", {run.free(): "new", run.free() + 1: "new"}, 1)),
+    made_of(lambda run: replace(run.piece("item_id", {1: "item 00"}, 1), table="no table")),
+    made_of(of_version(Version("other", "run", 1))),
+    made_of(of_version(Version("tables", "another", 1))),
+]

@@ -62,7 +62,9 @@ def draws(seed: int) -> Iterator[dict[str, dict[object, tuple[int, list[float]]]
     for size in [40, 3, 1, 200, 5, 5, 5, 90, 2, 2, 300, 1]:
         made: dict[str, dict[object, tuple[int, list[float]]]] = {}
         for table in TYPES:
-            ids: list[object] = [None, *range(400)] if table == "number" else [None, "", *(f"id {k}" for k in range(400))]
+            ids: list[object] = (
+                [None, *range(400)] if table == "number" else [None, "", *(f"id {k}" for k in range(400))]
+            )
             named = [ids[k] for k in draw.choice(len(ids), size, replace=False)]
             rows = [0 if each is None else next(free) if draw.random() < 0.9 else GONE for each in named]
             made[table] = {

@@ -1,7 +1,7 @@
 """Deltas into the store as they come, by a thread of each server: whichever sees one first puts it in.
 
 A delta that the bundle's tables cannot take is refused: it is logged and counted, nothing after it is taken, and what
-was served goes on. It is looked at again each second, since its log may be mended. The same thread finds a store that
+was served goes on. It is looked at again, less often, since its log may be mended. The same thread finds a store that
 is down well again, and fills one that came back empty.
 """
 
@@ -24,8 +24,8 @@ from recsys.tables.order import MAX_STALENESS, accepts, after, beyond
 from recsys.tables.version import Version
 
 _LOG = logging.getLogger(__name__)
-_AGAIN = 1.0
-"""Seconds until a refused delta is looked at again."""
+_AGAIN = 10
+"""Looks that are left out after a refused delta."""
 
 
 class Feed(Protocol):
@@ -109,7 +109,7 @@ class Follower:
         self._metrics.store_up.set(self._scorer.down is None)
 
     def _run(self) -> None:
-        while not self._stopped.wait(max(self._poll, _AGAIN) if self._refused else self._poll):
+        while not self._stopped.wait(self._poll * _AGAIN if self._refused else self._poll):
             self.step()
 
     def _fill(self) -> None:

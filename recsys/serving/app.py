@@ -89,6 +89,12 @@ class Server:
                 answer = await asyncio.wait_for(self._batcher.ask(asked), self._options.timeout)
             except TimeoutError:
                 raise RefusedError(503, "no answer in time", {"Retry-After": "1"}) from None
+        if not answer.probabilities.isfinite().all():
+            # Only a number from outside can be so large; what it does to a score depends on the weights.
+            said = "numbers too large to score by"
+            raise RefusedError(
+                422, f"{', '.join(self._schema.dense)}: {said}", fields=dict.fromkeys(self._schema.dense, said)
+            )
         told = {
             "version": answer.version,
             "store": "up" if answer.stored else "down",

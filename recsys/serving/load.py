@@ -21,8 +21,6 @@ from pathlib import Path
 from types import TracebackType
 from typing import TextIO
 
-from recsys.distributed import one_thread
-
 
 @dataclass(frozen=True)
 class Answered:
@@ -45,7 +43,7 @@ class Load:
         given = Path(self._folder.name) / "bodies.json"
         given.write_text(json.dumps([body.decode() for body in bodies]))
         command = [sys.executable, "-m", "recsys.serving.load", address, str(given), str(self._out)]
-        self._process = subprocess.Popen([*command, str(clients), str(seconds)], env=one_thread())
+        self._process = subprocess.Popen([*command, str(clients), str(seconds)])
 
     def __enter__(self) -> "Load":
         return self

@@ -56,10 +56,11 @@ class _Column:
 
 
 class Schema:
-    """The requests that a bundle takes."""
+    """The requests that a bundle takes. `dense`: the names of its numbers."""
 
     def __init__(self, bundle: Bundle) -> None:
         self._columns = list(_columns(bundle))
+        self.dense = [column["name"] for column in bundle.inputs["dense"]]
         self._item, self._longest = bundle.inputs["item"], bundle.inputs["history"]
         item = self._model("item")
         bare = BeforeValidator(lambda value: value if isinstance(value, dict) else {self._item: value})

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import pyarrow.parquet as pq
 import pytest
 
 from recsys.config import Config
@@ -22,6 +23,9 @@ from tests.serving.served import Run
 def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The dataset, a run and its export."""
     home = contents.home(tmp_path_factory.mktemp("serving"))
+    path = home / "data" / "items.parquet"
+    items = pq.read_table(path)
+    pq.write_table(items.append_column("categories", items["genres"]), path)
     run_ranks(1, served.write_run, served.config(home))
     return home
 

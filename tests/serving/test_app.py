@@ -104,6 +104,11 @@ def test_wrong_input_is_422_with_the_field(client: Client, change: dict[str, Any
     assert list(answer.json()["fields"]) == [field] and answer.json()["error"].startswith(field)
 
 
+def test_numbers_that_no_score_follows_from_are_422(client: Client) -> None:
+    answer = client.post({"user": {"age": 1e308}, "items": ["item 01"]})
+    assert answer.status == 422 and list(answer.json()["fields"]) == ["age", "year", "price"]
+
+
 def test_what_is_no_json_is_422(client: Client) -> None:
     for data in (b"", b"{", b"\xff", b"[" * 10**5, b"null", b'{"user": {"user_id": "\\ud800"}, "items": ["a"]}'):
         assert client.post(data).status == 422

@@ -5,41 +5,20 @@ SOAK=600 makes it ten minutes.
 
 import json
 import os
-import subprocess
-import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
-from recsys import settings
 from recsys.serving.load import Load
+from recsys.serving.process import started
 from tests.serving.served import VERSION, Rows, Run, cases
 
 SECONDS = float(os.environ.get("SOAK", "10"))
 CLIENTS = 8
 GROWTH = 24 << 20
 """Bytes of its own that the server may have more at the end than a third of the way."""
-
-
-@contextmanager
-def command(run: Run) -> Iterator[tuple[subprocess.Popen[str], str]]:
-    """`tools.serve`, and its address."""
-    config = run.folder / "serve.yaml"
-    settings.dump(run.made, config)
-    with subprocess.Popen(
-        [sys.executable, "-m", "tools.serve", str(config)], stdout=subprocess.PIPE, text=True
-    ) as served:
-        try:
-            assert served.stdout
-            line = served.stdout.readline()
-            assert line.startswith("serving: http://"), line
-            yield served, line.strip().removeprefix("serving: http://")
-        finally:
-            served.terminate()
 
 
 def own_memory(process: int) -> int:
@@ -55,7 +34,7 @@ def test_every_answer_under_load_is_by_the_version_that_it_names(run: Run) -> No
     expected = {VERSION.name: [run.plain.score(case.rows).numpy() for case in asked]}
     rows: Rows = {run.row(name): name for name in names} | {run.free() + k: f"new {k}" for k in range(3)}
     memory: list[int] = []
-    with command(run) as (process, address):
+    with started(run.made) as (process, address):
         with Load(address, bodies, CLIENTS, SECONDS) as load:
             end = time.monotonic() + SECONDS - 1
             while time.monotonic() < end:

@@ -13,7 +13,7 @@ from recsys.serving.follow import BundleDeltas, Follower, RunLog
 from recsys.serving.metrics import Metrics
 from recsys.serving.scorer import Scorer
 from recsys.serving.secrets import read_secret
-from recsys.serving.store import open_store
+from recsys.serving.stores import open_store
 from recsys.tables.bundle import Bundle
 from recsys.tables.version import Version
 

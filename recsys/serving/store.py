@@ -9,13 +9,11 @@ Legend: n ids, D table width.
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Protocol
 
 import pyarrow as pa
 from torch import Tensor
 
-from recsys.config_serving import Store as Options
 from recsys.tables.version import Version
 
 GONE = -1
@@ -85,21 +83,3 @@ class Store(Protocol):
     def owners(self, table: str, rows: Tensor) -> pa.Array:
         """[n] the ids that were put with these rows [n] int64 last, whether they still have them or not; null: none."""
         ...
-
-
-def open_store(options: Options, beside: Path, base: Version, types: Mapping[str, pa.DataType]) -> Store:
-    """The store of a bundle's training run and step; others have stores of their own in the same place.
-
-    Args:
-        beside: the folder that the default path is in. types: of the ids, by table.
-
-    Raises:
-        InputError: the password file cannot be read.
-    """
-    if options.kind == "redis":
-        from recsys.serving.redis_store import RedisStore
-
-        return RedisStore(options, base, types)
-    from recsys.serving.file_store import FileStore
-
-    return FileStore(options, beside, base, types)

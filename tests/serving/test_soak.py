@@ -32,7 +32,8 @@ def test_every_answer_under_load_is_by_the_version_that_it_names(run: Run) -> No
     asked = cases(run.made, [1, 4, 16, 40, 2, 8], *names[:8])
     bodies = [json.dumps(case.body).encode() for case in asked]
     expected = {VERSION.name: [run.plain.score(case.rows).numpy() for case in asked]}
-    rows: Rows = {run.row(name): name for name in names} | {run.free() + k: f"new {k}" for k in range(3)}
+    rows: Rows = {run.row(name): name for name in names}
+    rows |= {run.free() + k: f"new {k}" for k in range(3)}
     memory: list[int] = []
     with started(run.made) as (process, address):
         with Load(address, bodies, CLIENTS, SECONDS) as load:

@@ -15,7 +15,8 @@ import torch
 
 from recsys.config_serving import Store as Options
 from recsys.errors import InputError
-from recsys.serving.store import GONE, Entries, Head, Store, StoreError, open_store
+from recsys.serving.store import GONE, Entries, Head, Store, StoreError
+from recsys.serving.stores import open_store
 from recsys.tables.version import Version
 
 if TYPE_CHECKING:
@@ -142,8 +143,10 @@ def put_some(store: Store, n: int = 3) -> None:
     head = begun(store)
     for k in range(n):
         now = replace(BASE, delta=head.now.delta + 1)
-        rows = {f"id {j}": (j + 1, [float(k)] * DIM) for j in range(100 >> (2 * k))}
-        assert store.put(head, now, {"text": entries("text", dict(rows))})
+        rows: dict[object, tuple[int, list[float]]] = {
+            f"id {j}": (j + 1, [float(k)] * DIM) for j in range(100 >> (2 * k))
+        }
+        assert store.put(head, now, {"text": entries("text", rows)})
         head = Head(BASE, now)
 
 

@@ -4,8 +4,8 @@
     thawrec:<lineage>/<dense>/<step>:ids:<table>     hash: id -> row (int64) and vector (float32), little-endian
     thawrec:<lineage>/<dense>/<step>:rows:<table>    hash: row -> id
 
-A delta is one transaction, and so is a read: Redis does nothing else meanwhile, some 20 ms for 10,000 rows. A server
-that came back empty is filled again from the log.
+A delta is one transaction, and so is a read: Redis does nothing else meanwhile, so that while a very large delta is put
+in (a million rows) bundles may answer alone for a moment. A server that came back empty is filled again from the log.
 
 Legend: n ids, D table width.
 """
@@ -29,6 +29,8 @@ from recsys.serving.store import Entries, Head, StoreError, Tables
 from recsys.tables.version import Version
 
 _UNKNOWN = b"?"
+_CHANGE = 60.0
+"""Seconds that a delta may take, however large; nobody waits for it."""
 _T = TypeVar("_T")
 
 
@@ -40,12 +42,16 @@ class RedisStore:
     """
 
     def __init__(self, options: Options, base: Version, types: Mapping[str, pa.DataType]) -> None:
-        self._redis = redis.Redis.from_url(
-            options.url,
-            password=read_secret(options.password_file) if options.password_file else None,
-            socket_timeout=options.timeout,
-            socket_connect_timeout=options.timeout,
-            retry=Retry(NoBackoff(), 1),
+        password = read_secret(options.password_file) if options.password_file else None
+        self._redis, self._changing = (
+            redis.Redis.from_url(
+                options.url,
+                password=password,
+                socket_timeout=timeout,
+                socket_connect_timeout=options.timeout,
+                retry=Retry(NoBackoff(), 1),
+            )
+            for timeout in (options.timeout, _CHANGE)
         )
         self._prefix, self._types = f"thawrec:{base.base}", types
         self._tables: frozenset[str] = frozenset()
@@ -84,7 +90,7 @@ class RedisStore:
         """One transaction, unless the head is not `before` any more; `change` gives the tables that it holds then."""
 
         def work() -> bool:
-            with self._redis.pipeline(transaction=True) as pipe:
+            with self._changing.pipeline(transaction=True) as pipe:
                 pipe.watch(self._key("head"))
                 told = pipe.get(self._key("head"))
                 head, held = (None, frozenset[str]()) if told is None else self._parsed(told)

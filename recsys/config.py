@@ -14,6 +14,7 @@ from recsys.config_backbone import Backbone
 from recsys.config_lifecycle import Lifecycle
 from recsys.config_prompt import Prompt
 from recsys.config_proxy import Proxy
+from recsys.config_serving import Serving
 from recsys.config_simulator import Simulator
 from recsys.config_slot import Slot
 from recsys.config_types import STRENGTHS, STRICT, Amount, Cutoffs, Natural, Positive, Sharding, Share, Tried, Widths
@@ -308,6 +309,8 @@ class Config:
     """Pinnacle feedback of items with few rows."""
     lifecycle: Lifecycle = field(default_factory=Lifecycle)
     """What fills an item's row as its feedback grows."""
+    serving: Serving = field(default_factory=Serving)
+    """The server of a bundle."""
 
     @field_validator("features")
     @classmethod

@@ -18,6 +18,7 @@ _FREE = {
     "simulator",
     "prompt",
     "lifecycle",
+    "serving",
     "train.batch_size",
     "train.shuffle_rows",
     "train.keep",

@@ -36,7 +36,7 @@ EXPORT_REQUIRED, LOAD_REQUIRED = 0.3, 0.15
 
 def measure_export(config: Config, ranks: Ranks) -> Measured:
     """Rows a second of one table. Collective over one rank."""
-    config = _saved(config, ranks)
+    config = saved(config, ranks)
     run = Path(config.run)
     source = checkpoint.best(run / "checkpoints")
     table = next(table for table in parts.tables_of(run, source) if table.name == ITEM)
@@ -60,7 +60,7 @@ def measure_export(config: Config, ranks: Ranks) -> Measured:
 
 def measure_load(config: Config, ranks: Ranks) -> Measured:
     """Bytes a second of a whole bundle. Collective over one rank."""
-    folder = export(_saved(config, ranks), ranks)
+    folder = export(saved(config, ranks), ranks)
     files = [path for path in folder.rglob("*") if path.is_file()]
 
     def bare() -> None:
@@ -73,7 +73,7 @@ def measure_load(config: Config, ranks: Ranks) -> Measured:
     return alternated(contenders, size, "bytes/s", LOAD_REQUIRED, ROUNDS, {"amount": size})
 
 
-def _saved(config: Config, ranks: Ranks) -> Config:
+def saved(config: Config, ranks: Ranks) -> Config:
     """A run on the bench's dataset with `ITEMS` more items, its one checkpoint as initialised."""
     make(config.data)
     config = replace(config, run=str(Path(config.run) / "bundle"))

@@ -114,7 +114,7 @@ class Bundle:
                 said = "missing" if not found else "there twice"
                 raise InputError(f"column {name!r} is {said}; expected {', '.join(self.columns)}")
         with torch.inference_mode():
-            parts = [self._score(table[k : k + BATCH]) for k in range(0, table.num_rows, BATCH)]
+            parts = [self.program(*self.tensors(table[k : k + BATCH])) for k in range(0, table.num_rows, BATCH)]
         return torch.cat(parts) if parts else torch.zeros(0)
 
     def check(self, tolerance: float = 1e-5) -> float:
@@ -129,7 +129,12 @@ class Bundle:
             raise InputError(f"{self.folder}: a probe row scores {worst:.2g} away from what it must score")
         return worst
 
-    def _score(self, table: pa.Table) -> Tensor:
+    def tensors(self, table: pa.Table) -> tuple[Tensor, ...]:
+        """What the program takes, of B rows.
+
+        Raises:
+            InputError: as `score`; the columns must be there.
+        """
         target = self.inputs["item"]
         content = self._content(table) if self.inputs.get("content") else ()
         # Where the model reads no history the program still takes one, of a single place.
@@ -137,7 +142,7 @@ class Bundle:
         lengths, label = torch.zeros(table.num_rows, dtype=torch.int64), torch.zeros(table.num_rows, 1).long()
         if self.inputs["history"]:
             history, lengths, label = self._history(table)
-        return self.program(
+        return (
             self._dense(table),
             self._pooled(table),
             self.vectors[target].take(self.ids[target].rows(table[target])),

@@ -60,12 +60,16 @@ def newest(run: Path) -> int:
 
 
 def pending(run: Path, applied: int) -> list[Delta]:
+    """The deltas that follow `applied`, in order; see `following`."""
+    return list(following(run, applied))
+
+
+def following(run: Path, applied: int) -> Iterator[Delta]:
     """The deltas that follow `applied`, in order, each checked whole; the longest where compacted ones overlap.
 
     Raises:
         InputError: a damaged one, or the log no longer goes back that far.
     """
-    found = []
     spans = _spans(run)
     while applied < newest(run):
         fitting = [(last, first) for first, last in spans if first <= applied + 1 and last > applied]
@@ -74,8 +78,7 @@ def pending(run: Path, applied: int) -> list[Delta]:
                 f"{folder_of(run)}: expected delta {applied + 1} next, which is no longer there: export or train anew"
             )
         applied, first = max(fitting)
-        found.append(delta.read(folder_of(run) / _name(first, applied)))
-    return found
+        yield delta.read(folder_of(run) / _name(first, applied))
 
 
 def holding(run: Path, digest: str) -> bool:

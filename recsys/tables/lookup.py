@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from recsys.errors import InputError
+from recsys.tables.piece import arrow
 
 UNKNOWN = 0
 """The row of an id that is null or has none of its own."""
@@ -22,7 +23,7 @@ class IdLookup:
         """`ids`: [n] string or int64, `ids[k]` owns row k + 1; null leaves it to nobody."""
         self.name = name
         self.kind = ids.type
-        ids = ids.cast(_searched(ids.type), safe=False)
+        ids = ids.cast(searched(ids.type), safe=False)
         order = pc.sort_indices(ids)[: len(ids) - ids.null_count]  # nulls come last
         self.ids = ids.take(order)
         self._row = pc.add(order.cast(pa.int64()), 1)
@@ -43,18 +44,28 @@ class IdLookup:
             ids = ids.cast(ids.type.value_type)
         if pa.types.is_null(ids.type) or not len(ids) or not len(self.ids):
             return torch.full((len(ids),), UNKNOWN)
-        if _searched(ids.type) != self.ids.type:
+        if searched(ids.type) != self.ids.type:
             raise InputError(f"column {(column or self.name)!r}: expected ids of type {self.kind}, found {ids.type}")
         # One user's history comes with each of a request's candidates: only distinct ids are searched for.
         named = ids.cast(self.ids.type, safe=False).dictionary_encode(null_encoding="encode")
-        place = pc.search_sorted(self.ids, named.dictionary).fill_null(0).cast(pa.int64())
-        place = pc.min_element_wise(place, len(self.ids) - 1)
-        known = pc.equal(self.ids.take(place), named.dictionary).fill_null(False)
-        row = pc.if_else(known, self._row.take(place), UNKNOWN)
+        row = self._row.take(places(self.ids, named.dictionary)).fill_null(UNKNOWN)
         return torch.from_dlpack(row.take(named.indices))
 
+    def owners(self, rows: Tensor) -> pa.Array:
+        """[n] the ids that own rows [n] int64, of the table's type; null is nobody."""
+        return self.ids.take(pc.index_in(arrow(rows), value_set=self._row)).cast(self.kind)
 
-def _searched(kind: pa.DataType) -> pa.DataType | None:
+
+def places(ids: pa.Array, wanted: pa.Array) -> pa.Array:
+    """[n] int64 places of `wanted` [n] in sorted `ids` without null, of the same type; null where it is not there."""
+    if not len(ids):
+        return pa.nulls(len(wanted), pa.int64())
+    place = pc.search_sorted(ids, wanted).fill_null(0).cast(pa.int64())
+    place = pc.min_element_wise(place, len(ids) - 1)
+    return pc.if_else(pc.equal(ids.take(place), wanted), place, None)
+
+
+def searched(kind: pa.DataType) -> pa.DataType | None:
     """The type in which ids of type `kind` are compared, whatever their width; None: they cannot be ids."""
     if pa.types.is_integer(kind):
         return pa.int64()

@@ -66,6 +66,12 @@ class TableVectors:
             found[here] = _decoded(self.parts[k], rows[here] - k * self.part_rows)
         return found
 
+    def held(self, vectors: Tensor) -> Tensor:
+        """[n, D] float32 what `take` gives of such vectors once they are put: 8-bit tables round them."""
+        if self.parts[0]["vector"].dtype != torch.uint8:
+            return vectors
+        return _decoded(quantise(vectors), torch.arange(len(vectors)))
+
     def put(self, rows: Tensor, vectors: Tensor) -> None:
         """Put vectors [n, D] float32 into rows [n] int64, in the table's own form; rows beyond the last are added.
 

@@ -44,6 +44,11 @@ class Version:
         """What rows made for these tables are marked with: lineage/dense/step."""
         return f"{self.lineage}/{self.dense}/{self.step}"
 
+    @property
+    def name(self) -> str:
+        """What a score by these tables is marked with: lineage/dense/step/delta."""
+        return f"{self.base}/{self.delta}"
+
     def at(self, step: int) -> "Version":
         """The same tables, trained for `step` steps."""
         return replace(self, step=step)

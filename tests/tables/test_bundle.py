@@ -288,6 +288,16 @@ def test_codes_are_within_half_a_step() -> None:
     assert torch.equal(table.take(torch.tensor([50, 51])), vectors[50:])
 
 
+@pytest.mark.parametrize("coded", [True, False])
+def test_what_a_table_would_hold_is_what_it_then_gives(coded: bool) -> None:
+    torch.manual_seed(0)
+    old, new, rows = torch.randn(9, 16), 3 * torch.randn(3, 16), torch.tensor([7, 0, 4])
+    table = TableVectors([quantise(old) if coded else {"vector": old.clone()}], 9, 9, 16)
+    held = table.held(new)
+    table.put(rows, new)
+    assert torch.equal(table.take(rows), held) and torch.equal(held, new) != coded
+
+
 def test_eight_bits_score_nearly_the_same(home: Path, tmp_path: Path) -> None:
     made = replace(config(home), run=str(shutil.copytree(home / "run", tmp_path / "run")))
     exact = Bundle.load(home / "run" / "export").score(rows_of(home))

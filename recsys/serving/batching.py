@@ -1,0 +1,80 @@
+"""Micro-batching: requests that come within a short window, or while a batch is scored, are scored together."""
+
+import asyncio
+from collections import deque
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Generic, Protocol, TypeVar
+
+
+class Rows(Protocol):
+    """A request, by how many rows it has."""
+
+    @property
+    def rows(self) -> int: ...
+
+
+Q = TypeVar("Q", bound=Rows)
+A = TypeVar("A")
+
+
+@dataclass(frozen=True, eq=False)
+class _Waiting(Generic[Q, A]):
+    request: Q
+    answer: "asyncio.Future[A]"
+
+
+class Batcher(Generic[Q, A]):
+    """Answers requests by `work`, in one thread, some at a time and in their order."""
+
+    def __init__(self, work: Callable[[Sequence[Q]], Sequence[A]], window: float, max_rows: int) -> None:
+        """
+        Args:
+            work: answers requests, as many as it is given.
+            window: seconds to wait for more. max_rows: of a batch; a single request may have more.
+        """
+        self._work, self._window, self._max_rows = work, window, max_rows
+        self._queue: deque[_Waiting[Q, A]] = deque()
+        self._some = asyncio.Event()
+
+    async def ask(self, request: Q) -> A:
+        """The answer to a request; one that is cancelled before its batch begins is not scored."""
+        waiting = _Waiting[Q, A](request, asyncio.get_running_loop().create_future())
+        self._queue.append(waiting)
+        self._some.set()
+        return await waiting.answer
+
+    async def run(self) -> None:
+        """Answer requests until cancelled."""
+        loop = asyncio.get_running_loop()
+        with ThreadPoolExecutor(1, thread_name_prefix="score") as thread:
+            while True:
+                await self._some.wait()
+                if sum(each.request.rows for each in self._queue) < self._max_rows:
+                    await asyncio.sleep(self._window)
+                batch = self._taken()
+                if not batch:
+                    continue
+                try:
+                    answers = await loop.run_in_executor(thread, self._work, [each.request for each in batch])
+                except Exception as error:
+                    for each in batch:
+                        if not each.answer.done():
+                            each.answer.set_exception(error)
+                    continue
+                for each, answer in zip(batch, answers, strict=True):
+                    if not each.answer.done():
+                        each.answer.set_result(answer)
+
+    def _taken(self) -> list[_Waiting[Q, A]]:
+        batch: list[_Waiting[Q, A]] = []
+        rows = 0
+        while self._queue and (not batch or rows + self._queue[0].request.rows <= self._max_rows):
+            each = self._queue.popleft()
+            if not each.answer.done():
+                batch.append(each)
+                rows += each.request.rows
+        if not self._queue:
+            self._some.clear()
+        return batch

@@ -1,4 +1,4 @@
-"""Rank all items by dot products of vectors, or by scores: Recall@K and NDCG@K in full, HitRate@K and NDCG@K among sampled negatives.
+"""Rank all items by dot products of vectors: Recall@K and NDCG@K in full, HitRate@K and NDCG@K among sampled negatives.
 
 Systems are pairs of vector sets (`recsys.evaluate.vectors`), or matrices of scores (`recsys.evaluate.matrix`). In
 memory are those of every system (4 bytes a value),
@@ -31,7 +31,6 @@ from recsys.evaluate.positives import Task, read_task, takers
 from recsys.evaluate.ties import id_keys
 from recsys.evaluate.vectors import Vectors, read_vectors
 
-
 System = Vectors | Matrix
 
 
@@ -56,8 +55,8 @@ def evaluate(
 ) -> dict[str, Any]:
     """Judge rankings of the split's positives, all systems on the same candidates, negatives and resamples.
 
-    vectors: folder of user_id and item_id vectors, or of scores, by system name. baseline: the system that the others are compared to;
-    None is `base` where it is one of several.
+    vectors: folder of user_id and item_id vectors, or of scores, by system name. baseline: the system that the others
+    are compared to; None is `base` where it is one of several.
 
     Returns the content of results.json:
         dataset, split, seeds: what was judged; seeds are the dataset's (they draw the held-out items).

@@ -53,9 +53,9 @@ class Tuning:
     """Row-wise Adagrad's, for the tables."""
     batch: Positive = 512
     """Training positives a step."""
-    negatives: Positive = 8
+    negatives: Positive = 2
     """Items drawn for each of them, which together weigh as much as it does."""
-    epochs: Natural = 20
+    epochs: Natural = 10
     """Passes over the training positives at most; of the base, too, where it is fine-tuned for comparison."""
     patience: Positive = 3
     """Stop after this many passes without a better HitRate@10 in split=valid. The best is kept, be it none at all: then

@@ -3,7 +3,7 @@ negatives (eq. 13), stopped by HitRate@10 among sampled negatives in split=valid
 
 The network is one process's, as the bases are. Tables train by torchrec's row-wise Adagrad, which moves the rows of a
 batch's items and no others, all else by Adam. In memory are what `recsys.prompt.beside` holds, 4 D bytes a training
-positive, 8 k bytes and 4 D a pair that validation compares, and 4 bytes a pair of a judged user and an item.
+positive, 20 k bytes a pair that validation compares, and 4 bytes a pair of a judged user and an item.
 
 Legend: E training positives, U users, I items, B pairs, D width.
 """
@@ -24,6 +24,7 @@ from recsys.backbones.valid import Validation
 from recsys.config import Config
 from recsys.model.prompt import Promo, PromoLoss
 from recsys.prompt.beside import Beside
+from recsys.tables.sharding import table_of
 
 PAIRS = 8192
 """Scored at a time: some 16 kB each, most of it the parameters of an item's network."""
@@ -47,17 +48,13 @@ class PromptLearner:
         user, item = self.valid.candidates(config.evaluate)
         known = self.valid.row[user] > 0
         self.judged_user, self.judged_item = user[known], item[known].astype(np.int64)
-        code = self.valid.row[self.judged_user] - 1
-        self.then = vectors(base, dataset, "valid")[torch.from_numpy(code)]
-        self.judged = beside.lists(code, self.judged_item, seconds(dataset, "valid", base.graph)[code])
+        self.code, self.then = self.valid.row[self.judged_user] - 1, vectors(base, dataset, "valid")
+        self.judged = beside.lists(self.code, self.judged_item, seconds(dataset, "valid", base.graph)[self.code])
 
     def optimizers(self) -> dict[str, torch.optim.Optimizer]:
         """Of the tables, where there are any, and of all else."""
-        tables = (
-            list(self.model.of_item.tables.parameters()) if self.model.of_item and self.model.of_item.tables else []
-        )
-        held = {id(table) for table in tables}
-        rest = [parameter for parameter in self.model.parameters() if id(parameter) not in held]
+        tables = [parameter for name, parameter in self.model.named_parameters() if table_of(name)]
+        rest = [parameter for name, parameter in self.model.named_parameters() if not table_of(name)]
         found: dict[str, torch.optim.Optimizer] = {"adam": torch.optim.Adam(rest, self.options.lr)}
         if tables:
             found["tables"] = RowWiseAdagrad(tables, lr=self.options.table_lr)
@@ -92,7 +89,8 @@ class PromptLearner:
         scores[self.valid.row == 0] = 0
         for start in range(0, len(self.judged_item), PAIRS):
             part = slice(start, start + PAIRS)
-            given = self.beside.inputs(self.judged_item[part], self.judged[part], self.then[part])
+            users = self.then[torch.from_numpy(self.code[part]).to(self.then.device)]
+            given = self.beside.inputs(self.judged_item[part], self.judged[part], users)
             scores[self.judged_user[part], self.judged_item[part]] = self.model(given)[0].cpu().numpy()
         return self.valid.hit_rate_of(scores, self.evaluate)
 

@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, Field
 from pydantic.dataclasses import dataclass
 
+from recsys.config_prompt_model import PromptModel, Retention, Tuning
 from recsys.config_prompt_model import PromptModel, Tuning
 from recsys.config_types import STRENGTHS, STRICT, Above, Natural, Positive, Tried
 
@@ -74,5 +75,7 @@ class Prompt:
     """The network."""
     tuning: Tuning = field(default_factory=Tuning)
     """How it is trained."""
+    retention: Retention = field(default_factory=Retention)
+    """What it forgets."""
     name: Annotated[str, AfterValidator(_not_taken)] = "code"
     """Folder of the network and its scores, in `<run>/prompt/<backbone.kind>`."""

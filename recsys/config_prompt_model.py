@@ -62,3 +62,17 @@ class Tuning:
     the scores are the base's."""
     seed: Natural = 0
     """Draws the initial weights, the order of positives and the negatives."""
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+class Retention:
+    """Of how much pinnacle feedback is left as negative feedback comes in (`tools.prompt --retention`)."""
+
+    pairs: Positive = 500
+    """Pinnacle pairs of users and items that are drawn."""
+    rounds: Positive = 5
+    """How often it is measured, beside the start."""
+    negatives: Positive = 10
+    """Negative feedback on each of their items in a round."""
+    batch: Positive = 512
+    """Events a step."""

@@ -51,10 +51,13 @@ def alone(dataset: Path, features: list[Feature]) -> tuple[pa.Array, NDArray[np.
     """Ids [I] of items.parquet and their features [I, F] as in `join`, without a text.
 
     Raises:
-        InputError: no feature is of items, or items.parquet lacks a column of one.
+        InputError: no feature is of items, items.parquet lacks a column of one, or there is nothing in them to keep.
     """
     ids, blocks = _blocks(dataset, features)
-    return ids, np.concatenate([_balanced(block) for block in blocks if block.shape[1]], axis=1).astype(np.float32)
+    kept = [_balanced(block) for block in blocks if block.shape[1]]
+    if not kept:
+        raise InputError(f"features: no value of an item's is shared by {RARE} items: expected one that is")
+    return ids, np.concatenate(kept, axis=1).astype(np.float32)
 
 
 def _blocks(dataset: Path, features: list[Feature]) -> tuple[pa.Array, list[Matrix]]:

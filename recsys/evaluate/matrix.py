@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from recsys.errors import InputError
 from recsys.evaluate.positives import index
 from recsys.evaluate.scores import read_groups
-from recsys.evaluate.vectors import ITEMS, USERS, parts_of, vectors_of
+from recsys.evaluate.vectors import ITEMS, USERS, parts_of, require_once, vectors_of
 from recsys.files import replacing
 
 AXIS = "axis"
@@ -52,17 +52,18 @@ def read(folder: Path, users: pa.Array, items: pa.Array) -> Matrix:
             null or not finite; or an axis that is no place among them.
     """
     scores, unknown_users = vectors_of(folder, USERS, users)
-    index_of, axis = index("item_id", items), np.full(len(items) + 1, -1, np.int64)
+    places, axis = index("item_id", items), np.full(len(items) + 1, -1, np.int64)
     for file in parts_of(folder, ITEMS):
         for group, table in read_groups(file, ["id", AXIS]):
-            where, place = f"{file}: row group {group}", index_of.rows(table["id"])
+            where, place = f"{file}: row group {group}", places.rows(table["id"])
             if not pa.types.is_integer(table[AXIS].type) or table[AXIS].null_count:
                 raise InputError(f"{where}: column {AXIS!r}: expected integers without null, found {table[AXIS].type}")
             found = table[AXIS].to_numpy()
             bad = (found < 0) | (found >= scores.shape[1])
             if bad.any():
                 raise InputError(f"{where}: axis {found[np.argmax(bad)]}: expected 0 to {scores.shape[1] - 1}")
-            axis[place] = found
+            require_once(place[place > 0], axis >= 0, items, where)
+            axis[place[place > 0]] = found[place > 0]
     unknown = axis[1:] < 0
     return Matrix(np.where(unknown, np.float32(0), scores[:, np.maximum(axis[1:], 0)]), unknown_users, unknown)
 

@@ -13,7 +13,7 @@ in each segment two int32 a system; then, a segment at a time, 8 bytes a metric 
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +28,7 @@ from recsys.evaluate import gains, matrix, sampled, systems, topk
 from recsys.evaluate.bootstrap import Keys, Sample
 from recsys.evaluate.matrix import Matrix
 from recsys.evaluate.positives import Task, read_task, takers
-from recsys.evaluate.ties import id_keys
+from recsys.evaluate.ties import Ties, id_keys
 from recsys.evaluate.vectors import Vectors, read_vectors
 
 System = Vectors | Matrix
@@ -86,7 +86,7 @@ def evaluate(
             task.users.take(judged_users), task.liked.take(judged_users), segment.candidates, options.negatives
         )
     found = {name: _read(Path(path), task) for name, path in vectors.items()}
-    ranked = rank(task, list(found.values()), enough, options)
+    ranked = _drawn(task, list(found.values()), enough, options)
     keys = id_keys(task.users), id_keys(task.items)
     judged = {
         name: gains.judge(_sample(segment, keys), ranked[name], options, name) if name in enough else None
@@ -106,6 +106,21 @@ def evaluate(
         "without_vector": {name: _without(one, task) for name, one in found.items()},
     }
     return results | {"seconds": {"rank": round(time.perf_counter() - started, 1)}}
+
+
+def _drawn(
+    task: Task, found: list[System], segments: dict[str, Segment], options: Evaluate
+) -> dict[str, list[list[gains.Ranks]]]:
+    """What `rank` says of each system, by each draw of negatives and ties."""
+    every = []
+    for seed in _seeds(options):
+        ties = Ties.of(task.users, len(task.items), seed)
+        every.append(rank(replace(task, ties=ties), found, segments, replace(options, seed=seed)))
+    return {name: [[one[name][index] for one in every] for index in range(len(found))] for name in segments}
+
+
+def _seeds(options: Evaluate) -> range:
+    return range(options.seed, options.seed + options.draws)
 
 
 def _read(folder: Path, task: Task) -> System:
@@ -135,7 +150,7 @@ def _rare(everything: Segment, rare: NDArray[np.bool_]) -> Segment:
 
 def rank(
     task: Task, found: Sequence[System], segments: dict[str, Segment], options: Evaluate, sample: bool = True
-) -> dict[str, list[tuple[NDArray[np.int32], NDArray[np.int32]]]]:
+) -> dict[str, list[gains.Ranks]]:
     """By segment, for each system: ranks [P] of the positives among all candidates, and among the sampled negatives.
 
     Of the first, those beyond the largest `top_k` are all that number. The second are undefined without `sample`.
@@ -215,6 +230,8 @@ def _without(system: System, task: Task) -> dict[str, int]:
 
 
 def _protocol(task: Task, segments: dict[str, Segment], split: str, options: Evaluate) -> dict[str, Any]:
+    seeds = _seeds(options)
+    drawn = f"seed {options.seed}" if len(seeds) == 1 else f"means over seeds {seeds[0]} to {seeds[-1]}"
     rare = {"rare": f"positives of items with a training positive of fewer than {options.rare_below} users"}
     return {
         "candidates": {name: len(segment.candidates) for name, segment in segments.items()},
@@ -224,9 +241,9 @@ def _protocol(task: Task, segments: dict[str, Segment], split: str, options: Eva
         "positives": f"user and item pairs with label 1 in split={split}, less {task.repeated:,} also in split=train",
         "users": "those with a positive in the segment, each weighing the same",
         "masked": "the user's own positives in split=train, nothing else",
-        "ties": f"equal scores rank in a random order of each user's own, seed {options.seed}",
+        "ties": f"equal scores rank in a random order of each user's own, {drawn}",
         "sampled": (
             f"{options.negatives} candidates of the segment a user, none that the user has a positive row for in any "
-            f"split; the same for all systems and all positives of the user, seed {options.seed}"
+            f"split; the same for all systems and all positives of the user, {drawn}"
         ),
     }

@@ -85,7 +85,7 @@ def vectors_of(folder: Path, name: str, ids: pa.Array) -> tuple[NDArray[np.float
             rows = index.rows(table["id"])
             asked = (rows > 0) | pc.is_null(table["id"]).to_numpy()
             place = rows[asked]
-            _once(place, seen, ids, where)
+            require_once(place, seen, ids, where)
             seen[place] = True
             vectors[place] = found[asked]
     if not vectors.shape[1]:
@@ -110,7 +110,8 @@ def parts_of(folder: Path, name: str) -> list[Path]:
     return parts
 
 
-def _once(place: NDArray[np.int64], seen: NDArray[np.bool_], ids: pa.Array, where: str) -> None:
+def require_once(place: NDArray[np.int64], seen: NDArray[np.bool_], ids: pa.Array, where: str) -> None:
+    """Raises InputError where one of the rows `place` [m] of `ids` comes twice, or is in `seen` [n + 1]; 0 is null."""
     ordered = np.sort(place)
     again = np.concatenate((place[seen[place]], ordered[1:][ordered[1:] == ordered[:-1]]))
     if len(again):

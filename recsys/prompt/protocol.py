@@ -36,7 +36,7 @@ from recsys.prompt import ranked
 from recsys.prompt.beside import Beside
 from recsys.prompt.network import PromptLearner
 
-SCORES, FINETUNED = "scores", "finetuned"
+SCORES, VECTORS, FINETUNED = "scores", "vectors", "finetuned"
 
 
 def folder_of(config: Config, name: str | None = None) -> Path:
@@ -51,14 +51,22 @@ def network(config: Config, ranks: Ranks) -> Path:
     Raises:
         InputError: more ranks than one, no trained base, a bad dataset or checkpoint, or a loss that is not finite.
     """
-    _require_alone(ranks)
-    folder = folder_of(config)
-    beside = Beside.read(config, ranks.device)
-    learner, training = trained(config, beside)
-    ranked.write(folder / SCORES, learner.model, beside, Path(config.data.path))
-    made = size(learner.model, beside.base.model)
+    folder, read = folder_of(config), beside(config, ranks)
+    learner, training = trained(config, read)
+    ranked.write(folder / SCORES, learner.model, read, Path(config.data.path))
+    made = size(learner.model, read.base.model)
     _tell(folder, training, tuned=made.tuned, share=made.share, item_bytes=made.item_bytes)
     return folder
+
+
+def beside(config: Config, ranks: Ranks) -> Beside:
+    """The trained base and its feedback.
+
+    Raises:
+        InputError: more ranks than one, or as `Beside.read`.
+    """
+    _require_alone(ranks)
+    return Beside.read(config, ranks.device)
 
 
 def trained(config: Config, beside: Beside) -> tuple[PromptLearner, Training]:
@@ -86,7 +94,7 @@ def finetuned(config: Config, ranks: Ranks) -> Path:
     learner = FurtherLearner(config, graph, valid, ranks.device)
     training, terms = saved.fresh(learner.model, config.backbone), Terms.of(config.backbone, learner.digest)
     resume(learner, training, terms, 1 + options.epochs, options.patience, folder / "checkpoint")
-    pairs.write(folder / "vectors", graph, *learner.vectors())
+    pairs.write(folder / VECTORS, graph, *learner.vectors())
     _tell(folder, training)
     return folder
 

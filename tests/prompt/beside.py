@@ -16,13 +16,13 @@ from tests.backbones import walks
 
 CPU = torch.device("cpu")
 ALONE = Ranks(0, 1, 1, CPU)
-MODEL = {"code": 4, "hidden": 4, "last": 4, "head": [8]}
+MODEL = PromptModel(code=4, hidden=4, last=4, head=[8])
 
 
 def config(data: Path, run: Path, kind: Kind = "dssm", **tuning: Any) -> Config:
     """With lists of at most three users."""
     options = {"lr": 0.01, "batch": 128, "epochs": 2, "patience": 5, **tuning}
-    prompt = Prompt(k=3, even_lengths=False, popular=20, model=PromptModel(**MODEL), tuning=Tuning(**options))
+    prompt = Prompt(k=3, even_lengths=False, popular=20, model=MODEL, tuning=Tuning(**options))
     return replace(walks.config(data, run, kind, epochs=4), prompt=prompt)
 
 

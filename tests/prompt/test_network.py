@@ -86,7 +86,7 @@ def test_the_loss_is_the_bases_on_the_same_events_and_both_kinds_have_their_list
         return learner.model(beside.inputs(np.array([item]), lists, learner.events[e : e + 1]))[0][0]
 
     each = []
-    for e in event:
+    for e in event.tolist():
         against = torch.stack([logit(e, j) for j in others[e]])
         each.append(softplus(-logit(e, int(sequences.items.values[e]))) + softplus(against).mean())
     torch.testing.assert_close(loss, torch.stack(each).mean() / 2)

@@ -18,7 +18,7 @@ beside the base, and beside the base trained on for as long (see recsys/prompt/p
     python -m tools.backbone configs/movielens-100k-leave-one-out.yaml configs/backbone/sasrec.yaml
     python -m tools.prompt configs/movielens-100k-leave-one-out.yaml configs/backbone/sasrec.yaml --network
     python -m tools.prompt configs/movielens-100k-leave-one-out.yaml configs/backbone/sasrec.yaml --finetune
-    python -m tools.evaluate configs/movielens-100k-leave-one-out.yaml --draws 5 \
+    python -m tools.evaluate configs/movielens-100k-leave-one-out.yaml evaluate.draws=5 \
         --vectors base=runs/movielens-100k-leave-one-out/backbone/sasrec/vectors \
         --vectors finetuned=runs/movielens-100k-leave-one-out/prompt/sasrec/finetuned/vectors \
         --vectors promo=runs/movielens-100k-leave-one-out/prompt/sasrec/code/scores

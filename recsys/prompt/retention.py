@@ -57,7 +57,7 @@ class System(Protocol):
         """One step on negative feedback [B]."""
 
 
-class Base:
+class Further:
     """A trained base, whose weights all learn; at a rate of 0 it is the frozen one."""
 
     def __init__(self, beside: Beside, lr: float) -> None:
@@ -141,8 +141,8 @@ def measure(config: Config, ranks: Ranks) -> Path:
     pairs = drawn(beside, options, config.evaluate.negatives, np.random.default_rng([seed, 0]))
     learner, _ = protocol.trained(config, beside)
     systems: dict[str, System] = {
-        "base": Base(beside, 0.0),
-        "finetuned": Base(beside, config.backbone.lr),
+        "base": Further(beside, 0.0),
+        "finetuned": Further(beside, config.backbone.lr),
         "promo": Prompted(learner),
     }
     rows = [

@@ -74,7 +74,7 @@ def test_each_system_scores_as_it_does_elsewhere_and_learns_alone(made: Config) 
     user, item = random.integers(len(base.graph.users), size=32), random.integers(len(base.graph.items), size=32)
     expected = (base.rows()[torch.from_numpy(user)] * base.items[torch.from_numpy(item)]).sum(dim=1).numpy()
     learner = PromptLearner(made, beside)
-    systems: list[retention.System] = [retention.Base(beside, 0.01), retention.Prompted(learner)]
+    systems: list[retention.System] = [retention.Further(beside, 0.01), retention.Prompted(learner)]
     for system in systems:
         np.testing.assert_allclose(system.scores(user, item), expected, atol=1e-5)
         for _ in range(30):

@@ -7,13 +7,14 @@ from pydantic import AfterValidator, Field
 from pydantic.dataclasses import dataclass
 
 from recsys.config_prompt_model import PromptModel, Retention, Tuning
-from recsys.config_prompt_model import PromptModel, Tuning
 from recsys.config_types import STRENGTHS, STRICT, Above, Natural, Positive, Tried
 
 
 def _not_taken(name: str) -> str:
     if not name or name.startswith(".") or set(name) & set("/\\\0"):
         raise ValueError(f"{name!r}: expected the name of a folder")
+    if name == "finetuned":
+        raise ValueError(f"{name!r} is the fine-tuned base's own")
     return name
 
 

@@ -237,6 +237,9 @@ class Evaluate:
     """HitRate@K and NDCG@K of a positive among sampled negatives, for each of these K."""
     negatives: Positive = 100
     """Negatives sampled for each user."""
+    draws: Positive = 1
+    """Of a ranking, so many draws of the negatives and of the order of equal scores, by `seed` and the seeds after it,
+    which its metrics are means over."""
     rare_below: Natural = 0
     """Of a ranking, positives of items that fewer users than this have a training positive of are a segment of their
     own, `rare`, among all candidates; 0 is none."""

@@ -3,10 +3,19 @@
 from dataclasses import field
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
 from pydantic.dataclasses import dataclass
 
+from recsys.config_prompt_model import PromptModel, Retention, Tuning
 from recsys.config_types import STRENGTHS, STRICT, Above, Natural, Positive, Tried
+
+
+def _not_taken(name: str) -> str:
+    if not name or name.startswith(".") or set(name) & set("/\\\0"):
+        raise ValueError(f"{name!r}: expected the name of a folder")
+    if name == "finetuned":
+        raise ValueError(f"{name!r} is the fine-tuned base's own")
+    return name
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
@@ -57,8 +66,17 @@ class Prompt:
     once (MovieLens). Where they come back, the length of a short list then tells that its user gave feedback before;
     that is refused under data.label.rule=observed, whose drawn rows are of users who did not."""
     popular: Positive = 50
-    """Positive training events from which an item lends its list to similar items without positive feedback."""
+    """Positive training events from which an item lends its list to similar items without positive feedback; one with
+    fewer is cold in the popularity-aware loss of `prompt.model`."""
     seed: Natural = 0
     """Orders events of one second, and draws the users that fill up lists of negative feedback."""
     summary: Summary = field(default_factory=Summary)
     """How a new item's vector is read off its first feedback (`tools.prompt`)."""
+    model: PromptModel = field(default_factory=PromptModel)
+    """The network."""
+    tuning: Tuning = field(default_factory=Tuning)
+    """How it is trained."""
+    retention: Retention = field(default_factory=Retention)
+    """What it forgets."""
+    name: Annotated[str, AfterValidator(_not_taken)] = "code"
+    """Folder of the network and its scores, in `<run>/prompt/<backbone.kind>`."""

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 from pydantic.dataclasses import dataclass
 
-from recsys.config_types import STRICT, Amount, Sharding, Widths
+from recsys.config_types import STRICT, Amount, Natural, Positive, Sharding, Widths
 
 Fours = Annotated[int, Field(ge=4, multiple_of=4)]
 """A width of table rows."""
@@ -41,3 +41,38 @@ class PromptModel:
     """Weight of the popularity-aware prompt-enhanced loss (lambda_2 of eq. 13)."""
     sharding: Sharding = "auto"
     """How the tables are laid over ranks: auto (row_wise or table_wise), or any that a bag takes."""
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+class Tuning:
+    """How the network is trained beside a frozen DSSM or SASRec (`tools.prompt --network`)."""
+
+    lr: Amount = 1e-3
+    """Adam's, for all but the tables."""
+    table_lr: Amount = 0.02
+    """Row-wise Adagrad's, for the tables."""
+    batch: Positive = 512
+    """Training positives a step."""
+    negatives: Positive = 2
+    """Items drawn for each of them, which together weigh as much as it does."""
+    epochs: Natural = 10
+    """Passes over the training positives at most; of the base, too, where it is fine-tuned for comparison."""
+    patience: Positive = 3
+    """Stop after this many passes without a better HitRate@10 in split=valid. The best is kept, be it none at all: then
+    the scores are the base's."""
+    seed: Natural = 0
+    """Draws the initial weights, the order of positives and the negatives."""
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+class Retention:
+    """Of how much pinnacle feedback is left as negative feedback comes in (`tools.prompt --retention`)."""
+
+    pairs: Positive = 500
+    """Pinnacle pairs of users and items that are drawn."""
+    rounds: Positive = 5
+    """How often it is measured, beside the start."""
+    negatives: Positive = 10
+    """Negative feedback on each of their items in a round."""
+    batch: Positive = 512
+    """Events a step."""

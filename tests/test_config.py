@@ -8,6 +8,7 @@ import pytest
 import yaml
 
 from recsys import config, settings
+from recsys.model.prompt_parameters import prompt_tables
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -64,3 +65,13 @@ def test_overlays_lie_over_every_dataset_and_change_the_slot_alone(path: Path) -
         assert made.run == f"runs/{path.stem}" and made.model.proxy.coarse and made.train.epochs == 9
         model = replace(made.model, proxy=under.model.proxy)
         assert replace(made, run=under.run, model=model, train=under.train) == under
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "configs" / "promo").glob("*.yaml")), ids=lambda path: path.name)
+def test_each_network_of_promo_has_a_name_and_fits_beside_both_bases(path: Path) -> None:
+    for below in ("movielens-100k-leave-one-out", "movielens-1m-leave-one-out"):
+        for base in ("dssm", "sasrec"):
+            overlays = [f"configs/backbone/{base}.yaml", f"configs/promo/{path.name}"]
+            made = settings.load(ROOT / "configs" / f"{below}.yaml", [str(ROOT / overlay) for overlay in overlays])
+            assert made.prompt.name == path.stem and made.prompt.popular == made.evaluate.rare_below
+            assert all(spec.dim <= 1024 for spec in prompt_tables(made.prompt.model, made.backbone.width, 9))

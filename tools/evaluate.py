@@ -8,8 +8,9 @@ Every metric has a 95 % interval.
 
 Without --scores it judges <run>/scores/<split> as `base`. A scores file is anybody's: Parquet with row_id (a row's
 position in the split) and score (a probability), one line for every row. With --vectors it ranks all items for each
-user by dot products of vectors such as tools.export writes (see recsys/evaluate/vectors.py). Both kinds of results of a
-system stand together in results.json.
+user by dot products of vectors such as tools.export writes (see recsys/evaluate/vectors.py), or by a system's scores of
+all pairs (recsys/evaluate/matrix.py); evaluate.draws=5 draws the sampled negatives five times and gives means. Both
+kinds of results of a system stand together in results.json.
 """
 
 from pathlib import Path

@@ -11,33 +11,65 @@ prompt.summary.finetune=true. The run must be trained, and its test rows scored 
 
 gives the items of a file of feedback (Parquet with the columns of a split) their vectors by a delta: checkpoints, id
 maps and the bundle follow without retraining. Call it again when there is more; nothing changes where nothing did.
+
+PROMO's own network, in the protocol of its paper, is trained beside a DSSM or SASRec that stays as it is. It is scored
+beside the base, and beside the base trained on for as long (see recsys/prompt/protocol.py):
+
+    python -m tools.backbone configs/movielens-100k-leave-one-out.yaml configs/backbone/sasrec.yaml
+    python -m tools.prompt configs/movielens-100k-leave-one-out.yaml configs/backbone/sasrec.yaml --network
+    python -m tools.prompt configs/movielens-100k-leave-one-out.yaml configs/backbone/sasrec.yaml --finetune
+    python -m tools.evaluate configs/movielens-100k-leave-one-out.yaml evaluate.draws=5 \
+        --vectors base=runs/movielens-100k-leave-one-out/backbone/sasrec/vectors \
+        --vectors finetuned=runs/movielens-100k-leave-one-out/prompt/sasrec/finetuned/vectors \
+        --vectors promo=runs/movielens-100k-leave-one-out/prompt/sasrec/code/scores
+
+The variants of the paper's tables 3 and 4 are files in configs/promo that are laid over these, such as
+configs/promo/rows.yaml. --retention writes a table of the pinnacle feedback that the base, the base as it learns on and
+PROMO still rank right as negative feedback comes in (see recsys/prompt/retention.py). One process; the same settings
+resume.
 """
 
+import argparse
 from pathlib import Path
 
 from recsys.coldrows.learned import Learned
-from recsys.distributed import process_group
-from recsys.prompt import stage
+from recsys.config import Config
+from recsys.distributed import Ranks, process_group
+from recsys.prompt import protocol, retention, stage
 from tools import _cli
 
 
 def main(argv: list[str] | None = None) -> None:
-    """Parse, read vectors, say where they are."""
+    """Parse, do what is asked for, say where the result is."""
     parser = _cli.parser(__doc__)
     source = parser.add_mutually_exclusive_group(required=True)
     source.add_argument("--exposure", type=int, help="score the test rows after so many kept rows of each new item")
     source.add_argument("--feedback", metavar="FILE", type=Path, help="publish the rows of the items in this file")
+    source.add_argument("--network", action="store_true", help="train PROMO's network beside a trained backbone")
+    source.add_argument("--finetune", action="store_true", help="train the backbone itself on for as long")
+    source.add_argument("--retention", action="store_true", help="measure which pinnacle feedback is forgotten")
     arguments = parser.parse_intermixed_args(argv)
     config = _cli.config_of(arguments)
     with process_group() as ranks:
-        if arguments.feedback:
-            folder, delta = stage.answer(config, arguments.feedback, ranks)
-            said = f"delta: {delta.folder}" if delta else "no row of the tables has changed"
+        if arguments.network:
+            print(f"scores: {protocol.network(config, ranks) / protocol.SCORES}")
+        elif arguments.finetune:
+            print(f"vectors: {protocol.finetuned(config, ranks) / protocol.VECTORS}")
+        elif arguments.retention:
+            print(f"retention: {retention.measure(config, ranks)}")
         else:
-            folder = stage.prompt(config, arguments.exposure, ranks)
-            said = f"scores: {folder / stage.SCORES}"
-        if ranks.is_first and (rows := Learned.read(folder)):
-            print(f"rows: {folder} ({rows.about.found['items']:,} items with feedback)\n{said}")
+            _read(arguments, config, ranks)
+
+
+def _read(arguments: argparse.Namespace, config: Config, ranks: Ranks) -> None:
+    if arguments.feedback:
+        folder, delta = stage.answer(config, arguments.feedback, ranks)
+        said = f"delta: {delta.folder}" if delta else "no row of the tables has changed"
+    else:
+        folder = stage.prompt(config, arguments.exposure, ranks)
+        said = f"scores: {folder / stage.SCORES}"
+    if ranks.is_first and (rows := Learned.read(folder)):
+        print(f"rows: {folder} ({rows.about.found['items']:,} items with feedback)\n{said}")
 
 
 if __name__ == "__main__":

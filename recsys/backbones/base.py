@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from recsys.backbones import saved
 from recsys.backbones.graph import Codes, Graph
@@ -111,6 +111,14 @@ def at_events(model: Tower, batch: Batch) -> Tensor:
         torch.from_numpy(codes).to(model.rows.device) for codes in (batch.user, batch.history, batch.row, batch.known)
     )
     return model.states(user, history)[row, known]
+
+
+def weights_digest(model: nn.Module, of: str) -> str:
+    """SHA-256 of a model's weights and of what they were learned `of`."""
+    told = hashlib.sha256(of.encode())
+    for weight in model.state_dict().values():
+        told.update(weight.cpu().numpy().tobytes())
+    return told.hexdigest()
 
 
 def digest(graph: Graph, sequences: Sequences) -> str:

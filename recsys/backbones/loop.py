@@ -1,4 +1,4 @@
-"""Training of a backbone in one process until validation stops it.
+"""Training in one process until validation stops it.
 
 In memory are weights, Adam's moments and the best weights (16 bytes a number), and what the learner holds. Adam steps
 over whole tables, so a step costs O(table). On a CPU with one number of threads the same seed gives the same bits,
@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from recsys.backbones import saved
-from recsys.backbones.saved import Training
+from recsys.backbones.saved import Terms, Training
 from recsys.config_backbone import Backbone
 from recsys.errors import InputError
 
@@ -36,24 +36,31 @@ class Learner(Protocol):
 
 
 def fit(learner: Learner, options: Backbone, checkpoint: Path) -> Training:
+    """Train a backbone by its options; as `resume`."""
+    training, terms = saved.fresh(learner.model, options), Terms.of(options, learner.digest)
+    return resume(learner, training, terms, options.epochs, options.patience, checkpoint)
+
+
+def resume(
+    learner: Learner, training: Training, terms: Terms, epochs: int, patience: int, checkpoint: Path
+) -> Training:
     """Train until validation stops it, from the checkpoint if there is one, which is written after each epoch. The
     model is left with the best epoch's weights.
+
+    epochs: at most. patience: of them without a better validation.
 
     Raises:
         InputError: the checkpoint is damaged or of another training, or a loss is not finite.
     """
-    training = saved.fresh(learner.model, options)
-    saved.load(checkpoint, training, options, learner.digest)
-    with tqdm(
-        total=options.epochs, initial=len(training.history), desc=options.kind, unit="epoch", disable=None
-    ) as bar:
-        while len(training.history) < options.epochs and training.waited < options.patience:
+    saved.load(checkpoint, training, terms)
+    with tqdm(total=epochs, initial=len(training.history), desc=terms.section, unit="epoch", disable=None) as bar:
+        while len(training.history) < epochs and training.waited < patience:
             _epoch(learner, training)
             found = learner.measure()
             if found > max(training.history, default=-1.0):
                 training.best = {name: value.clone() for name, value in learner.model.state_dict().items()}
             training.history.append(found)
-            saved.save(checkpoint, training, options, learner.digest)
+            saved.save(checkpoint, training, terms)
             bar.set_postfix(valid=f"{found:.4f}", best=f"{max(training.history):.4f}")
             bar.update()
     learner.model.load_state_dict(training.best)
@@ -64,7 +71,11 @@ def _epoch(learner: Learner, training: Training) -> None:
     epoch = len(training.history)
     for loss in learner.losses(epoch):
         if not loss.isfinite():
-            raise InputError(f"epoch {epoch}: the loss is {loss.item()}: expected a finite one, lower backbone.lr")
-        training.adam.zero_grad()
+            raise InputError(
+                f"epoch {epoch}: the loss is {loss.item()}: expected a finite one, lower the learning rate"
+            )
+        for optimizer in training.optimizers.values():
+            optimizer.zero_grad()
         loss.backward()
-        training.adam.step()
+        for optimizer in training.optimizers.values():
+            optimizer.step()

@@ -1,11 +1,13 @@
-"""The checkpoint of a backbone's training: one folder, replaced whole after each epoch.
+"""The checkpoint of a training that `recsys.backbones.loop` runs: one folder, replaced whole after each epoch.
 
-state.safetensors    weights, Adam's moments, and the best epoch's weights
+state.safetensors    weights, the optimizers' state, and the best epoch's weights
 manifest.json        the digest of what was learned from, the settings, the validation of each epoch, the checksum
 """
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from pydantic import TypeAdapter, ValidationError
@@ -19,19 +21,41 @@ from recsys.errors import InputError
 from recsys.files import replacing, sweep
 from recsys.tables import manifest
 
-_FORMAT = manifest.Format("thawrec-backbone", 1, "expected a checkpoint of tools.backbone")
 _STATE = "state.safetensors"
 _FREE = ("epochs", "patience", "cold_scales")
-"""Settings that may change between a start and a resume."""
+"""Settings of a backbone that may change between a start and a resume."""
 _HISTORY = TypeAdapter(list[float])
+
+
+@dataclass(frozen=True)
+class Terms:
+    """What a training was begun with, and has to be resumed with."""
+
+    section: str
+    """Of the config: `backbone`."""
+    settings: Mapping[str, Any]
+    """Plain values by their keys in it."""
+    digest: str
+    """SHA-256 of what it learns from."""
+
+    @classmethod
+    def of(cls, options: Backbone, digest: str) -> "Terms":
+        """A backbone's."""
+        return cls("backbone", {key: value for key, value in asdict(options).items() if key not in _FREE}, digest)
+
+    @property
+    def format(self) -> manifest.Format:
+        """Of the folder."""
+        return manifest.Format(f"thawrec-{self.section}", 1, f"expected the checkpoint of a {self.section}")
 
 
 @dataclass
 class Training:
-    """A backbone under training, after `len(history)` epochs."""
+    """A model under training, after `len(history)` epochs."""
 
     model: nn.Module
-    adam: torch.optim.Adam
+    optimizers: dict[str, torch.optim.Optimizer]
+    """By name; together they step all parameters that learn."""
     best: dict[str, Tensor]
     """The weights after the epoch of the highest validation."""
     history: list[float]
@@ -50,7 +74,7 @@ def folder_of(config: Config) -> Path:
 
 def fresh(model: nn.Module, options: Backbone) -> Training:
     """Before the first epoch."""
-    return Training(model, torch.optim.Adam(model.parameters(), options.lr), model.state_dict(), [])
+    return Training(model, {"adam": torch.optim.Adam(model.parameters(), options.lr)}, model.state_dict(), [])
 
 
 def restore(config: Config, model: nn.Module, digest: str) -> None:
@@ -60,17 +84,18 @@ def restore(config: Config, model: nn.Module, digest: str) -> None:
         InputError: it was not trained, or its checkpoint is damaged or of another training.
     """
     folder, training = folder_of(config) / "checkpoint", fresh(model, config.backbone)
-    load(folder, training, config.backbone, digest)
+    load(folder, training, Terms.of(config.backbone, digest))
     if not training.history:
         raise InputError(f"{folder}: no checkpoint: train the backbone first, with tools.backbone")
     model.load_state_dict(training.best)
 
 
-def save(folder: Path, training: Training, options: Backbone, digest: str) -> None:
-    """Replace the checkpoint; `digest` is of what it learns from."""
+def save(folder: Path, training: Training, terms: Terms) -> None:
+    """Replace the checkpoint."""
     moments = {
-        f"adam.{number}.{name}": value
-        for number, values in training.adam.state_dict()["state"].items()
+        f"{kind}.{number}.{name}": value
+        for kind, optimizer in training.optimizers.items()
+        for number, values in optimizer.state_dict()["state"].items()
         for name, value in values.items()
     }
     tensors = {
@@ -82,40 +107,41 @@ def save(folder: Path, training: Training, options: Backbone, digest: str) -> No
         partial.mkdir()
         # The best weights may be the present ones: a file of tensors holds no memory twice.
         save_file({name: value.detach().cpu().clone() for name, value in tensors.items()}, partial / _STATE)
-        told = {"graph": digest, "options": asdict(options), "history": training.history}
-        manifest.write(partial, _FORMAT, {_STATE: manifest.stamp(partial / _STATE)}, **told)
+        told = {"graph": terms.digest, "options": dict(terms.settings), "history": training.history}
+        manifest.write(partial, terms.format, {_STATE: manifest.stamp(partial / _STATE)}, **told)
 
 
-def load(folder: Path, training: Training, options: Backbone, digest: str) -> None:
+def load(folder: Path, training: Training, terms: Terms) -> None:
     """Bring a fresh training to where the checkpoint was saved; nothing where there is none.
 
     Raises:
-        InputError: the checkpoint is damaged, or was begun with other settings or on another graph.
+        InputError: the checkpoint is damaged, or was begun on other terms.
     """
     sweep(folder.parent)
     if not folder.exists():
         return
-    body = manifest.verify(folder, _FORMAT)
-    _require_same(folder, body.get("options"), options, body.get("graph") == digest)
+    body = manifest.verify(folder, terms.format)
+    _require_same(folder, body.get("options"), terms, body.get("graph") == terms.digest)
     try:
         training.history = _HISTORY.validate_python(body.get("history"))
         tensors = load_file(folder / _STATE)
         training.model.load_state_dict(_below(tensors, "model."))
         training.best = _below(tensors, "best.")
-        _load_adam(training.adam, _below(tensors, "adam."))
+        for kind, optimizer in training.optimizers.items():
+            _load_optimizer(optimizer, _below(tensors, f"{kind}."))
     except (ValidationError, SafetensorError, RuntimeError, KeyError, ValueError) as error:
-        raise InputError(f"{folder}: damaged: not this backbone's checkpoint: {error}") from None
+        raise InputError(f"{folder}: damaged: not this training's checkpoint: {error}") from None
 
 
-def _require_same(folder: Path, began: object, options: Backbone, same_graph: bool) -> None:
+def _require_same(folder: Path, began: object, terms: Terms, same_graph: bool) -> None:
     if not isinstance(began, dict):
         raise InputError(f"{folder}: damaged: it names no settings")
-    for key, value in asdict(options).items():
+    for key, value in terms.settings.items():
         # A setting that did not exist when it began does not concern its kind.
-        if key not in _FREE and began.get(key, value) != value:
+        if began.get(key, value) != value:
             raise InputError(
-                f"{folder}: begun with backbone.{key}={began.get(key)}, not {value}: give another run=..., or remove "
-                "the folder"
+                f"{folder}: begun with {terms.section}.{key}={began.get(key)}, not {value}: give another run=..., or "
+                "remove the folder"
             )
     if not same_graph:
         raise InputError(f"{folder}: begun on other training rows: give another run=..., or remove the folder")
@@ -125,9 +151,9 @@ def _below(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
     return {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
 
 
-def _load_adam(adam: torch.optim.Adam, tensors: dict[str, Tensor]) -> None:
+def _load_optimizer(optimizer: torch.optim.Optimizer, tensors: dict[str, Tensor]) -> None:
     state: dict[int, dict[str, Tensor]] = {}
     for name, value in tensors.items():
         number, key = name.split(".")
         state.setdefault(int(number), {})[key] = value
-    adam.load_state_dict({**adam.state_dict(), "state": state})
+    optimizer.load_state_dict({**optimizer.state_dict(), "state": state})

@@ -38,6 +38,29 @@ def join(dataset: Path, texts: Path, features: list[Feature], path: Path) -> Pat
     Raises:
         InputError: `texts` is not as it should be, no feature is of items, or items.parquet lacks a column of one.
     """
+    ids, blocks = _blocks(dataset, features)
+    blocks = [of(texts, ids), *blocks]
+    made = np.concatenate([_balanced(block) for block in blocks if block.shape[1]], axis=1).astype(np.float32)
+    vectors = pa.FixedSizeListArray.from_arrays(pa.array(made.ravel()), made.shape[1])
+    with replacing(path) as temporary:
+        pq.write_table(pa.table({"item_id": ids, "vector": vectors}), temporary)
+    return path
+
+
+def alone(dataset: Path, features: list[Feature]) -> tuple[pa.Array, NDArray[np.float32]]:
+    """Ids [I] of items.parquet and their features [I, F] as in `join`, without a text.
+
+    Raises:
+        InputError: no feature is of items, items.parquet lacks a column of one, or there is nothing in them to keep.
+    """
+    ids, blocks = _blocks(dataset, features)
+    kept = [_balanced(block) for block in blocks if block.shape[1]]
+    if not kept:
+        raise InputError(f"features: no value of an item's is shared by {RARE} items: expected one that is")
+    return ids, np.concatenate(kept, axis=1).astype(np.float32)
+
+
+def _blocks(dataset: Path, features: list[Feature]) -> tuple[pa.Array, list[Matrix]]:
     used = [feature for feature in features if feature.of == "item"]
     if not used:
         raise InputError("features: expected one of: item among them, found none")
@@ -45,13 +68,7 @@ def join(dataset: Path, texts: Path, features: list[Feature], path: Path) -> Pat
     if missing := [feature.name for feature in used if feature.name not in names]:
         raise InputError(f"{dataset / ITEMS}: expected a column {missing[0]}, which the config names, found {names}")
     table = pq.read_table(dataset / ITEMS, columns=["item_id", *dict.fromkeys(feature.name for feature in used)])
-    ids = decoded(table["item_id"]).combine_chunks()
-    blocks = [of(texts, ids), *(_block(table[feature.name], feature) for feature in used)]
-    made = np.concatenate([_balanced(block) for block in blocks if block.shape[1]], axis=1).astype(np.float32)
-    vectors = pa.FixedSizeListArray.from_arrays(pa.array(made.ravel()), made.shape[1])
-    with replacing(path) as temporary:
-        pq.write_table(pa.table({"item_id": ids, "vector": vectors}), temporary)
-    return path
+    return decoded(table["item_id"]).combine_chunks(), [_block(table[feature.name], feature) for feature in used]
 
 
 def _block(column: pa.ChunkedArray, feature: Feature) -> Matrix:

@@ -5,7 +5,6 @@ joined.of(batch.row_id.numpy())    # Lists of the batch's rows
 """
 
 from collections.abc import Callable
-from dataclasses import asdict
 from itertools import zip_longest
 from pathlib import Path
 
@@ -20,7 +19,7 @@ from recsys.data.check import Place, same_ids
 from recsys.data.feedback_rows import Entities, read_columns
 from recsys.data.log import Codes, Mask
 from recsys.data.pinnacle import Lists
-from recsys.data.pinnacle_parts import ABOUT, folder_of, read_about
+from recsys.data.pinnacle_parts import ABOUT, folder_of, read_about, settings_of
 from recsys.data.places import NOBODY
 from recsys.data.reader import Piece, row_groups
 from recsys.data.schema import is_list, read_info, split_files
@@ -128,7 +127,7 @@ def _require_same(folder: Path, config: Config) -> None:
     about = read_about(folder)
     if about.dataset != read_info(config.data.path).fingerprint:
         raise InputError(f"{folder / ABOUT}: these lists were made on another dataset: make them anew")
-    for key, value in asdict(config.prompt).items():
+    for key, value in settings_of(config.prompt).items():
         if about.settings.get(key) != value:
             raise InputError(
                 f"{folder / ABOUT}: made with prompt.{key}={about.settings.get(key)!r}, the config says {value!r}: "

@@ -49,7 +49,7 @@ class About:
     exposure: int
     """Kept rows of each new item that lists may show."""
     settings: dict[str, Any]
-    """The config's `prompt`."""
+    """See `settings_of`."""
     lender: str
     """Digest of who lends to whom (`recsys.data.similar`); empty where nobody does."""
     seconds: float
@@ -58,6 +58,11 @@ class About:
 def folder_of(config: Config, split: str, exposure: int) -> Path:
     """Where the lists of a split are."""
     return Path(config.run) / "prompt" / "lists" / f"n={exposure}" / f"split={split}"
+
+
+def settings_of(options: Prompt) -> dict[str, Any]:
+    """The keys of the config's `prompt` that lists depend on: all but those of what is made of lists."""
+    return {key: value for key, value in asdict(options).items() if key != "name" and not isinstance(value, dict)}
 
 
 def write(config: Config, split: str, exposure: int = 0, lender: Codes | None = None) -> Path:
@@ -78,7 +83,7 @@ def write(config: Config, split: str, exposure: int = 0, lender: Codes | None = 
         dataset=read_info(dataset).fingerprint,
         split=split,
         exposure=exposure,
-        settings=asdict(config.prompt),
+        settings=settings_of(config.prompt),
         lender="" if lender is None else hashlib.sha256(lender.tobytes()).hexdigest()[:16],
         seconds=0.0,
     )

@@ -17,6 +17,9 @@ from numpy.typing import NDArray
 from recsys.config import Evaluate
 from recsys.evaluate.bootstrap import Judged, Sample, Weights, resample
 
+Ranks = tuple[NDArray[np.int32], NDArray[np.int32]]
+"""Of the positives [P], among all candidates and among the sampled negatives."""
+
 
 def names(options: Evaluate) -> list[str]:
     """The M metrics, such as `recall@20`, `ndcg@20`, `hitrate@10/100` and `ndcg@10/100` (among 100 negatives)."""
@@ -25,14 +28,12 @@ def names(options: Evaluate) -> list[str]:
     return full + sampled
 
 
-def judge(
-    sample: Sample, ranks: Sequence[tuple[NDArray[np.int32], NDArray[np.int32]]], options: Evaluate, title: str = ""
-) -> Judged:
+def judge(sample: Sample, ranks: Sequence[Sequence[Ranks]], options: Evaluate, title: str = "") -> Judged:
     """Every metric of every system with its bootstrap replicates.
 
-    sample: the positives. ranks: of each system the ranks [P] among all candidates and among the sampled negatives.
+    sample: the positives. ranks: of each system, by each draw of negatives, over which a metric is the mean.
     """
-    systems = [contributions(sample, full, sampled, options) for full, sampled in ranks]
+    systems = [np.mean([contributions(sample, *drawn, options) for drawn in draws], axis=0) for draws in ranks]
 
     def under(user_weight: Weights, item_weight: Weights) -> NDArray[np.float64]:
         share = shares(sample, user_weight, item_weight)

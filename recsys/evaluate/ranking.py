@@ -1,6 +1,7 @@
 """Rank all items by dot products of vectors: Recall@K and NDCG@K in full, HitRate@K and NDCG@K among sampled negatives.
 
-Systems are pairs of vector sets (`recsys.evaluate.vectors`). In memory are those of every system (4 bytes a value),
+Systems are pairs of vector sets (`recsys.evaluate.vectors`), or matrices of scores (`recsys.evaluate.matrix`). In
+memory are those of every system (4 bytes a value),
 what `recsys.evaluate.positives` keeps, the scores of one batch of users (`recsys.evaluate.topk`), and of every positive
 in each segment two int32 a system; then, a segment at a time, 8 bytes a metric and system. Segments are what is ranked:
 
@@ -11,7 +12,8 @@ in each segment two int32 a system; then, a segment at a time, 8 bytes a metric 
 """
 
 import time
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,12 +22,16 @@ import torch
 from numpy.typing import NDArray
 
 from recsys.config import Config, Evaluate
+from recsys.data.jagged import Jagged
 from recsys.data.schema import read_info
-from recsys.evaluate import gains, sampled, systems, topk
+from recsys.evaluate import gains, matrix, sampled, systems, topk
 from recsys.evaluate.bootstrap import Keys, Sample
+from recsys.evaluate.matrix import Matrix
 from recsys.evaluate.positives import Task, read_task, takers
-from recsys.evaluate.ties import id_keys
+from recsys.evaluate.ties import Ties, id_keys
 from recsys.evaluate.vectors import Vectors, read_vectors
+
+System = Vectors | Matrix
 
 
 @dataclass(frozen=True)
@@ -49,8 +55,8 @@ def evaluate(
 ) -> dict[str, Any]:
     """Judge rankings of the split's positives, all systems on the same candidates, negatives and resamples.
 
-    vectors: folder of user_id and item_id vectors by system name. baseline: the system that the others are compared to;
-    None is `base` where it is one of several.
+    vectors: folder of user_id and item_id vectors, or of scores, by system name. baseline: the system that the others
+    are compared to; None is `base` where it is one of several.
 
     Returns the content of results.json:
         dataset, split, seeds: what was judged; seeds are the dataset's (they draw the held-out items).
@@ -79,8 +85,8 @@ def evaluate(
         sampled.require(
             task.users.take(judged_users), task.liked.take(judged_users), segment.candidates, options.negatives
         )
-    found = {name: read_vectors(Path(path), task.users, task.items) for name, path in vectors.items()}
-    ranked = rank(task, list(found.values()), enough, options)
+    found = {name: _read(Path(path), task) for name, path in vectors.items()}
+    ranked = _drawn(task, list(found.values()), enough, options)
     keys = id_keys(task.users), id_keys(task.items)
     judged = {
         name: gains.judge(_sample(segment, keys), ranked[name], options, name) if name in enough else None
@@ -100,6 +106,25 @@ def evaluate(
         "without_vector": {name: _without(one, task) for name, one in found.items()},
     }
     return results | {"seconds": {"rank": round(time.perf_counter() - started, 1)}}
+
+
+def _drawn(
+    task: Task, found: list[System], segments: dict[str, Segment], options: Evaluate
+) -> dict[str, list[list[gains.Ranks]]]:
+    """What `rank` says of each system, by each draw of negatives and ties."""
+    every = []
+    for seed in _seeds(options):
+        ties = Ties.of(task.users, len(task.items), seed)
+        every.append(rank(replace(task, ties=ties), found, segments, replace(options, seed=seed)))
+    return {name: [[one[name][index] for one in every] for index in range(len(found))] for name in segments}
+
+
+def _seeds(options: Evaluate) -> range:
+    return range(options.seed, options.seed + options.draws)
+
+
+def _read(folder: Path, task: Task) -> System:
+    return (matrix.read if matrix.is_matrix(folder) else read_vectors)(folder, task.users, task.items)
 
 
 def segments_of(task: Task) -> dict[str, Segment]:
@@ -124,8 +149,8 @@ def _rare(everything: Segment, rare: NDArray[np.bool_]) -> Segment:
 
 
 def rank(
-    task: Task, vectors: list[Vectors], segments: dict[str, Segment], options: Evaluate, sample: bool = True
-) -> dict[str, list[tuple[NDArray[np.int32], NDArray[np.int32]]]]:
+    task: Task, found: Sequence[System], segments: dict[str, Segment], options: Evaluate, sample: bool = True
+) -> dict[str, list[gains.Ranks]]:
     """By segment, for each system: ranks [P] of the positives among all candidates, and among the sampled negatives.
 
     Of the first, those beyond the largest `top_k` are all that number. The second are undefined without `sample`.
@@ -134,24 +159,31 @@ def rank(
         InputError: a user with too few candidates to sample negatives from.
     """
     deepest = max(options.top_k)
-    found = {
-        name: [(np.empty_like(segment.item), np.empty_like(segment.item)) for _ in vectors]
+    made = {
+        name: [(np.empty_like(segment.item), np.empty_like(segment.item)) for _ in found]
         for name, segment in segments.items()
     }
     for batch in topk.batches(len(task.users), len(task.items)):
         masked, ties = task.masked.slice(batch.start, batch.stop), task.ties.slice(batch.start, batch.stop)
         parts = {name: _part(task, segment, batch, options if sample else None) for name, segment in segments.items()}
-        for index, system in enumerate(vectors):
-            scores = topk.score(torch.from_numpy(system.users[batch]), torch.from_numpy(system.items), masked)
+        for index, system in enumerate(found):
+            scores = _scores(system, batch, masked)
             for name, part in parts.items():
-                full, among = found[name][index]
+                full, among = made[name][index]
                 full[part.where] = topk.ranks(scores, segments[name].candidates, ties, part.row, part.item, deepest)
                 if part.negatives is not None:
                     among[part.where] = sampled.ranks(
                         scores.numpy(), ties, part.row, part.item, part.users, part.negatives
                     )
             del scores  # or the next ones would be made beside them, which takes more time too
-    return found
+    return made
+
+
+def _scores(system: System, batch: slice, masked: Jagged) -> torch.Tensor:
+    """[B, I] as `topk.score` makes them."""
+    if isinstance(system, Matrix):
+        return topk.mask(torch.from_numpy(system.scores[batch].copy()), masked)
+    return topk.score(torch.from_numpy(system.users[batch]), torch.from_numpy(system.items), masked)
 
 
 @dataclass(frozen=True)
@@ -189,7 +221,7 @@ def _enough(counts: dict[str, int], options: Evaluate) -> bool:
     return counts["positives"] >= options.min_rows and counts["ranked_users"] >= max(options.min_users, 1)
 
 
-def _without(system: Vectors, task: Task) -> dict[str, int]:
+def _without(system: System, task: Task) -> dict[str, int]:
     return {
         "users": int(system.unknown_users.sum()),
         "warm items": int(system.unknown_items[: task.warm].sum()),
@@ -198,6 +230,8 @@ def _without(system: Vectors, task: Task) -> dict[str, int]:
 
 
 def _protocol(task: Task, segments: dict[str, Segment], split: str, options: Evaluate) -> dict[str, Any]:
+    seeds = _seeds(options)
+    drawn = f"seed {options.seed}" if len(seeds) == 1 else f"means over seeds {seeds[0]} to {seeds[-1]}"
     rare = {"rare": f"positives of items with a training positive of fewer than {options.rare_below} users"}
     return {
         "candidates": {name: len(segment.candidates) for name, segment in segments.items()},
@@ -207,9 +241,9 @@ def _protocol(task: Task, segments: dict[str, Segment], split: str, options: Eva
         "positives": f"user and item pairs with label 1 in split={split}, less {task.repeated:,} also in split=train",
         "users": "those with a positive in the segment, each weighing the same",
         "masked": "the user's own positives in split=train, nothing else",
-        "ties": f"equal scores rank in a random order of each user's own, seed {options.seed}",
+        "ties": f"equal scores rank in a random order of each user's own, {drawn}",
         "sampled": (
             f"{options.negatives} candidates of the segment a user, none that the user has a positive row for in any "
-            f"split; the same for all systems and all positives of the user, seed {options.seed}"
+            f"split; the same for all systems and all positives of the user, {drawn}"
         ),
     }

@@ -38,8 +38,12 @@ def score(users: Tensor, items: Tensor, masked: Jagged) -> Tensor:
     zeros to a multiple of `TILE` rows. With one thread on a CPU a user's scores then came out the same in any batch;
     the library promises it for none.
     """
-    scores = (pad(users, (0, 0, 0, -len(users) % TILE)) @ items.T)[: len(users)]
-    row = np.repeat(np.arange(len(users)), masked.lengths)
+    return mask((pad(users, (0, 0, 0, -len(users) % TILE)) @ items.T)[: len(users)], masked)
+
+
+def mask(scores: Tensor, masked: Jagged) -> Tensor:
+    """The scores [B, I] themselves, with minus infinity for each user's `masked` items."""
+    row = np.repeat(np.arange(len(scores)), masked.lengths)
     scores[torch.from_numpy(row), torch.from_numpy(masked.values).long()] = -torch.inf
     return scores
 

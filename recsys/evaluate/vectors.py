@@ -5,7 +5,8 @@
 
 `id` is a raw id of the dataset's type; the row whose id is null stands for every id without a row of its own, and is
 zero where it is not there. `vector` is a list of D floats, D the same in both. Other columns are not read. In memory
-are one row group and the vectors of the ids asked for.
+are one row group and the vectors of the ids asked for. A system whose scores are no dot products gives them as they are
+(`recsys.evaluate.matrix`).
 """
 
 from dataclasses import dataclass
@@ -50,8 +51,8 @@ def read_vectors(folder: Path, users: pa.Array, items: pa.Array) -> Vectors:
         raise InputError(
             f"{folder}: rows of this export have changed since, by {folder.parent / 'deltas'}: export anew"
         )
-    user_vectors, unknown_users = _read(folder, USERS, users)
-    item_vectors, unknown_items = _read(folder, ITEMS, items)
+    user_vectors, unknown_users = vectors_of(folder, USERS, users)
+    item_vectors, unknown_items = vectors_of(folder, ITEMS, items)
     if user_vectors.shape[1] != item_vectors.shape[1]:
         raise InputError(
             f"{folder}: expected vectors of one width; those in {USERS} have {user_vectors.shape[1]} values, "
@@ -65,11 +66,15 @@ def read_vectors(folder: Path, users: pa.Array, items: pa.Array) -> Vectors:
     return Vectors(user_vectors, item_vectors, unknown_users, unknown_items)
 
 
-def _read(folder: Path, name: str, ids: pa.Array) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
-    """Vectors [n, D] of `ids` and which of them [n] have no row."""
+def vectors_of(folder: Path, name: str, ids: pa.Array) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+    """Vectors [n, D] of `ids` and which of them [n] have no row; name: USERS or ITEMS.
+
+    Raises:
+        InputError: as `read_vectors`.
+    """
     index = IdMap(f"{folder / name}: column 'id'", ids, np.zeros(len(ids), np.int64), len(ids) + 1)
     vectors, seen = np.zeros((len(ids) + 1, 0), np.float32), np.zeros(len(ids) + 1, bool)
-    for file in _files(folder, name):
+    for file in parts_of(folder, name):
         for group, table in read_groups(file, ["id", "vector"]):
             if not table.num_rows:
                 continue
@@ -80,7 +85,7 @@ def _read(folder: Path, name: str, ids: pa.Array) -> tuple[NDArray[np.float32], 
             rows = index.rows(table["id"])
             asked = (rows > 0) | pc.is_null(table["id"]).to_numpy()
             place = rows[asked]
-            _once(place, seen, ids, where)
+            require_once(place, seen, ids, where)
             seen[place] = True
             vectors[place] = found[asked]
     if not vectors.shape[1]:
@@ -90,7 +95,12 @@ def _read(folder: Path, name: str, ids: pa.Array) -> tuple[NDArray[np.float32], 
     return vectors[1:], unknown
 
 
-def _files(folder: Path, name: str) -> list[Path]:
+def parts_of(folder: Path, name: str) -> list[Path]:
+    """The files of USERS or ITEMS.
+
+    Raises:
+        InputError: none there.
+    """
     whole = folder / f"{name}.parquet"
     if whole.is_file():
         return [whole]
@@ -100,7 +110,8 @@ def _files(folder: Path, name: str) -> list[Path]:
     return parts
 
 
-def _once(place: NDArray[np.int64], seen: NDArray[np.bool_], ids: pa.Array, where: str) -> None:
+def require_once(place: NDArray[np.int64], seen: NDArray[np.bool_], ids: pa.Array, where: str) -> None:
+    """Raises InputError where one of the rows `place` [m] of `ids` comes twice, or is in `seen` [n + 1]; 0 is null."""
     ordered = np.sort(place)
     again = np.concatenate((place[seen[place]], ordered[1:][ordered[1:] == ordered[:-1]]))
     if len(again):

@@ -84,6 +84,14 @@ class Promo(nn.Module):
     def forward(self, given: PromptInputs) -> tuple[Tensor, Tensor]:
         """[B] float32 logits, and [B] what `recsys.model.prompt_losses.pfpe` gives; zeros without a network."""
         given = given.detached()
+        final_BD, pfpe_B = self._final(given)
+        return given.logit_B + (given.user_BD * final_BD).sum(dim=1), pfpe_B
+
+    def final(self, given: PromptInputs) -> Tensor:
+        """[B, D] float32 e_final (eq. 10), which follows from items and their pinnacle lists alone."""
+        return self._final(given.detached())[0]
+
+    def _final(self, given: PromptInputs) -> tuple[Tensor, Tensor]:
         read_BKD, mask_BK = self._read(given)
         parts, pfpe_B = [given.h_BD, _mean(read_BKD, mask_BK)], torch.zeros_like(given.logit_B)
         if self.of_item is not None:
@@ -92,8 +100,7 @@ class Promo(nn.Module):
             pos_BKD, neg_BKD = both.tensor_split([read_BKD.shape[1]], dim=1)
             pfpe_B = pfpe(pos_BKD, neg_BKD, mask_BK, given.neg_mask_BK)
             parts += [_mean(pos_BKD, mask_BK), last_BP]
-        final_BD = self.head(torch.cat(parts, dim=1))
-        return given.logit_B + (given.user_BD * final_BD).sum(dim=1), pfpe_B
+        return self.head(torch.cat(parts, dim=1)), pfpe_B
 
     def _read(self, given: PromptInputs) -> tuple[Tensor, Tensor]:
         """What the network reads, [B, K, D], and which of it is real, [B, K]."""

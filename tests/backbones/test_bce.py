@@ -129,7 +129,7 @@ def test_who_knows_the_same_second_knows_the_answer_and_the_pipeline_does_not(tm
     # Planted: an event knows all before it in the file, and the held-out one the other item of its pair.
     lists = leak.sequences.items
     place = np.arange(len(lists.values)) - np.repeat(lists.offsets[:-1], lists.lengths)
-    leak.sequences = Sequences(lists, place)
+    leak.sequences = Sequences(lists, place, leak.sequences.time)
     target = graph.items.take(valid.task.positives.values[index("user_id", graph.users).rows(valid.task.users) - 1])
     twins = pa.array([f"i{int(item[1:]) ^ 1}" for item in target.to_pylist()])
     leak.known["valid"] = told(leak.known["valid"], index("item_id", graph.items).rows(twins) - 1)

@@ -149,7 +149,7 @@ def test_of_several_negatives_the_one_counts_that_the_user_ranks_highest() -> No
 
 
 def test_a_loss_that_is_not_finite_ends_it(data: Path, tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"expected a finite one, lower backbone\.lr"):
+    with pytest.raises(InputError, match=r"expected a finite one, lower the learning rate"):
         train(planted.config(data, tmp_path, lr=1e30), ALONE)
 
 

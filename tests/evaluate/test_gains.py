@@ -27,7 +27,7 @@ def test_names_say_the_cutoff_and_the_number_of_negatives() -> None:
 
 def test_unweighted_metrics_are_the_textbooks() -> None:
     sample, full, sampled = ranked()
-    value = dict(zip(gains.names(OPTIONS), gains.judge(sample, [(full, sampled)], OPTIONS).value[0], strict=True))
+    value = dict(zip(gains.names(OPTIONS), gains.judge(sample, [[(full, sampled)]], OPTIONS).value[0], strict=True))
     for k in OPTIONS.top_k:
         recalls, ndcgs = [], []
         for user in range(sample.users):
@@ -49,7 +49,7 @@ def test_unweighted_metrics_are_the_textbooks() -> None:
 def test_replicates_equal_a_loop_under_the_same_weights() -> None:
     sample, full, sampled = ranked(1)
     added = gains.contributions(sample, full, sampled, OPTIONS)
-    judged = gains.judge(sample, [(full, sampled)], OPTIONS)
+    judged = gains.judge(sample, [[(full, sampled)]], OPTIONS)
     for index, (user_weight, item_weight) in enumerate(draw(sample, 12, seed=3)):
         metrics, drawn = [], []
         for user in range(sample.users):
@@ -63,5 +63,5 @@ def test_replicates_equal_a_loop_under_the_same_weights() -> None:
 
 def test_a_system_against_its_copy_differs_by_exactly_nothing() -> None:
     sample, full, sampled = ranked(2, users=200)
-    judged = gains.judge(sample, [(full, sampled), (full.copy(), sampled.copy())], OPTIONS)
+    judged = gains.judge(sample, [[(full, sampled)], [(full.copy(), sampled.copy())]], OPTIONS)
     assert not judged.difference(1, 0).any() and judged.interval(0)[:, 2].max() > 0

@@ -12,7 +12,7 @@ from typing import Any
 from recsys.evaluate import draws, results
 from recsys.records.lines import row, simulations
 
-SEEDS = (0, 1)
+SEEDS = (0, 1, 2)
 CONFIG = "configs/movielens-1m.yaml"
 FOLDER = Path("runs/records/simulated-movielens")
 PROXIES = Path("runs/records/idproxy-movielens")

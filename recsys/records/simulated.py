@@ -48,7 +48,7 @@ def commands(content: str) -> list[str]:
 def draw(seed: int, content: str) -> Iterator[str]:
     """Of one draw, under each label rule."""
     for label, by_exposure in LABELS.items():
-        base = f"{CONFIG} {_words(seed, label, 'base', content)}"
+        base = f"{CONFIG} {words_of(seed, label, 'base', content)}"
         if label == "liked":
             yield f"{_RANKS} tools.simulate tune {_simulator(seed, label, 'base', content)}"
         else:
@@ -57,7 +57,7 @@ def draw(seed: int, content: str) -> Iterator[str]:
         yield from _simulated(seed, label, content)
         for exposure, systems in by_exposure.items():
             yield from _learned(seed, label, exposure, systems, content)
-            scores = " ".join(f"--scores {name}={_scores(seed, label, name, exposure)}" for name in systems)
+            scores = " ".join(f"--scores {name}={scores_of(seed, label, name, exposure)}" for name in systems)
             only = f"--exposure {exposure} --only n={exposure}" + ("" if exposure else " --only warm")
             for rival in ("base", "idproxy") if "idproxy" in systems else ("base",):
                 yield f"python -m tools.evaluate {base} {scores} --against {rival} {only} --out {_judged(seed, label)}"
@@ -79,11 +79,11 @@ def _learned(seed: int, label: str, exposure: int, systems: tuple[str, ...], con
             words = _simulator(seed, label, _ranker(system), content)
             words += f" simulator.name={_name(system, exposure)} simulator.update.publish=false"
             words += f" simulator.update.exposure={exposure}" if exposure else ""
-            words += f" simulator.update.simulated={_run(seed, label, 'base')}/simulator/{variant}/simulated.parquet"
+            words += f" simulator.update.simulated={run_of(seed, label, 'base')}/simulator/{variant}/simulated.parquet"
             balance = str(not system.endswith("/level")).lower()
             yield f"{_RANKS} tools.simulate update {words} simulator.update.balance={balance}"
         elif exposure and label != "liked":
-            words = f"{CONFIG} {_words(seed, label, _ranker(system), content)}"
+            words = f"{CONFIG} {words_of(seed, label, _ranker(system), content)}"
             yield f"python -m tools.floor {words} --system finetune --exposure {exposure}"
 
 
@@ -100,8 +100,8 @@ def _name(system: str, exposure: int) -> str:
     return f"{name}-{exposure}" if exposure else name
 
 
-def _scores(seed: int, label: str, system: str, exposure: int) -> Path:
-    run = _run(seed, label, _ranker(system))
+def scores_of(seed: int, label: str, system: str, exposure: int) -> Path:
+    run = run_of(seed, label, _ranker(system))
     if _variant(system) in VARIANTS:
         return run / "simulator" / _name(system, exposure) / "scores.parquet"
     return run / (f"floor/finetune/n={exposure}" if exposure else "scores/test")
@@ -111,26 +111,26 @@ def _judged(seed: int, label: str) -> Path:
     return FOLDER / f"{label}-{seed}.json"
 
 
-def _run(seed: int, label: str, ranker: str) -> Path:
+def run_of(seed: int, label: str, ranker: str) -> Path:
     return (PROXIES if label == "liked" else FOLDER / label) / f"seed-{seed}" / ranker
 
 
 def _simulator(seed: int, label: str, ranker: str, content: str) -> str:
-    words = f"{CONFIG} {SIZE} {_words(seed, label, ranker, content)}"
+    words = f"{CONFIG} {SIZE} {words_of(seed, label, ranker, content)}"
     if label == "liked":
         return words
-    return f"{words} simulator.judge.adapter={_run(seed, 'liked', 'base')}/simulator/adapter"
+    return f"{words} simulator.judge.adapter={run_of(seed, 'liked', 'base')}/simulator/adapter"
 
 
-def _words(seed: int, label: str, ranker: str, content: str) -> str:
+def words_of(seed: int, label: str, ranker: str, content: str) -> str:
     """What is laid over the config, for a ranker of a draw."""
     data = f"data/{PROXIES.name}-{seed}" if label == "liked" else f"data/{FOLDER.name}-{label}-{seed}"
-    words = f"run={_run(seed, label, ranker)} data.path={data} data.source.content={content}"
+    words = f"run={run_of(seed, label, ranker)} data.path={data} data.source.content={content}"
     words += "" if label == "liked" else f" data.label.rule={label}"
     words += f" data.split.seed={seed} train.seed={seed} train.hide_ids=0.2"
     if ranker == "base":
         return words
-    vectors = _run(seed, label, "base") / "proxy/vectors"
+    vectors = run_of(seed, label, "base") / "proxy/vectors"
     proxies = f"model.proxy.coarse={vectors}/coarse.parquet model.proxy.layers={vectors}/layers.parquet"
     return f"configs/idproxy/{ranker}.yaml {words} {proxies}"
 
@@ -141,7 +141,7 @@ def table() -> str:
     for label, by_exposure in LABELS.items():
         found = draws.combine([results.read(_judged(seed, label)) for seed in SEEDS])
         lines += [*_lines(label, by_exposure, found), ""]
-        runs = [_run(seed, label, "base") / "simulator" for seed in SEEDS]
+        runs = [run_of(seed, label, "base") / "simulator" for seed in SEEDS]
         lines += [*simulations({SYSTEMS[name]: [run / name for run in runs] for name in VARIANTS}), ""]
     counts = found["systems"]["base"]["n=0"]
     told = (

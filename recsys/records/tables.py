@@ -11,7 +11,7 @@ from pathlib import Path
 from recsys.errors import InputError
 from recsys.evaluate import draws, report, results
 from recsys.pipeline import steps
-from recsys.records import coldllm, floor, idproxy, promo, simulated
+from recsys.records import coldllm, floor, idproxy, promo, road, simulated
 from recsys.rivals import summary
 
 FOLDER = Path("runs/records")
@@ -219,6 +219,11 @@ RECORDS = (
         "coldllm-movielens",
         lambda paths: coldllm.commands(paths.content) if paths.content else None,
         lambda paths: coldllm.table(),
+    ),
+    Record(
+        "road-movielens",
+        lambda paths: road.commands(paths.content) if paths.content else None,
+        lambda paths: road.table(),
     ),
     Record("cold-items", _cold_items, _cold_items_table),
     Record("bench", lambda paths: ["python -m tools.bench configs/bench.yaml"], _bench_table),

@@ -10,7 +10,7 @@ from recsys.evaluate import draws, results
 from recsys.records.floor import DESCRIBED
 from recsys.records.lines import row, simulations
 
-SEEDS = (0, 1)
+SEEDS = (0, 1, 2)
 CONFIG = "configs/movielens-1m-cold-items.yaml"
 SIZE = "configs/simulator/cold-items.yaml"
 FOLDER = Path("runs/records/coldllm-movielens")

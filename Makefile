@@ -42,8 +42,9 @@ test-vllm: venv ## test the judge against a real vLLM server, whose environment 
 	@"$(PYTHON)" requirements/install.py --lock requirements/vllm.lock --venv .venv-vllm
 	@VLLM_PYTHON=.venv-vllm/bin/python $(ONE) pytest tests/vllm $(ARGS)
 
-soak: venv ## kill -9 at every fsync and rename of the table service, 200 kills (KILLS=... for more)
+soak: venv ## 200 kills of the table service (KILLS=... for more), ten minutes of load on a server (SOAK=seconds)
 	@KILLS=$(or $(KILLS),200) $(ONE) pytest tests/tables/test_crash.py tests/tables/test_crash_delta.py $(ARGS)
+	@SOAK=$(or $(SOAK),600) $(ONE) pytest tests/serving/test_soak.py $(ARGS)
 
 lint: venv ## ruff (check and format) and mypy; all three report before it fails
 	@failed=0; \

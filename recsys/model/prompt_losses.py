@@ -58,7 +58,7 @@ class _Manhattan(torch.autograd.Function):
         """d|x - y| / dx = sign(x - y) = -d|x - y| / dy, summed over the other list."""
         one_BKD, other_BQD = ctx.saved_tensors
         to_one, to_other = torch.empty_like(one_BKD), torch.empty_like(other_BQD)
-        places, others, width = one_BKD.shape[1], *other_BQD.shape[1:]
+        places, (others, width) = one_BKD.shape[1], other_BQD.shape[1:]
         size = max(BLOCK // max(places * others * width, 1), 1)
         held = one_BKD.new_empty(min(size, len(one_BKD)), places, others, width)
         for start in range(0, len(one_BKD), size):

@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from recsys.bench import delta as delta_row
+from recsys.bench import prompt as prompt_row
 from recsys.bench import rank as rank_row
 from recsys.bench import rows as rows_row
 from recsys.bench import slot as slot_row
@@ -22,6 +23,8 @@ from recsys.evaluate import ranking
 from recsys.settings import load
 from simulator import bench_update as update_row
 from tests import tiny
+from tests.backbones import walks
+from tests.prompt import beside
 from tests.ranks import run_ranks
 
 
@@ -178,3 +181,12 @@ def test_the_update_row_does_the_same_in_both_tables_and_tells_the_parts() -> No
     assert row.detail["passes, 400 rows"] == row.detail["passes, 100 rows"]
     parts = {"optimise", "delta", "write", "once: item map", "once: prior", "once: checkpoint"}
     assert set(row.detail["seconds, 400 rows"]) == set(row.detail["seconds, 100 rows"]) == parts
+
+
+def test_the_prompt_row_trains_a_network_and_its_base_on_the_same_positives(tmp_path: Path) -> None:
+    config = beside.config(walks.write(tmp_path / "data", walks.rows()), tmp_path / "run", "sasrec")
+    row = prompt_row.compare(config, beside.ALONE, rounds=2)
+    assert set(row.rates) == {"ours", "the base"} and row.unit == "positives/s"
+    windows, positives = row.detail["windows a step of the base"], row.detail["positives a step"]
+    assert 1 < windows < positives == 128 and row.detail["tuned"] > row.detail["item_bytes"] * walks.ITEMS / 4
+    assert row.detail["item_bytes"] == 4 * config.prompt.model.code

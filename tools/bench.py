@@ -27,6 +27,7 @@ ROWS = {
     "serve-8": Row("recsys.bench.serve:measure_8", ranks=1),
     "serve-64": Row("recsys.bench.serve:measure_64", ranks=1),
     "serve-delta": Row("recsys.bench.serve:measure_delta", ranks=1),
+    "prompt": Row("recsys.bench.prompt:measure", ranks=1),
     "generate": Row("proxy.bench:measure", ranks=1),
     "judge": Row("simulator.bench:measure", ranks=1),
     "judge-shared": Row("simulator.bench:measure_shared", ranks=1),

@@ -5,7 +5,7 @@ over whole tables, so a step costs O(table). On a CPU with one number of threads
 resumed or not.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Protocol
 
@@ -55,7 +55,7 @@ def resume(
     saved.load(checkpoint, training, terms)
     with tqdm(total=epochs, initial=len(training.history), desc=terms.section, unit="epoch", disable=None) as bar:
         while len(training.history) < epochs and training.waited < patience:
-            _epoch(learner, training)
+            descend(training, learner.losses(len(training.history)))
             found = learner.measure()
             if found > max(training.history, default=-1.0):
                 training.best = {name: value.clone() for name, value in learner.model.state_dict().items()}
@@ -67,12 +67,17 @@ def resume(
     return training
 
 
-def _epoch(learner: Learner, training: Training) -> None:
-    epoch = len(training.history)
-    for loss in learner.losses(epoch):
+def descend(training: Training, losses: Iterable[Tensor]) -> None:
+    """A step of all optimizers for each loss of an epoch.
+
+    Raises:
+        InputError: a loss is not finite.
+    """
+    for loss in losses:
         if not loss.isfinite():
             raise InputError(
-                f"epoch {epoch}: the loss is {loss.item()}: expected a finite one, lower the learning rate"
+                f"epoch {len(training.history)}: the loss is {loss.item()}: expected a finite one, lower the learning "
+                "rate"
             )
         for optimizer in training.optimizers.values():
             optimizer.zero_grad()

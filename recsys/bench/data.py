@@ -22,8 +22,8 @@ MEDIAN_ROWS, SPREAD, FEWEST = 96, 1.0, 20
 _YEAR = 365 * 86400
 
 
-def make(data: Data, seed: int = 0) -> None:
-    """Write the raw log where the config says it is, unless it is there, and prepare the dataset.
+def make(data: Data, seed: int = 0, users: int = USERS) -> None:
+    """Write the raw log of so many users where the config says it is, unless it is there, and prepare the dataset.
 
     Raises:
         InputError: the config's source is not `files` with interactions, users and items.
@@ -31,7 +31,9 @@ def make(data: Data, seed: int = 0) -> None:
     source = data.source
     if not (source.interactions and source.users and source.items):
         raise InputError("data.source: the bench expects kind: files with interactions, users and items")
-    tables = zip((source.users, source.items, source.interactions), _log(np.random.default_rng(seed)), strict=True)
+    tables = zip(
+        (source.users, source.items, source.interactions), _log(np.random.default_rng(seed), users), strict=True
+    )
     for file, table in tables:
         if not Path(file.path).exists():
             with replacing(Path(file.path)) as partial:
@@ -39,13 +41,13 @@ def make(data: Data, seed: int = 0) -> None:
     prepare(data)
 
 
-def _log(order: np.random.Generator) -> tuple[pa.Table, pa.Table, pa.Table]:
-    users = np.char.add("user ", np.arange(USERS).astype(str)).astype(object)
+def _log(order: np.random.Generator, count: int) -> tuple[pa.Table, pa.Table, pa.Table]:
+    users = np.char.add("user ", np.arange(count).astype(str)).astype(object)
     items = np.char.add("item ", np.arange(ITEMS).astype(str)).astype(object)
-    rows = np.clip(np.exp(order.normal(np.log(MEDIAN_ROWS), SPREAD, USERS)), FEWEST, ITEMS).astype(int)
-    user = np.repeat(np.arange(USERS), rows)
+    rows = np.clip(np.exp(order.normal(np.log(MEDIAN_ROWS), SPREAD, count)), FEWEST, ITEMS).astype(int)
+    user = np.repeat(np.arange(count), rows)
     popularity = 1.0 / (np.arange(ITEMS) + 50.0)
-    start = np.repeat(order.integers(0, _YEAR, USERS), rows)
+    start = np.repeat(order.integers(0, _YEAR, count), rows)
     interactions = {
         "user_id": pa.array(users[user]),
         "item_id": pa.array(items[order.choice(ITEMS, len(user), p=popularity / popularity.sum())]),
@@ -61,10 +63,10 @@ def _log(order: np.random.Generator) -> tuple[pa.Table, pa.Table, pa.Table]:
         pa.table(
             {
                 "user_id": pa.array(users),
-                "gender": words("gender", 2, USERS),
-                "age": words("age", 7, USERS),
-                "occupation": words("occupation", 21, USERS),
-                "zip3": words("zip", 600, USERS),
+                "gender": words("gender", 2, count),
+                "age": words("age", 7, count),
+                "occupation": words("occupation", 21, count),
+                "zip3": words("zip", 600, count),
             }
         ),
         pa.table({"item_id": pa.array(items), "genres": pa.array(genres), "year": words("year", 80, ITEMS)}),

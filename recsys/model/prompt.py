@@ -97,7 +97,8 @@ class Promo(nn.Module):
         if self.of_item is not None:
             layers, last_BP = self.of_item(given.item_B)
             both = encode(torch.cat([read_BKD, given.neg_BKD], dim=1), layers)
-            pos_BKD, neg_BKD = both.tensor_split([read_BKD.shape[1]], dim=1)
+            # `split`, not slices: the gradient of each slice would be one of all, filled up with zeros.
+            pos_BKD, neg_BKD = both.split([read_BKD.shape[1], given.neg_BKD.shape[1]], dim=1)
             pfpe_B = pfpe(pos_BKD, neg_BKD, mask_BK, given.neg_mask_BK)
             parts += [_mean(pos_BKD, mask_BK), last_BP]
         return self.head(torch.cat(parts, dim=1)), pfpe_B

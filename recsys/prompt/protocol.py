@@ -76,9 +76,14 @@ def trained(config: Config, beside: Beside) -> tuple[PromptLearner, Training]:
         InputError: as `network`.
     """
     options, learner = config.prompt.tuning, PromptLearner(config, beside)
-    began = Training(learner.model, learner.optimizers(), learner.model.state_dict(), [])
+    began = fresh(learner)
     epochs, checkpoint = 1 + options.epochs, folder_of(config) / "checkpoint"
     return learner, resume(learner, began, _terms(config, learner.digest), epochs, options.patience, checkpoint)
+
+
+def fresh(learner: PromptLearner) -> Training:
+    """Before the first epoch."""
+    return Training(learner.model, learner.optimizers(), learner.model.state_dict(), [])
 
 
 def finetuned(config: Config, ranks: Ranks) -> Path:

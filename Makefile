@@ -32,7 +32,7 @@ venv: ## make the virtual environment, or leave it when it matches the lock
 	@test -n "$(PYTHON)" || { echo "error: no Python 3.11 found: install it, or say make PYTHON=/path/to/python3.11" >&2; exit 1; }
 	@"$(PYTHON)" requirements/install.py --lock requirements/$(KIND).lock --venv $(VENV)
 
-demo: venv ## MovieLens-1M end to end: prepare, train, content proxies, simulated users, first feedback, evaluate, export
+demo: venv ## MovieLens-1M end to end: train, proxies, simulated users, first feedback, all together, export, report
 	@$(ONE) tools.pipeline configs/demo.yaml --nproc $(NPROC)
 
 test: venv ## run the tests (ARGS="tests/data -k splits" for some)

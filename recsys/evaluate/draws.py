@@ -75,4 +75,11 @@ def _replicates(one: Results, key: str, name: str, segment: str, metric: str) ->
         raise InputError(
             f"seed {one['seeds']}: {name}, {segment}, {metric}: expected replicates as elsewhere: evaluate it again"
         ) from None
-    return first - second[0] if second else first
+    if not second:
+        return first
+    told = one[key][name][segment][metric][1:]
+    if first.shape != second[0].shape or not np.allclose(told, interval(first - second[0]), rtol=0, atol=1e-9):
+        raise InputError(
+            f"seed {one['seeds']}: {name}, {segment}: judged under several evaluate.seed: evaluate it again"
+        )
+    return first - second[0]

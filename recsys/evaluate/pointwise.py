@@ -12,7 +12,7 @@ from recsys.data.schema import KEEPING, Info, read_info
 from recsys.errors import InputError
 from recsys.evaluate import metrics, systems
 from recsys.evaluate.bootstrap import METRICS, Judged, Sample, judge
-from recsys.evaluate.scores import Rows, read_rows, read_scores
+from recsys.evaluate.scores import REPLAY, Rows, read_rows, read_scores
 from recsys.evaluate.segments import by_impressions, scored_items, segments, training_counts
 from recsys.evaluate.ties import id_keys
 
@@ -52,6 +52,8 @@ def evaluate(
     Raises:
         InputError: a dataset or predictions file that is not as it should be, or an unknown baseline or segment.
     """
+    if by == "impressions" and exposure:
+        raise InputError(f"exposure={exposure}: expected 0 by impressions, of which a replay tells")
     if by == "impressions" and split != "test":
         raise InputError(f"split {split!r}: only test rows are replayed, by the impressions that came before")
     started = time.perf_counter()
@@ -60,8 +62,9 @@ def evaluate(
     paths = {"base": Path(config.run) / "scores" / split} if scores is None else scores
     baseline = systems.baseline_of(paths, baseline)
     rows = read_rows(dataset, split)
+    made_from = REPLAY if by == "impressions" else exposure
     found = {
-        name: read_scores(Path(path), len(rows.label), split, info.fingerprint, exposure)
+        name: read_scores(Path(path), len(rows.label), split, info.fingerprint, made_from)
         for name, path in paths.items()
     }
     masks = _segments(dataset, info, rows, exposure, by)

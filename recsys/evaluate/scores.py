@@ -21,6 +21,10 @@ from numpy.typing import NDArray
 from recsys.data.schema import split_files
 from recsys.errors import InputError
 
+REPLAY = "replay"
+"""What scores along a replay tell in place of a number of kept rows."""
+_KINDS = {REPLAY: "what came before each row of a replay"}
+
 
 @dataclass(frozen=True)
 class Rows:
@@ -75,11 +79,11 @@ def labelled_groups(dataset: Path, split: str) -> Iterator[pa.Table]:
 
 
 def read_scores(
-    path: Path, rows: int, split: str, fingerprint: str = "", exposure: int | None = None
+    path: Path, rows: int, split: str, fingerprint: str = "", exposure: int | str | None = None
 ) -> NDArray[np.float32]:
     """Scores [rows] in row id order; `fingerprint` is of the dataset whose rows the row ids must number.
 
-    exposure: kept rows that the scores may have been made from; None does not ask.
+    exposure: kept rows that the scores may have been made from, or REPLAY; None does not ask.
 
     Raises:
         InputError: a missing file or column, a wrong type, a row id that is null, out of range or there twice, a score
@@ -96,7 +100,10 @@ def read_scores(
             if made_on and fingerprint and made_on != fingerprint:
                 raise InputError(f"{file}: these scores were made on another dataset: run tools.predict again")
             if consumed and exposure is not None and consumed != str(exposure):
-                raise InputError(f"{file}: made from {consumed} kept rows of each new item, not {exposure}: --exposure")
+                raise InputError(
+                    f"{file}: made from {_KINDS.get(consumed, f'{consumed} kept rows of each new item')}, not "
+                    f"{_KINDS.get(str(exposure), exposure)}: --exposure, --by"
+                )
             ids, found = _columns(table, where)
             _check_ids(ids, seen, split, where)
             good = (found >= 0) & (found <= 1)

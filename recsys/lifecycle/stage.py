@@ -21,8 +21,10 @@ from recsys.coldrows.scores import base_scores, require_agreement, score, scored
 from recsys.config import Config
 from recsys.data.schema import read_info, split_files
 from recsys.distributed import Ranks, of_first, on_first
+from recsys.errors import InputError
 from recsys.evaluate import arrivals
 from recsys.evaluate.arrivals import Arrivals
+from recsys.evaluate.scores import REPLAY
 from recsys.floor import kept
 from recsys.lifecycle import feedback
 from recsys.lifecycle.sources import Sources
@@ -30,8 +32,6 @@ from recsys.rivals.rows import Scored, write_scores
 from recsys.tables import checkpoint
 
 SCORES = "scores.parquet"
-_READ = ("lifecycle", "prompt", "floor", "simulator")
-"""Parts of the config that rows depend on."""
 _CHUNK = 65536
 
 
@@ -45,7 +45,7 @@ def at_exposure(config: Config, exposure: int, ranks: Ranks) -> Path:
             dataset keeps fewer rows of new items, or a stage has nothing to take its rows from.
     """
     dataset, folder = Path(config.data.path), _folder(config) / f"n={exposure}"
-    key, base = of_first(ranks, lambda: _begin(config, exposure))
+    key, base = of_first(ranks, lambda: _begin(config, exposure, exposure))
     items = kept.new_items(dataset)
     rows = of_first(ranks, lambda: Learned.found(folder, key))
     frozen = None
@@ -71,7 +71,7 @@ def replay(config: Config, ranks: Ranks) -> Path:
         InputError: as `at_exposure`.
     """
     dataset, folder = Path(config.data.path), _folder(config) / "replay"
-    key, base = of_first(ranks, lambda: _begin(config, -1))
+    key, base = of_first(ranks, lambda: _begin(config, REPLAY, config.lifecycle.replay[-1]))
     if of_first(ranks, lambda: scored(folder / SCORES, key)):
         return folder
     items = kept.new_items(dataset)
@@ -82,7 +82,7 @@ def replay(config: Config, ranks: Ranks) -> Path:
     scores = base_scores(config, ranks)
     require_agreement(frozen, scores)
     _walk(frozen, Sources(frozen, items, [given], base), log, scores)
-    told = {"dataset": read_info(dataset).fingerprint, "exposure": "0", "key": key}
+    told = {"dataset": read_info(dataset).fingerprint, "exposure": REPLAY, "key": key}
     on_first(ranks, lambda: write_scores(folder / SCORES, _chunks(scores), **told))
     return folder
 
@@ -110,11 +110,23 @@ def _folder(config: Config) -> Path:
     return Path(config.run) / "lifecycle" / config.lifecycle.name
 
 
-def _begin(config: Config, exposure: int) -> tuple[str, str]:
-    """Look at what must be there; a digest of all that the rows depend on, and their base."""
+def _begin(config: Config, given: int | str, most: int) -> tuple[str, str]:
+    """Look at what must be there; a digest of all that the rows depend on, and their base.
+
+    given: the exposure, or that it is a replay. most: rows of feedback that an item is read by.
+    """
     runs.bring_up(config)
-    kept.check(Path(config.data.path), max(exposure, 0))
+    kept.check(Path(config.data.path), 0 if given == REPLAY else most)
+    if most > config.prompt.summary.rows:
+        raise InputError(
+            f"prompt.summary.rows={config.prompt.summary.rows}: expected {most} or more, which are asked for"
+        )
     base = checkpoint.version_of(checkpoint.best(Path(config.run) / "checkpoints")).base
-    parts = {name: asdict(getattr(config, name)) for name in _READ}
-    told = [exposure, parts, base, read_info(config.data.path).fingerprint]
+    parts = [asdict(each) for each in (config.lifecycle, config.prompt.summary, config.floor)]
+    taught = Learned.read(Path(config.run) / "simulator" / config.simulator.name) if _simulates(config) else None
+    told = [given, parts, taught and taught.about.key, base, read_info(config.data.path).fingerprint]
     return hashlib.sha256(json.dumps(told).encode()).hexdigest(), base
+
+
+def _simulates(config: Config) -> bool:
+    return any(stage.source == "simulated" for stage in config.lifecycle.stages)

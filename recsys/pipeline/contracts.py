@@ -16,7 +16,7 @@ from pathlib import Path
 from recsys.config import Config
 from recsys.config_pipeline import Tool
 from recsys.errors import InputError
-from recsys.evaluate import systems
+from recsys.evaluate import replicates, systems
 
 RANKED: tuple[Tool, ...] = ("train", "predict", "align", "simulate", "floor", "prompt", "lifecycle", "export")
 """Tools that run on several ranks."""
@@ -85,7 +85,7 @@ def _switches() -> argparse.ArgumentParser:
     for name in ("--out", "--system", "--name", "--feedback"):
         parser.add_argument(name)
     parser.add_argument("--split", default="test")
-    parser.add_argument("--exposure", type=int, default=0)
+    parser.add_argument("--exposure", type=int)
     parser.add_argument("--replay", action="store_true")
     return parser
 
@@ -141,13 +141,17 @@ def _simulate(config: Config, switches: argparse.Namespace) -> Contract:
 
 
 def _floor(config: Config, switches: argparse.Namespace) -> Contract:
-    folder = f"floor/{switches.name or switches.system}/n={switches.exposure}"
+    folder = f"floor/{switches.name or switches.system}/n={switches.exposure or 0}"
     reads = (config.data.path, *_of(config, "checkpoints", "scores/test"))
     return Contract(keys=("floor",), reads=_named(*reads, config.floor.content), writes=_of(config, folder))
 
 
 def _prompt(config: Config, switches: argparse.Namespace) -> Contract:
     reads = (config.data.path, *_of(config, "checkpoints"))
+    if switches.exposure is None and not switches.feedback:
+        raise InputError(
+            "prompt: expected --exposure or --feedback: what its other jobs read and write is not known here"
+        )
     if switches.feedback:
         writes = _of(config, "prompt/live", "deltas")
         return Contract(keys=("prompt.summary",), reads=(*reads, switches.feedback), writes=writes)
@@ -174,7 +178,8 @@ def _lifecycle(config: Config, switches: argparse.Namespace) -> Contract:
 def _evaluate(config: Config, switches: argparse.Namespace) -> Contract:
     judged = systems.named(switches.scores or switches.vectors or [f"base={config.run}/scores/{switches.split}"])
     reads = (config.data.path, *(str(path) for path in judged.values()))
-    return Contract(keys=("evaluate",), reads=reads, writes=(switches.out or f"{config.run}/results.json",))
+    out = Path(switches.out or f"{config.run}/results.json")
+    return Contract(keys=("evaluate",), reads=reads, writes=(str(out), str(replicates.beside(out))))
 
 
 def _export(config: Config, switches: argparse.Namespace) -> Contract:
@@ -184,7 +189,8 @@ def _export(config: Config, switches: argparse.Namespace) -> Contract:
 
 def _report(config: Config, switches: argparse.Namespace) -> Contract:
     outside = (str(path) for path in systems.named(switches.scores).values())
-    made = ("results.json", "scores/test", f"simulator/{config.simulator.name}", "prompt", "floor", "proxy/vectors")
+    simulated = f"simulator/{config.simulator.name}"
+    made = ("results.json", "scores/test", "checkpoints", simulated, "prompt", "floor", "proxy/vectors")
     return Contract(
         keys=("evaluate",),
         reads=(config.data.path, *_of(config, *made), *outside),

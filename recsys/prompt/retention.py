@@ -1,7 +1,8 @@
 """Memory retention (PROMO's figure 5): which pinnacle feedback a model still knows as negative feedback on its items
 comes in.
 
-    <run>/prompt/<kind>/<name>/retention.parquet    system, negatives (of each item, so far), right, kept, retained
+    <run>/prompt/<kind>/<name>/retention.parquet    system, step (negatives of each item, so far), right, kept, share,
+                                                    and low, high (Wilson's interval of the share)
 
 `right` are the pinnacle pairs that the system ranks right before the stream, `kept` those of them that it ranks right
 after it, `retained` is kept / right. A pair is right that is among the best 10 of `evaluate.negatives` items sampled
@@ -25,6 +26,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
 from numpy.typing import NDArray
+from scipy.stats import binomtest
 from torch import Tensor
 from torch.nn.functional import embedding, softplus
 
@@ -37,6 +39,7 @@ from recsys.config_prompt_model import Retention
 from recsys.data import pinnacle
 from recsys.data.feedback import NEVER
 from recsys.distributed import Ranks
+from recsys.errors import InputError
 from recsys.files import replacing
 from recsys.model.prompt import PromptInputs
 from recsys.prompt import protocol
@@ -164,7 +167,8 @@ def drawn(beside: Beside, options: Retention, negatives_each: int, random: np.ra
     row, place = np.nonzero(lists.taken)
     some = np.sort(random.permutation(len(row))[: options.pairs])
     known = np.full(len(beside.rows), -1)
-    known[beside.user] = np.arange(len(beside.user))
+    listed = beside.user >= 0
+    known[beside.user[listed]] = np.flatnonzero(listed)
     user = known[lists.pinnacle[row[some], place[some]]]
     others = negatives(beside.base.graph, np.repeat(user, negatives_each), random)
     return Pairs(user, items[row[some]], others.reshape(-1, negatives_each))
@@ -181,8 +185,14 @@ def retained(
             for start in range(0, len(user), options.batch):
                 system.learn(user[start : start + options.batch], item[start : start + options.batch])
         kept = int((pairs.right(system) & right).sum())
-        share = kept / max(int(right.sum()), 1)
-        yield {"negatives": number * options.negatives, "right": int(right.sum()), "kept": kept, "retained": share}
+        count = int(right.sum())
+        if not count:
+            raise InputError(
+                f"retention: none of {len(right)} pinnacle pairs is ranked among the best {K} to begin with"
+            )
+        low, high = binomtest(kept, count).proportion_ci(method="wilson")
+        told = {"share": kept / count, "low": float(low), "high": float(high)}
+        yield {"step": number * options.negatives, "right": count, "kept": kept, **told}
 
 
 def stream(graph: Graph, items: Codes, each: int, random: np.random.Generator) -> tuple[Codes, Codes]:

@@ -1,7 +1,8 @@
 """Two curves: the warm-up curve, from the results of a replay, and what PROMO's rows remember, from a file.
 
-    <run>/prompt/retention.parquet    system, step: negative feedback rows since; share, low, high: of the pinnacle rows
-                                      that were scored right at step 0, those that still are (PROMO's figure 5)
+    <run>/prompt/<backbone>/<name>/retention.parquet (`recsys.prompt.retention`)
+        system, step: negative feedback rows since; share, low, high: of the pinnacle rows that were scored right at
+        step 0, those that still are (PROMO's figure 5)
 
 `step` is an integer, the values are floating point, the names strings; rows in any order.
 """
@@ -55,8 +56,8 @@ def warm_up(source: Source) -> Made:
 
 def retention(source: Source) -> Made:
     """Share of pinnacle rows still scored right as negative feedback comes in."""
-    path = source.run / "prompt" / "retention.parquet"
-    commands = [source.command("tools.prompt retention")]
+    path = source.run / "prompt" / source.config.backbone.kind / source.config.prompt.name / "retention.parquet"
+    commands = [source.command("tools.prompt", "--retention")]
     if not path.exists():
         return NotRun(RETENTION, commands)
     table = _read(path)

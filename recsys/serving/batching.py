@@ -47,25 +47,30 @@ class Batcher(Generic[Q, A]):
 
     async def run(self) -> None:
         """Answer requests until cancelled."""
-        loop = asyncio.get_running_loop()
         with ThreadPoolExecutor(1, thread_name_prefix="score") as thread:
             while True:
                 await self._some.wait()
                 if sum(each.request.rows for each in self._queue) < self._max_rows:
                     await asyncio.sleep(self._window)
-                batch = self._taken()
-                if not batch:
-                    continue
-                try:
-                    answers = await loop.run_in_executor(thread, self._work, [each.request for each in batch])
-                except Exception as error:
-                    for each in batch:
-                        if not each.answer.done():
-                            each.answer.set_exception(error)
-                    continue
-                for each, answer in zip(batch, answers, strict=True):
-                    if not each.answer.done():
-                        each.answer.set_result(answer)
+                await self._answer(self._taken(), thread)
+
+    async def _answer(self, batch: list[_Waiting[Q, A]], thread: ThreadPoolExecutor) -> None:
+        """Answer a batch; one that fails is tried request by request, so that only what is at fault fails."""
+        if not batch:
+            return
+        asked = [each.request for each in batch]
+        try:
+            answers = await asyncio.get_running_loop().run_in_executor(thread, self._work, asked)
+        except Exception as error:
+            if len(batch) > 1:
+                for each in batch:
+                    await self._answer([each], thread)
+            elif not batch[0].answer.done():
+                batch[0].answer.set_exception(error)
+            return
+        for each, answer in zip(batch, answers, strict=True):
+            if not each.answer.done():
+                each.answer.set_result(answer)
 
     def _taken(self) -> list[_Waiting[Q, A]]:
         batch: list[_Waiting[Q, A]] = []

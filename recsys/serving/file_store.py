@@ -143,16 +143,24 @@ class FileStore:
         raise AssertionError
 
     def _opened(self, stamp: tuple[int, int], told: dict[str, Any]) -> _View:
-        before = self._view.segments if self._view else {}
         try:
             head = Head(Version(**told["since"]), Version(**told["now"]))
             segments = {
-                table: {name: before.get(table, {}).get(name) or self._open(name, told["files"]) for name in names}
+                table: {
+                    name: self._held(table, name, told["files"]) or self._open(name, told["files"]) for name in names
+                }
                 for table, names in told["tables"].items()
             }
         except (KeyError, TypeError, AttributeError) as error:
             raise StoreError(f"{self.folder / manifest.NAME}: not an online store's: {error!r}") from None
         return _View(stamp, head, segments, told["files"])
+
+    def _held(self, table: str, name: str, files: manifest.Files) -> Segment | None:
+        """What is open already; a store that was lost and filled again has other rows under the same name."""
+        view = self._view
+        if view is None or view.files.get(name) != files[name]:
+            return None
+        return view.segments.get(table, {}).get(name)
 
     def _open(self, name: str, files: manifest.Files) -> Segment:
         manifest.check_bytes(self.folder, files, [name])

@@ -62,9 +62,9 @@ def test_right_is_among_the_best_ten_and_what_was_wrong_before_is_not_counted(ma
         for u, i, others in zip(pairs.user, pairs.item, pairs.others, strict=True)
     ]
     found = list(retention.retained(Told(table), beside, pairs, made.prompt.retention, np.random.default_rng(0)))
-    assert [row["negatives"] for row in found] == [0, 4, 8, 12]
+    assert [row["step"] for row in found] == [0, 4, 8, 12]
     assert {row["right"] for row in found} == {sum(expected)} and 0 < sum(expected) < 40
-    assert found[0]["retained"] == 1.0 and all(row["retained"] == row["kept"] / row["right"] for row in found)
+    assert found[0]["share"] == 1.0 and all(row["share"] == row["kept"] / row["right"] for row in found)
 
 
 def test_each_system_scores_as_it_does_elsewhere_and_learns_alone(made: Config) -> None:
@@ -90,5 +90,5 @@ def test_the_table_is_written_and_the_frozen_base_forgets_nothing(made: Config, 
     assert path == protocol.folder_of(asked) / "retention.parquet"
     rows = pq.read_table(path).to_pylist()
     assert [row["system"] for row in rows] == ["base"] * 4 + ["finetuned"] * 4 + ["promo"] * 4
-    assert [row["retained"] for row in rows[:5]] == [1.0] * 5 and rows[0]["right"] == rows[4]["right"] > 0
+    assert [row["share"] for row in rows[:5]] == [1.0] * 5 and rows[0]["right"] == rows[4]["right"] > 0
     assert pq.read_table(retention.measure(asked, ALONE)).to_pylist() == rows

@@ -81,13 +81,13 @@ def stages(home: Path) -> None:
     quality = {"real_pair": [0.25, 0.1, 0.4], "chance": 0.05, "adoption": [0.667, 0.5, 0.8]}
     (simulated / "quality.json").write_text(json.dumps(quality))
     (simulated / "about.json").write_text(json.dumps({"seconds": 40.0, "items": 4}))
-    retention(folder / "prompt" / "retention.parquet")
+    retention(folder / "prompt" / "mf" / "code" / "retention.parquet")
     replayed(folder / "results.json")
 
 
 def retention(path: Path, **changed: Any) -> None:
     """A curve of two systems."""
-    path.parent.mkdir(exist_ok=True)
+    path.parent.mkdir(exist_ok=True, parents=True)
     middle = np.array([0.73, 0.65, 0.7] * 2)
     columns = {"system": ["base"] * 3 + ["road"] * 3, "step": [20, 0, 8] * 2, "share": middle}
     pq.write_table(pa.table({**columns, "low": middle - 0.02, "high": middle + 0.02, **changed}), path)

@@ -94,7 +94,7 @@ def half(path: Path) -> None:
 BROKEN = {
     "results.json": "results.json: not JSON",
     "scores/test/part-00000.parquet": "part-00000.parquet: .*truncated",
-    "prompt/retention.parquet": "retention.parquet: .*truncated",
+    "prompt/mf/code/retention.parquet": "retention.parquet: .*truncated",
     "proxy/vectors/coarse.parquet": "coarse.parquet: truncated",
     "simulator/simulated/simulated.parquet": "simulated.parquet: .*truncated",
     "simulator/simulated/quality.json": "quality.json: not JSON .half written",
@@ -123,7 +123,7 @@ def test_a_half_written_input_is_named_and_the_former_report_stays(home: Path, n
     ],
 )
 def test_a_curve_that_is_none_is_refused(home: Path, changed: dict[str, list[object]], said: str) -> None:
-    planted.retention(home / "run" / "prompt" / "retention.parquet", **changed)
+    planted.retention(home / "run" / "prompt" / "mf" / "code" / "retention.parquet", **changed)
     with pytest.raises(InputError, match=f"retention.parquet: {said}"):
         write(planted.config(home), WORDS)
 

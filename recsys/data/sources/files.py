@@ -51,7 +51,7 @@ def load(source: Source) -> Log:
     notes = [note for note in (user_note, item_note) if note]
     notes += [f"column {name!r} left out: no feature can have the type {kind}" for name, kind in dropped.items()]
     return Log(
-        name=Path(source.interactions.path).stem,
+        name=_named(source.interactions.path),
         source=f"{source.interactions.path}",
         licence=source.licence,
         users=users,
@@ -243,3 +243,9 @@ def _items(table: pa.Table) -> pa.Table:
 
 def _floats(column: pa.ChunkedArray) -> npt.NDArray[np.float32]:
     return np.asarray(pc.fill_null(column, float("nan"))).astype(np.float32)
+
+
+def _named(pattern: str) -> str:
+    """`logs` of `logs/*.csv` and of `logs.csv`."""
+    path = Path(pattern)
+    return next((part for part in (path.stem, *reversed(path.parts[:-1])) if "*" not in part), "logs")

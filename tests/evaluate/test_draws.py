@@ -36,7 +36,8 @@ def test_replicates_are_averaged_before_the_percentiles(tmp_path: Path) -> None:
             name: {"n=0": {"auc": [value, *np.quantile(one, [0.025, 0.975])], "rows": 5}}
             for name, value, one in zip(("base", "mine"), (seed, 10), both, strict=True)
         }
-        one = result(seed, **entries) | {"differences": {"mine - base": {"n=0": {"auc": [10 - seed, 0, 0]}}}}
+        change = [10 - seed, *np.quantile(both[1] - both[0], [0.025, 0.975])]
+        one = result(seed, **entries) | {"differences": {"mine - base": {"n=0": {"auc": change}}}}
         behind = {name: {"n=0": {"auc": each}} for name, each in zip(("base", "mine"), both, strict=True)}
         results.save(one | {"replicates": behind}, tmp_path / f"{seed}.json")
         drawn.append(results.read(tmp_path / f"{seed}.json"))
@@ -46,6 +47,10 @@ def test_replicates_are_averaged_before_the_percentiles(tmp_path: Path) -> None:
     np.testing.assert_allclose(found["systems"]["base"]["n=0"]["auc"], [1, *np.quantile(whole[0], [0.025, 0.975])])
     change = found["differences"]["mine - base"]["n=0"]["auc"]
     np.testing.assert_allclose(change, [9, *np.quantile(whole[1] - whole[0], [0.025, 0.975])])
+    held = drawn[1]["replicates"]["mine"]["n=0"]
+    drawn[1]["replicates"]["mine"]["n=0"] = {"auc": held["auc"][::-1]}
+    with pytest.raises(InputError, match=r"seed \[1\]: mine - base, n=0: judged under several evaluate.seed"):
+        combine(drawn)
     del drawn[1]["replicates"]["mine"]["n=0"]
     with pytest.raises(InputError, match=r"seed \[1\]: mine, n=0, auc: expected replicates"):
         combine(drawn)

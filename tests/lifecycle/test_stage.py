@@ -92,9 +92,9 @@ def test_simulated_rows_come_from_the_simulator_and_must_be_of_these_tables(own:
     assert found is not None
     assert found.vectors[2].eq(0).all() and found.vectors[0].eq(1).all()
     torch.testing.assert_close(found.vectors[[1, 3]], known.vectors[[1, 3]])
-    Learned(taught.items, vectors, About(key="", base="other", found={}, seconds=0.0)).save(folder)
+    Learned(taught.items, vectors, About(key="again", base="other", found={}, seconds=0.0)).save(folder)
     with pytest.raises(InputError, match="found rows for other"):
-        exposed(config(own, [Stage(rows=0, source="simulated")], name="again"), 0)
+        exposed(made, 0)
 
 
 def test_a_replayed_row_is_scored_by_the_first_rows_of_its_item(home: Path) -> None:
@@ -161,5 +161,9 @@ def test_results_by_impressions(home: Path) -> None:
     assert found["seen"]["rows"] == len(log.row_id)
     for name, low, high in (("seen=0", 0, 1), ("seen=2", 2, 4), ("seen=8", 8, 16)):
         assert found[name]["rows"] == ((log.seen >= low) & (log.seen < high)).sum()
+    with pytest.raises(InputError, match="made from what came before each row of a replay, not 0"):
+        evaluate(config(home), {"road": paths["road"]})
+    with pytest.raises(InputError, match="exposure=2: expected 0 by impressions"):
+        evaluate(config(home), paths, exposure=2, by="impressions")
     with pytest.raises(InputError, match="only test rows are replayed"):
         evaluate(config(home), paths, "valid", by="impressions")

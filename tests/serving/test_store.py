@@ -178,6 +178,15 @@ def test_who_read_before_a_merge_reads_on(tmp_path: Path) -> None:
     assert plainly(other.read({"text": pa.array(["id 7"])})[1]["text"]) == {"id 7": (8, [5.0] * DIM)}
 
 
+def test_who_read_before_a_store_was_lost_and_filled_again_reads_what_it_holds_now(tmp_path: Path) -> None:
+    reader = open_store(Options(), tmp_path, BASE, TYPES)
+    for value in (1.0, 2.0):
+        shutil.rmtree(tmp_path / "online", ignore_errors=True)
+        store, rows = open_store(Options(), tmp_path, BASE, TYPES), {"id 1": (2, [value] * DIM)}
+        assert store.put(begun(store), replace(BASE, delta=1), {"text": entries("text", rows)})
+        assert plainly(reader.read({"text": pa.array(["id 1"])})[1]["text"]) == rows
+
+
 def test_a_folder_that_cannot_be_used_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "online").write_text("a file")
     store = open_store(Options(), tmp_path, BASE, TYPES)

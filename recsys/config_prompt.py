@@ -27,7 +27,7 @@ class Summary:
     draws: Positive = 4
     """Disjoint draws of an item's training rows that each stand for first feedback, where it has as many rows."""
     rows: Positive = 64
-    """Rows of an item's feedback, the newest, that are read at most."""
+    """Rows of an item's feedback that are read at most, the first by `rank` where there is one, else the newest."""
     smoothing: Above = 5.0
     """Liked (disliked) items that an average history counts for in that of a user."""
     ridge: Tried = field(default_factory=lambda: [0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0])

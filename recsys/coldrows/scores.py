@@ -87,10 +87,11 @@ def rescored(frozen: Frozen, rows_KD: Tensor, base: NDArray[np.float32]) -> Iter
     for row_id, score in rescore(frozen, rows_KD, "test", frozen.encoder.config.evaluate.batch_size):
         if frozen.ranks.is_first:
             base[row_id] = score
-    return _chunks(base)
+    return chunks(base)
 
 
-def _chunks(scores: NDArray[np.float32]) -> Iterator[Scored]:
+def chunks(scores: NDArray[np.float32]) -> Iterator[Scored]:
+    """Row ids and scores of all rows, to be written."""
     for begin in range(0, len(scores), _CHUNK):
         part = scores[begin : begin + _CHUNK]
         yield np.arange(begin, begin + len(part)), part.astype(np.float64)

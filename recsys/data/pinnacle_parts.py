@@ -31,7 +31,7 @@ from recsys.data.feedback_rows import Entities, drawn_negatives, read, read_colu
 from recsys.data.log import Codes, Mask
 from recsys.data.pinnacle import Lists, lists
 from recsys.data.reader import Piece, row_groups
-from recsys.data.schema import HELD_OUT, read_info, split_files
+from recsys.data.schema import HELD_OUT, KEEPING, read_info, split_files
 from recsys.data.side import decoded
 from recsys.errors import InputError
 from recsys.files import replacing
@@ -131,9 +131,9 @@ def _made_alike(folder: Path, about: About) -> bool:
 
 
 def _new(dataset: Path, entities: Entities) -> Mask:
-    """[I] whether the split is by `exposure` and holds the item out."""
+    """[I] whether the split keeps feedback of new items and holds the item out."""
     new = np.zeros(len(entities.items.ids) + 1, bool)
-    if read_info(dataset).split == "exposure":
+    if read_info(dataset).split in KEEPING:
         for piece in row_groups([dataset / HELD_OUT]):
             new[entities.item(decoded(read_columns(piece, ["item_id"])["item_id"]))] = True
     return new[:-1]

@@ -7,7 +7,6 @@
 import hashlib
 import json
 import time
-from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
 
@@ -17,7 +16,7 @@ from recsys import runs
 from recsys.coldrows.frozen import Frozen
 from recsys.coldrows.learned import About, Learned
 from recsys.coldrows.rescore import rescore
-from recsys.coldrows.scores import base_scores, require_agreement, score, scored
+from recsys.coldrows.scores import base_scores, chunks, require_agreement, score, scored
 from recsys.config import Config
 from recsys.data.schema import read_info, split_files
 from recsys.distributed import Ranks, of_first, on_first
@@ -28,11 +27,10 @@ from recsys.evaluate.scores import REPLAY
 from recsys.floor import kept
 from recsys.lifecycle import feedback
 from recsys.lifecycle.sources import Sources
-from recsys.rivals.rows import Scored, write_scores
+from recsys.rivals.rows import write_scores
 from recsys.tables import checkpoint
 
 SCORES = "scores.parquet"
-_CHUNK = 65536
 
 
 def at_exposure(config: Config, exposure: int, ranks: Ranks) -> Path:
@@ -83,7 +81,7 @@ def replay(config: Config, ranks: Ranks) -> Path:
     require_agreement(frozen, scores)
     _walk(frozen, Sources(frozen, items, [given], base), log, scores)
     told = {"dataset": read_info(dataset).fingerprint, "exposure": REPLAY, "key": key}
-    on_first(ranks, lambda: write_scores(folder / SCORES, _chunks(scores), **told))
+    on_first(ranks, lambda: write_scores(folder / SCORES, chunks(scores), **told))
     return folder
 
 
@@ -98,12 +96,6 @@ def _walk(frozen: Frozen, sources: Sources, log: Arrivals, scores: np.ndarray) -
         for row_id, found in rescore(frozen, rows, "test", config.evaluate.batch_size, stage == number):
             if frozen.ranks.is_first:
                 scores[row_id] = found
-
-
-def _chunks(scores: np.ndarray) -> Iterator[Scored]:
-    for begin in range(0, len(scores), _CHUNK):
-        part = scores[begin : begin + _CHUNK]
-        yield np.arange(begin, begin + len(part)), part.astype(np.float64)
 
 
 def _folder(config: Config) -> Path:

@@ -44,7 +44,7 @@ class Feedback:
 
 
 def of_new(encoder: Encoder, known: Values, place: Codes, files: list[Path], most: int) -> Feedback:
-    """Up to `most` newest rows of each new item.
+    """Up to `most` rows of each new item: the first by `rank` where there is one, else the newest.
 
     place: by row of the item map, which of the I items.
     files: Parquet with the columns of a split; with `rank` (from 1, as in split=feedback) rows are taken by it, else by

@@ -182,7 +182,8 @@ def test_who_read_before_a_store_was_lost_and_filled_again_reads_what_it_holds_n
     reader = open_store(Options(), tmp_path, BASE, TYPES)
     for value in (1.0, 2.0):
         shutil.rmtree(tmp_path / "online", ignore_errors=True)
-        store, rows = open_store(Options(), tmp_path, BASE, TYPES), {"id 1": (2, [value] * DIM)}
+        store = open_store(Options(), tmp_path, BASE, TYPES)
+        rows: dict[object, tuple[int, list[float]]] = {"id 1": (2, [value] * DIM)}
         assert store.put(begun(store), replace(BASE, delta=1), {"text": entries("text", rows)})
         assert plainly(reader.read({"text": pa.array(["id 1"])})[1]["text"]) == rows
 

@@ -21,7 +21,7 @@ from tests import arrived
 from tests.ranks import run_ranks
 
 TRIED = [0.1, 1.0, 30.0]
-OPTIONS = Strengths(TRIED, tolerance=1e-7, max_passes=100, batch_size=6)
+OPTIONS = Strengths(TRIED, tolerance=1e-6, max_passes=60, batch_size=32)
 
 
 @pytest.fixture(scope="module")

@@ -15,6 +15,8 @@ from torch.nn.functional import binary_cross_entropy_with_logits
 from recsys.coldrows.frozen import Frozen
 from recsys.coldrows.prior import Prior
 from recsys.coldrows.tune import Floats, Passes, Tuned, finetune
+from recsys.config import Floor
+from recsys.config_prompt import Summary
 from recsys.data.encode import Block
 from recsys.data.splits import keys_at
 
@@ -30,6 +32,11 @@ class Strengths:
     tolerance: float
     max_passes: int
     batch_size: int
+
+    @classmethod
+    def of(cls, options: Floor | Summary, batch_size: int) -> "Strengths":
+        """Those of a part of the config."""
+        return cls(options.prior, options.tolerance, options.max_passes, batch_size)
 
 
 def finetune_chosen(frozen: Frozen, block: Block, prior: Prior, options: Strengths) -> tuple[Tuned, dict[str, float]]:

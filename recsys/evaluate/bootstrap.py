@@ -187,8 +187,14 @@ def _poisson(keys: Keys, number: int, salt: int) -> Weights:
     return np.searchsorted(_POISSON, uniform, side="right").astype(np.float32)
 
 
+def ends(replicates: NDArray[np.float64]) -> NDArray[np.float64]:
+    """[2, ...] the 2.5 % and 97.5 % percentiles over [R, ...], replicates without a value left out."""
+    found: NDArray[np.float64] = np.nanquantile(replicates, [0.025, 0.975], axis=0)
+    return found
+
+
 def _interval(value: NDArray[np.float64], replicates: NDArray[np.float64]) -> NDArray[np.float64]:
-    low, high = np.nanquantile(replicates, [0.025, 0.975], axis=0) if len(replicates) else (value, value)
+    low, high = ends(replicates) if len(replicates) else (value, value)
     return np.stack([value, low, high], axis=1)
 
 

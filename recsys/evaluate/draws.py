@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from recsys.errors import InputError
-from recsys.evaluate.replicates import interval
+from recsys.evaluate.bootstrap import ends
 
 Results = dict[str, Any]
 Entry = dict[str, Any]
@@ -62,7 +62,7 @@ def _mean(draws: list[Results], key: str, name: str, segment: str, joint: bool) 
             found[metric] = middle.tolist() if middle.ndim else round(float(middle))
             if joint and middle.ndim:
                 whole = np.mean([_replicates(one, key, name, segment, metric) for one in draws], axis=0)
-                found[metric] = [float(middle[0]), *interval(whole)]
+                found[metric] = [float(middle[0]), *ends(whole).tolist()]
     return found
 
 
@@ -78,7 +78,7 @@ def _replicates(one: Results, key: str, name: str, segment: str, metric: str) ->
     if not second:
         return first
     told = one[key][name][segment][metric][1:]
-    if first.shape != second[0].shape or not np.allclose(told, interval(first - second[0]), rtol=0, atol=1e-9):
+    if first.shape != second[0].shape or not np.allclose(told, ends(first - second[0]), rtol=0, atol=1e-9):
         raise InputError(
             f"seed {one['seeds']}: {name}, {segment}: judged under several evaluate.seed: evaluate it again"
         )

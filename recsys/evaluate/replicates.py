@@ -12,6 +12,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from recsys.errors import InputError
+from recsys.evaluate.bootstrap import ends
 from recsys.files import replacing
 
 Replicates = dict[str, dict[str, dict[str, NDArray[np.float64]]]]
@@ -23,12 +24,6 @@ _KEYS = ("system", "segment", "metric")
 def beside(path: Path) -> Path:
     """Where the replicates of a results file are."""
     return path.with_suffix(".replicates.parquet")
-
-
-def interval(replicates: NDArray[np.float64]) -> tuple[float, float]:
-    """The 2.5 % and 97.5 % percentiles of [R], replicates without a value left out."""
-    low, high = np.nanquantile(replicates, [0.025, 0.975])
-    return float(low), float(high)
 
 
 def save(found: Replicates, path: Path) -> None:
@@ -64,14 +59,14 @@ def read(path: Path, systems: dict[str, Any]) -> Replicates:
         system, segment, metric = (row[key] for key in _KEYS)
         told = systems.get(system, {}).get(segment, {}).get(metric)
         values = np.array(row["replicates"])
-        if _same(told, interval(values)):
+        if _same(told, ends(values)):
             found.setdefault(system, {}).setdefault(segment, {})[metric] = values
     return found
 
 
-def _same(told: Any, ends: tuple[float, float]) -> bool:
-    """Whether these are the ends of [value, low, high]; whatever else stands there is not."""
+def _same(told: Any, found: NDArray[np.float64]) -> bool:
+    """Whether these [2] are the ends of [value, low, high]; whatever else stands there is not."""
     try:
-        return bool(np.allclose(told[1:], ends, rtol=0, atol=1e-12))
+        return bool(np.allclose(told[1:], found, rtol=0, atol=1e-12))
     except (TypeError, ValueError):
         return False

@@ -107,6 +107,6 @@ def _tuned(config: Config, system: System, exposure: int, frozen: Frozen) -> tup
     block = kept.kept_rows(frozen.encoder, exposure, ranks.rank, ranks.world_size)
     if block is None:
         return Tuned(prior.start), found
-    limits = Strengths(options.prior, options.tolerance, options.max_passes, config.evaluate.batch_size)
+    limits = Strengths.of(options, config.evaluate.batch_size)
     tuned, found["left_out_loss"] = finetune_chosen(frozen, block, prior, limits)
     return tuned, found

@@ -79,8 +79,7 @@ class Sources:
         return self._frozen.unknown().repeat(self._frozen.count, 1)
 
     def _tuned(self, reading: Reading) -> tuple[Tensor, dict[str, Any]]:
-        options = self._config.floor
-        limits = Strengths(options.prior, options.tolerance, options.max_passes, self._config.evaluate.batch_size)
+        limits = Strengths.of(self._config.floor, self._config.evaluate.batch_size)
         rows = share(self._frozen, reading.given)
         tuned, losses = finetune_chosen(self._frozen, rows, unknown_prior(self._frozen), limits)
         return tuned.rows, {"gradient_steps": tuned.steps, "left_out_loss": losses}

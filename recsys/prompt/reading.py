@@ -63,8 +63,7 @@ def read(frozen: Frozen, files: list[Path], most: int, base: str) -> Reading:
 def tune(frozen: Frozen, reading: Reading) -> tuple[Tuned, dict[str, Any]]:
     """Fine-tune on the rows that were read, from where they put the items; and what is to be told. Collective."""
     config = frozen.encoder.config
-    options = config.prompt.summary
-    limits = Strengths(options.prior, options.tolerance, options.max_passes, config.evaluate.batch_size)
+    limits = Strengths.of(config.prompt.summary, config.evaluate.batch_size)
     tuned, losses = finetune_chosen(frozen, share(frozen, reading.given), reading.prior, limits)
     told = {"gradient_steps": tuned.steps, "passes": tuned.passes, "converged": tuned.converged}
     return tuned, told | {"left_out_loss": losses}

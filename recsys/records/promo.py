@@ -116,27 +116,26 @@ def movielens() -> Case:
 
 def kuairand(path: str | None) -> Case:
     """Real impressions, with arrival simulated."""
-
-    def drawn(seed: int) -> str:
-        words = f"configs/kuairand-pure.yaml run={run_of(seed)} data.source.path={path}"
-        return f"{words} data.path=data/kuairand-pure-seed{seed} data.split.seed={seed} train.seed={seed}"
-
-    def run_of(seed: int) -> str:
-        return f"runs/records/kuairand-pure-seed{seed}"
-
     told = "Each draw has other new items and weights; all videos are older than the log, their arrival is simulated."
-    return Case("promo-kuairand", (2, 8, 20), drawn, run_of, told)
+    words = f"data.source.path={path}"
+    return _drawn_here("promo-kuairand", (2, 8, 20), "configs/kuairand-pure.yaml", words, "kuairand-pure", told)
 
 
 def warm_up() -> Case:
     """The published split, which trains on users' future."""
+    told = "The new items are the same in every draw, whose weights and validation rows differ."
+    words, name = "data.split.rule=warm-up", "movielens-1m-warm-up"
+    return _drawn_here("promo-warm-up", (0, 20, 40, 60), "configs/movielens-1m.yaml", words, name, told)
+
+
+def _drawn_here(record: str, exposures: tuple[int, ...], config: str, words: str, name: str, told: str) -> Case:
+    """Bases of its own; `name`: of the draws' datasets and runs."""
 
     def drawn(seed: int) -> str:
-        words = f"configs/movielens-1m.yaml run={run_of(seed)} data.path=data/movielens-1m-warm-up-seed{seed}"
-        return f"{words} data.split.rule=warm-up data.split.seed={seed} train.seed={seed}"
+        given = f"{config} run={run_of(seed)} {words} data.path=data/{name}-seed{seed}"
+        return f"{given} data.split.seed={seed} train.seed={seed}"
 
     def run_of(seed: int) -> str:
-        return f"runs/records/movielens-1m-warm-up-seed{seed}"
+        return f"runs/records/{name}-seed{seed}"
 
-    told = "The new items are the same in every draw, whose weights and validation rows differ."
-    return Case("promo-warm-up", (0, 20, 40, 60), drawn, run_of, told)
+    return Case(record, exposures, drawn, run_of, told)

@@ -43,7 +43,8 @@ test-vllm: venv ## test the judge against a real vLLM server, whose environment 
 	@VLLM_PYTHON=.venv-vllm/bin/python $(ONE) pytest tests/vllm $(ARGS)
 
 soak: venv ## 200 kills of the table service (KILLS=... for more), ten minutes of load on a server (SOAK=seconds)
-	@KILLS=$(or $(KILLS),200) $(ONE) pytest tests/tables/test_crash.py tests/tables/test_crash_delta.py $(ARGS)
+	@KILLS=$(or $(KILLS),200) $(ONE) pytest tests/tables/test_crash.py tests/tables/test_crash_delta.py \
+		tests/training/test_killed.py $(ARGS)
 	@SOAK=$(or $(SOAK),600) $(ONE) pytest tests/serving/test_soak.py $(ARGS)
 
 lint: venv ## ruff (check and format) and mypy; all three report before it fails

@@ -17,6 +17,7 @@ from recsys.config_proxy import Proxy
 from recsys.config_serving import Serving
 from recsys.config_simulator import Simulator
 from recsys.config_slot import Slot
+from recsys.config_train import Train
 from recsys.config_types import STRENGTHS, STRICT, Amount, Cutoffs, Natural, Positive, Sharding, Share, Tried, Widths
 
 
@@ -177,44 +178,6 @@ class Model:
     """Standard deviation of the initial embeddings."""
     proxy: Slot = field(default_factory=Slot)
     """What stands for an item besides its ID."""
-
-
-@dataclass(frozen=True, kw_only=True, config=STRICT)
-class Train:
-    """The training loop."""
-
-    batch_size: Positive = 2048
-    """Rows a step on each rank."""
-    epochs: Positive = 3
-    """Passes over the training rows."""
-    seed: Natural = 0
-    """Draws the initial weights, the order of rows, dropout and the hidden ids."""
-    lr: Amount = 0.002
-    """Adam, for everything but the tables."""
-    table_lr: Amount = 0.05
-    """Row-wise Adagrad, fused into the tables' backward."""
-    weight_decay: Amount = 0.0
-    """L2 on the dense parameters."""
-    table_weight_decay: Amount = 0.0
-    """L2 on the rows touched by a step."""
-    decay: bool = True
-    """Lower both learning rates linearly, to reach zero at the end of the last epoch."""
-    hide_ids: Share = 0.05
-    """Share of items in a batch whose id is replaced by the unknown row, which so learns to stand for a new item."""
-    hide_users: Share = 0.0
-    """The same for the user's id: it keeps the ranker from leaning on an id whose owner has moved on or is new."""
-    shuffle_rows: Natural = 65536
-    """Rows held in the shuffle buffer of each rank."""
-    evals_per_epoch: Positive = 2
-    """Validations (and checkpoints) an epoch."""
-    patience: Positive = 3
-    """Stop after this many validations without a better AUC; the best checkpoint is kept."""
-    keep: Positive = 2
-    """Checkpoints kept, besides the best."""
-    bf16: bool = False
-    """Run the dense part under bfloat16 autocast."""
-    max_steps: Natural = 0
-    """Stop early after so many steps; 0 is no limit."""
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)

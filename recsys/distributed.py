@@ -15,10 +15,13 @@ from typing import Any, TypeVar, cast
 
 import torch
 import torch.distributed as dist
+from torch.distributed.rendezvous import rendezvous
 
 from recsys.errors import InputError, RelayedError
 
 T = TypeVar("T")
+_TIMEOUT = timedelta(hours=1)
+"""The first rank checks and fits a large dataset while the others wait for it."""
 
 
 @dataclass(frozen=True)
@@ -53,11 +56,9 @@ def process_group() -> Iterator[Ranks]:
         torch.cuda.set_device(device)
     backend = "cuda:nccl,cpu:gloo" if cuda else "gloo"
     with tempfile.TemporaryDirectory() as folder:
-        alone: dict[str, Any] = (
-            {} if launched else {"init_method": f"file://{folder}/rendezvous", "rank": 0, "world_size": 1}
-        )
-        # The first rank checks and fits a large dataset while the others wait for it.
-        dist.init_process_group(backend, timeout=timedelta(hours=1), **alone)
+        alone = {"init_method": f"file://{folder}/rendezvous", "rank": 0, "world_size": 1}
+        place = _place() if launched else alone
+        dist.init_process_group(backend, timeout=_TIMEOUT, **place)
         try:
             world_size = dist.get_world_size()
             local_world_size = int(os.environ.get("LOCAL_WORLD_SIZE", world_size))
@@ -66,6 +67,17 @@ def process_group() -> Iterator[Ranks]:
             dist.barrier()
         finally:
             dist.destroy_process_group()
+
+
+def _place() -> dict[str, Any]:
+    """Where torchrun's ranks meet."""
+    store, rank, world_size = next(rendezvous("env://", timeout=_TIMEOUT))
+    store.set_timeout(_TIMEOUT)
+    if os.environ.get("LOCAL_WORLD_SIZE") == os.environ["WORLD_SIZE"]:
+        # torchrun keeps its store when it starts ranks again: they would call at the addresses of the dead. Over
+        # several hosts the counts of restarts may differ.
+        store = dist.PrefixStore(f"start {os.environ.get('TORCHELASTIC_RESTART_COUNT', '0')}", store)
+    return {"store": store, "rank": rank, "world_size": world_size}
 
 
 def on_first(ranks: Ranks, work: Callable[[], object]) -> None:

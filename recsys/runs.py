@@ -22,6 +22,7 @@ _FREE = {
     "train.batch_size",
     "train.shuffle_rows",
     "train.keep",
+    "train.profile",
 }
 """Keys that may change within a run. So may the sharding, since checkpoints reshard, and `data.source`, since the
 dataset's fingerprint stands for it."""

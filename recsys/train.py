@@ -19,6 +19,7 @@ from recsys.data.batch import Batch
 from recsys.data.check import check
 from recsys.data.encode import Encoder
 from recsys.data.fit import fit
+from recsys.data.pieces import Leg
 from recsys.data.reader import Reader
 from recsys.distributed import Ranks, of_first, on_first
 from recsys.errors import InputError
@@ -30,6 +31,8 @@ from recsys.tables.checkpoint import Progress, Saver
 from recsys.tables.locks import reading, training
 from recsys.tables.sharding import Sharded, shard
 from recsys.tables.version import Version
+from recsys.training.profile import Profile
+from recsys.training.schedule import height
 
 _LOG_EVERY = 50
 """Steps between two points of the curves of loss and learning rates."""
@@ -62,6 +65,9 @@ def train(config: Config, ranks: Ranks) -> Progress:
 
     Writes `<run>/config.yaml`, `<run>/encoder/`, `<run>/checkpoints/` and TensorBoard events to `<run>/logs/`; a
     finished run is left as it is.
+
+    A run that dies at any step and is resumed by as many ranks ends, on CPU, with the same bits if they are one or two;
+    of more, DDP rounds the first sum of gradients in another order. Other ranks are dealt what is left of the epoch.
 
     Raises:
         InputError: the dataset is not sound (see `recsys.data.check`), a capacity is too small, or the run was begun
@@ -102,7 +108,7 @@ class Loop:
         place = {"rank": ranks.rank, "world_size": ranks.world_size}
         settings_ = config.train
         self.reader = Reader(
-            encoder,
+            encoder.weighted(settings_.weight),
             "train",
             settings_.batch_size,
             **place,
@@ -110,10 +116,12 @@ class Loop:
             seed=settings_.seed,
             hide_ids=settings_.hide_ids,
             hide_users=settings_.hide_users,
+            keep_negatives=settings_.keep_negatives,
         )
         self.valid = Reader(encoder, "valid", config.evaluate.batch_size, **place)
         self._open: Iterator[Batch] = iter(())
-        self._open_at: tuple[int, int] | None = None
+        self._open_at: tuple[int, int, tuple[Leg, ...]] | None = None
+        self.profile = Profile(Path(config.run), ranks.rank, settings_.profile)
         self.log = SummaryWriter(str(Path(config.run) / "logs")) if ranks.is_first else None
 
     def run(self, progress: Progress, version: Version) -> Progress:
@@ -124,10 +132,10 @@ class Loop:
         progress = self._placed(progress)
         every = -(-self.reader.steps // self.config.train.evals_per_epoch)
         run, stale = Path(self.config.run), self.config.tables.max_staleness
-        with Saver(run / "checkpoints", self.config.train.keep) as saver:
+        with self.profile, Saver(run / "checkpoints", self.config.train.keep) as saver:
             while not progress.done:
                 version = live.catch_up(run, self.sharded, version.at(progress.step), self.ranks, stale)
-                until = min(progress.epoch_step + every, self.reader.steps)
+                until = min(progress.epoch_step + every, self._steps(progress))
                 progress = self.stretch(progress, until)
                 progress = self._validate(progress)
                 saver.save(self.sharded, progress, version.at(progress.step))
@@ -136,10 +144,15 @@ class Loop:
         return progress
 
     def _placed(self, progress: Progress) -> Progress:
-        """With other ranks or another batch size than it was saved under, the same share of the epoch is done."""
-        steps = self.reader.steps
-        done = progress.epoch_step * steps // progress.epoch_steps if progress.epoch_steps else 0
-        return replace(progress, epoch_step=done, epoch_steps=steps)
+        """Under other ranks or another batch size than before, what is left of the epoch is dealt anew."""
+        now = self.reader.dealt
+        if progress.epoch_step and progress.dealt not in (None, now):
+            before = (*progress.before, Leg(progress.dealt, progress.epoch_step))
+            return replace(progress, epoch_step=0, dealt=now, before=before)
+        return replace(progress, dealt=now)
+
+    def _steps(self, progress: Progress) -> int:
+        return self.reader.steps_left(progress.epoch, progress.before)
 
     def stretch(self, progress: Progress, until: int) -> Progress:
         """Steps up to `until` of the current epoch."""
@@ -163,33 +176,36 @@ class Loop:
         for ahead in bar:
             self._set_rates(progress, ahead)
             loss, *_ = pipeline.progress(batches)
+            self.profile.step()
             loss_sum += loss
             if (ahead + 1) % _LOG_EVERY == 0 or ahead + 1 == steps:
                 dist.all_reduce(loss_sum)
                 mean = float(loss_sum) / self.ranks.world_size / (ahead % _LOG_EVERY + 1)
                 self._scalar("train/loss", mean, progress.step + ahead + 1)
                 loss_sum.zero_()
+        self.sharded.dense_optimizer.flush()
         seconds = time.perf_counter() - start
         progress = replace(progress, step=progress.step + steps, epoch_step=progress.epoch_step + steps)
-        self._open_at = progress.epoch, progress.epoch_step
+        self._open_at = progress.epoch, progress.epoch_step, progress.before
         rows = steps * self.config.train.batch_size * self.ranks.world_size
         self._scalar("train/samples_per_second", rows / max(seconds, 1e-9), progress.step)
         return progress
 
     def _set_rates(self, progress: Progress, ahead: int) -> None:
         """Rates of the step `ahead` of `progress`, by the share of the planned epochs done, whatever ranks did them."""
-        share = (progress.epoch + (progress.epoch_step + ahead) / self.reader.steps) / self.config.train.epochs
-        left = max(0.0, 1.0 - share) if self.config.train.decay else 1.0
-        dense, tables = self.config.train.lr * left, self.config.train.table_lr * left
-        self.sharded.set_rates(dense, tables)
+        train, steps = self.config.train, self._steps(progress)
+        left = self.reader.rows_left(progress.epoch, progress.before) / self.reader.rows
+        share = (progress.epoch + 1.0 - left + left * (progress.epoch_step + ahead) / steps) / train.epochs
+        scale = height(train, share, left / steps / train.epochs)
+        self.sharded.scale_rates(scale)
         if ahead % _LOG_EVERY == 0:
-            self._scalar("train/lr_dense", dense, progress.step + ahead)
-            self._scalar("train/lr_tables", tables, progress.step + ahead)
+            self._scalar("train/lr_dense", train.lr * scale, progress.step + ahead)
+            self._scalar("train/lr_tables", train.table_lr * scale, progress.step + ahead)
 
     def _rest(self, progress: Progress) -> Iterator[Batch]:
         """The epoch from here on; the same iterator across validations, since a new one reads its block anew."""
-        if self._open_at != (progress.epoch, progress.epoch_step):
-            self._open = self.reader.epoch(progress.epoch, progress.epoch_step)
+        if self._open_at != (progress.epoch, progress.epoch_step, progress.before):
+            self._open = self.reader.epoch(progress.epoch, progress.epoch_step, progress.before)
         return self._open
 
     def _validate(self, progress: Progress) -> Progress:
@@ -203,16 +219,17 @@ class Loop:
         self._scalar("valid/ne", ne, progress.step)
         better = auc > progress.best_auc
         worse = 0 if better else progress.worse + 1
-        epoch, epoch_step = progress.epoch, progress.epoch_step
-        if epoch_step >= self.reader.steps:
-            epoch, epoch_step = epoch + 1, 0
+        best, epoch = max(auc, progress.best_auc), progress.epoch
+        if progress.epoch_step >= self._steps(progress):
+            epoch += 1
+            progress = replace(progress, epoch=epoch, epoch_step=0, before=())
         limit = self.config.train.max_steps
         ended = epoch >= self.config.train.epochs or bool(limit and progress.step >= limit)
         done = ended or worse >= self.config.train.patience
         if self.ranks.is_first:
             note = "best so far" if better else f"{worse} without improvement"
             tqdm.write(f"step {progress.step}: valid AUC {auc:.4f}, NE {ne:.4f} ({note})")
-        return Progress(progress.step, epoch, epoch_step, self.reader.steps, max(auc, progress.best_auc), worse, done)
+        return replace(progress, best_auc=best, worse=worse, done=done)
 
     def _scalar(self, name: str, value: float, step: int) -> None:
         if self.log:

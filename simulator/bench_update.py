@@ -163,5 +163,6 @@ def _block(named: np.ndarray, warm: int) -> Block:
         content=np.zeros((n, 0), np.int64),
         history_content=np.zeros((n * HISTORY, 0), np.int64),
         label=(np.arange(n) % 2).astype(np.float32),
+        weight=np.ones(n, np.float32),
         row_id=np.arange(n),
     )

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor, nn
 
-from recsys.config import Train
+from recsys.config_train import Train
 from recsys.data.batch import Batch
 from recsys.model.ranker import DenseArch
 
@@ -67,16 +67,18 @@ class Plain:
             total = total + (losses * batch.weight).sum()
             rows += len(batch.label)
         self.adam.zero_grad()
-        for table in self.tables.values():
-            table.grad = None
         (total / rows).backward()
         self.adam.step()
+        self.move_tables({name: table_rate for name in self.tables})
+
+    def move_tables(self, rates: dict[str, float]) -> None:
+        """Row-wise Adagrad by the tables' gradients, which are then forgotten."""
         with torch.no_grad():
             for name, table in self.tables.items():
-                gradient = table.grad
+                gradient, table.grad = table.grad, None
                 assert gradient is not None
                 pieces = self.pieces.get(name, 1)
                 sums = self.sums[name].view(pieces, -1)
                 for k, (part, moved) in enumerate(zip(gradient.chunk(pieces, 1), table.chunk(pieces, 1), strict=True)):
                     sums[k] += part.square().mean(1)
-                    moved -= table_rate * part / (sums[k].sqrt() + EPS).unsqueeze(1)
+                    moved -= rates[name] * part / (sums[k].sqrt() + EPS).unsqueeze(1)

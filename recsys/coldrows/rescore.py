@@ -14,7 +14,8 @@ from tqdm import tqdm
 from recsys.coldrows.frozen import Frozen
 from recsys.data.batch import Batch, Batcher
 from recsys.data.encode import Block
-from recsys.data.reader import Piece, concat, deal, read, row_groups, take, text_columns
+from recsys.data.pieces import Piece, deal, row_groups
+from recsys.data.reader import concat, read, take, text_columns
 from recsys.data.schema import split_files
 
 Scores = tuple[NDArray[np.int64], NDArray[np.float32]]

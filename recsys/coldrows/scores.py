@@ -16,7 +16,8 @@ from recsys.coldrows.frozen import Frozen
 from recsys.coldrows.learned import Learned
 from recsys.coldrows.rescore import rescore
 from recsys.config import Config
-from recsys.data.reader import Reader, row_groups
+from recsys.data.pieces import row_groups
+from recsys.data.reader import Reader
 from recsys.data.schema import read_info, split_files
 from recsys.distributed import Ranks, on_first
 from recsys.errors import InputError

@@ -32,7 +32,7 @@ class Batch(Pipelineable):
             lie in the first sample: their number has nothing to do with B, which every rank must have alike.
         content_index: [B + T] int64, which of the U each target and history item has; [B] where histories show no
             content, [0] where there are no content tables.
-        label, weight: [B] float32. row_id: [B] int64, -1 for padding.
+        label, weight: [B] float32; a weight is 1 unless a column gives it. row_id: [B] int64, -1 for padding.
     """
 
     dense: Tensor
@@ -113,7 +113,7 @@ class Batcher:
             content=content,
             content_index=content_index,
             label=_pad(torch.from_numpy(block.label[rows]), pad),
-            weight=_pad(torch.ones(len(rows)), pad),
+            weight=_pad(torch.from_numpy(block.weight[rows]), pad),
             row_id=_pad(torch.from_numpy(block.row_id[rows]), pad, value=-1),
         )
 

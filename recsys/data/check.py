@@ -53,9 +53,10 @@ def check(config: Config) -> Info:
 
     Raises:
         InputError: a missing or mistyped column, a null or duplicate id, a label that is not 0 or 1, a dense value that
-            is not finite, a history that is longer than declared or has other lengths than its labels, an empty
-            split, a train or valid split with labels of one class, rows or items where the split rule promises none
-            (leaks), a damaged file, a directory that was prepared with other settings than the config's.
+            is not finite, a weight that is no number from 0 on, a history that is longer than declared or has other
+            lengths than its labels, an empty split, a train or valid split with labels of one class, rows or items
+            where the split rule promises none (leaks), a damaged file, a directory that was prepared with other
+            settings than the config's.
     """
     path = Path(config.data.path)
     info = schema.read_info(path)
@@ -178,11 +179,15 @@ def _check_split(
     context = [feature for feature in config.features if feature.of == "context" and feature.name not in KEYS.values()]
     columns = ["user_id", "item_id", "timestamp", "label", "history", "history_label"]
     columns += dict.fromkeys(feature.name for feature in context)
+    weight = config.train.weight if split == "train" else None
+    columns += [weight] if weight and weight not in columns else []
     spans: list[tuple[int, int, Place]] = []
     rows = positives = 0
     for path in tqdm(files, desc=f"checking {split}", unit=" files", disable=not sys.stderr.isatty()):
         with _open(path, [schema.HISTORY_LEAF]) as file:
             _columns(path, file.schema_arrow, kinds, context)
+            if weight:
+                _need(path, file.schema_arrow, weight, _is_number, "numbers (train.weight)")
             for place, table in _groups(file, path, columns):
                 if not table.num_rows:
                     continue
@@ -190,6 +195,8 @@ def _check_split(
                 _check_rows(place, table, info)
                 positives += pc.sum(table["label"]).as_py()
                 _finite(place, table, context)
+                if weight:
+                    _check_weights(place, table, weight)
                 _check_leaks(place, table, split, held)
                 seconds = table["timestamp"].to_numpy()
                 spans.append((int(seconds.min()), int(seconds.max()), place))
@@ -250,6 +257,14 @@ def _check_rows(place: Place, table: pa.Table, info: Info) -> None:
             raise place.error(name, "has a null inside; expected an id and a label for every event")
 
 
+def _check_weights(place: Place, table: pa.Table, name: str) -> None:
+    _no_nulls(place, table[name], name)
+    found = table[name].to_numpy()
+    bad = ~(np.isfinite(found) & (found >= 0))
+    if bad.any():
+        raise place.error(name, f"expected a weight from 0 on (train.weight), found {found[np.argmax(bad)]}", bad)
+
+
 def _check_leaks(place: Place, table: pa.Table, split: str, held: Held) -> None:
     """No held-out item in training rows, and none in any history where the rule masks them."""
     if split in held.splits:
@@ -300,13 +315,7 @@ def same_ids(one: pa.DataType, other: pa.DataType) -> bool:
 
 def _feature_type(path: Path, found: pa.Schema, feature: Feature) -> None:
     if feature.kind == "dense":
-        _need(
-            path,
-            found,
-            feature.name,
-            lambda kind: pat.is_floating(kind) or pat.is_integer(kind),
-            "numbers (dense feature)",
-        )
+        _need(path, found, feature.name, _is_number, "numbers (dense feature)")
     elif feature.kind == "multi":
         _need(
             path,
@@ -317,6 +326,10 @@ def _feature_type(path: Path, found: pa.Schema, feature: Feature) -> None:
         )
     else:
         _need(path, found, feature.name, _is_code, "string or integer (category)")
+
+
+def _is_number(kind: pa.DataType) -> bool:
+    return bool(pat.is_floating(kind) or pat.is_integer(kind))
 
 
 def _is_code(kind: pa.DataType) -> bool:

@@ -62,7 +62,7 @@ class Block:
         history: Jagged of item embedding rows; history_label: [sum of lengths] int8, aligned with its values.
         content: [n, C] int64 rows of the target in the C content tables; history_content: [sum of lengths, C], or
             without columns where the model reads none.
-        label: [n] float32; row_id: [n] int64.
+        label, weight: [n] float32; row_id: [n] int64.
     """
 
     user: np.ndarray
@@ -76,6 +76,7 @@ class Block:
     content: np.ndarray
     history_content: np.ndarray
     label: np.ndarray
+    weight: np.ndarray
     row_id: np.ndarray
 
     def __len__(self) -> int:
@@ -105,6 +106,7 @@ class Encoder:
         self.maps = maps
         self.scalers = scalers
         self.widths = widths or {}
+        self._weight: str | None = None
         self.context = context_features(config)
         if all(feature.kind == "dense" or feature.name == ITEM for feature in config.features):
             raise InputError("features: expected at least one of kind category or multi besides item_id")
@@ -155,8 +157,15 @@ class Encoder:
     def columns(self) -> list[str]:
         """Columns of the interactions that `encode` reads."""
         history = ["history", "history_label"] if self.config.model.history else []
-        names = [USER, ITEM, "label", *history, *(feature.name for feature in self.context)]
+        weight = [self._weight] if self._weight else []
+        names = [USER, ITEM, "label", *history, *(feature.name for feature in self.context), *weight]
         return list(dict.fromkeys(names))
+
+    def weighted(self, column: str | None) -> "Encoder":
+        """The same encoder, whose rows weigh what a column of the interactions says; None: 1."""
+        own = copy(self)
+        own._weight = column
+        return own
 
     def encode(self, table: pa.Table, first_row: int) -> Block:
         """Encode consecutive rows of a split, the first of which has row id `first_row`. No loop over rows."""
@@ -204,6 +213,7 @@ class Encoder:
             content=content.rows(content_maps, table[ITEM]),
             history_content=history_content,
             label=table["label"].to_numpy().astype(np.float32),
+            weight=floats(table[self._weight]) if self._weight else np.ones(n, np.float32),
             row_id=np.arange(first_row, first_row + n),
         )
 

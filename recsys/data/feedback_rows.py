@@ -18,7 +18,7 @@ from recsys.data.check import Place
 from recsys.data.feedback import Feedback, Raw, Values, build
 from recsys.data.ids import IdMap
 from recsys.data.log import Codes
-from recsys.data.reader import Piece, row_groups
+from recsys.data.pieces import Piece, row_groups
 from recsys.data.schema import ITEMS, USERS, read_info, read_settings, split_files
 from recsys.data.side import read_side
 from recsys.errors import InputError

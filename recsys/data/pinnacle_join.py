@@ -18,10 +18,10 @@ from recsys.config import Config
 from recsys.data.check import Place, same_ids
 from recsys.data.feedback_rows import Entities, read_columns
 from recsys.data.log import Codes, Mask
+from recsys.data.pieces import Piece, row_groups
 from recsys.data.pinnacle import Lists
 from recsys.data.pinnacle_parts import ABOUT, folder_of, read_about, settings_of
 from recsys.data.places import NOBODY
-from recsys.data.reader import Piece, row_groups
 from recsys.data.schema import is_list, read_info, split_files
 from recsys.data.side import decoded
 from recsys.data.side import lists as flat

@@ -29,8 +29,8 @@ from recsys.data.check import Place
 from recsys.data.feedback import Feedback
 from recsys.data.feedback_rows import Entities, drawn_negatives, read, read_columns
 from recsys.data.log import Codes, Mask
+from recsys.data.pieces import Piece, row_groups
 from recsys.data.pinnacle import Lists, lists
-from recsys.data.reader import Piece, row_groups
 from recsys.data.schema import HELD_OUT, KEEPING, read_info, split_files
 from recsys.data.side import decoded
 from recsys.errors import InputError

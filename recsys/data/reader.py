@@ -1,15 +1,15 @@
 """The streaming reader: Parquet row groups dealt to ranks, shuffled in a bounded buffer, cut into equal batches.
 
 Every rank sees the same number of batches of the same size (the last ones padded with zero weight), because torchrec's
-collectives hang or misread otherwise. The order is a function of (seed, epoch), so a resumed run skips to its step
-without reading what lies before.
+collectives hang or misread otherwise. The order is a function of (seed, epoch) and of how rows are dealt, so a resumed
+run skips to its step without reading what lies before. Under other ranks the order is another: a run resumed so in the
+middle of an epoch is dealt the rows that are left of it, each once.
 """
 
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, fields
-from functools import cache
-from itertools import accumulate
+from dataclasses import fields, replace
+from functools import cache, lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -17,61 +17,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from recsys.data.batch import Batch, Batcher
+from recsys.data.downsample import Negatives
 from recsys.data.encode import Block, Encoder
 from recsys.data.jagged import Jagged
+from recsys.data.pieces import Dealt, Leg, Piece, blocks, left, order, row_groups
 from recsys.data.schema import is_list, is_text, split_files
 from recsys.errors import InputError
-
-_EVAL_ROWS = 65536
-
-
-@dataclass(frozen=True)
-class Piece:
-    """Rows start to stop of one row group; `first_row` is the row id of the group's first row."""
-
-    path: Path
-    group: int
-    start: int
-    stop: int
-    first_row: int
-
-    @property
-    def rows(self) -> int:
-        return self.stop - self.start
-
-
-def row_groups(files: list[Path]) -> list[Piece]:
-    """Every row group of a split, whole, from Parquet footers alone.
-
-    Raises:
-        InputError: a file is truncated or not Parquet.
-    """
-    pieces, first_row = [], 0
-    for path in files:
-        try:
-            metadata = pq.read_metadata(path)
-        except (pa.ArrowInvalid, OSError) as error:
-            raise InputError(f"{path}: truncated or not Parquet: {error}") from None
-        for group in range(metadata.num_row_groups):
-            rows = metadata.row_group(group).num_rows
-            pieces.append(Piece(path, group, 0, rows, first_row))
-            first_row += rows
-    return pieces
-
-
-def deal(pieces: list[Piece], rank: int, world_size: int) -> list[Piece]:
-    """Rank's contiguous share of the rows, equal to within one row; a group on a border is read by both sides."""
-    total = sum(piece.rows for piece in pieces)
-    low, high = rank * total // world_size, (rank + 1) * total // world_size
-    dealt = []
-    for piece, end in zip(pieces, accumulate(piece.rows for piece in pieces), strict=True):
-        begin = end - piece.rows
-        start, stop = max(low, begin), min(high, end)
-        if start < stop:
-            dealt.append(
-                Piece(piece.path, piece.group, piece.start + start - begin, piece.start + stop - begin, piece.first_row)
-            )
-    return dealt
 
 
 class Reader:
@@ -84,6 +35,7 @@ class Reader:
         rank, world_size: this rank's place.
         shuffle: rows in the shuffle buffer; 0 keeps the order of the files.
         hide_ids, hide_users: see `Batcher`.
+        keep_negatives: see `Negatives`.
 
     Raises:
         InputError: the split has no rows, or a file cannot be read, named with its row group.
@@ -100,48 +52,71 @@ class Reader:
         seed: int = 0,
         hide_ids: float = 0.0,
         hide_users: float = 0.0,
+        keep_negatives: float = 1.0,
     ) -> None:
-        self.encoder, self.rank, self.world_size = encoder, rank, world_size
-        self.shuffle, self.seed = shuffle, seed
+        self.encoder, self.rank, self.seed = encoder, rank, seed
+        self.dealt = Dealt(world_size, batch_size, shuffle)
         self._text_columns = cache(text_columns)
         self.batcher = Batcher(encoder, batch_size, hide_ids, hide_users)
         self.groups = row_groups(split_files(Path(encoder.config.data.path), split))
-        self.rows = sum(piece.rows for piece in self.groups)
+        self._negatives = Negatives(self.groups, keep_negatives, seed) if keep_negatives < 1.0 else None
+        self._planned = lru_cache(maxsize=1)(self._plan)
+        self.rows = self.rows_left(0)
         if not self.rows:
             raise InputError(f"{encoder.config.data.path}: no rows in split {split!r}")
 
     @property
     def steps(self) -> int:
-        """Batches an epoch, the same on every rank."""
-        largest_share = -(-self.rows // self.world_size)
-        return -(-largest_share // self.batcher.batch_size)
+        """Batches an epoch, the same on every rank and in every epoch."""
+        return self._steps(self.rows)
 
-    def epoch(self, epoch: int = 0, start_step: int = 0) -> Iterator[Batch]:
-        """The batches of one epoch from `start_step` on; blocks before it are not read."""
-        size, step = self.batcher.batch_size, start_step
+    def rows_left(self, epoch: int, before: tuple[Leg, ...] = ()) -> int:
+        """Rows of an epoch that the legs `before` have left, over all ranks."""
+        return self._planned(epoch, before)[1]
+
+    def steps_left(self, epoch: int, before: tuple[Leg, ...] = ()) -> int:
+        """Batches of an epoch after the legs `before`, the same on every rank."""
+        return self._steps(self.rows_left(epoch, before))
+
+    def _steps(self, rows: int) -> int:
+        largest_share = -(-rows // self.dealt.world_size)
+        return -(-largest_share // self.dealt.batch_size)
+
+    def epoch(self, epoch: int = 0, start_step: int = 0, before: tuple[Leg, ...] = ()) -> Iterator[Batch]:
+        """The batches of one epoch from `start_step` on; blocks before it are not read.
+
+        before: what other ranks have read of the epoch, before this one's first step.
+        """
+        size, step, steps = self.dealt.batch_size, start_step, self.steps_left(epoch, before)
         rest = self._nothing()
-        for loaded in self._loaded(epoch, skip=start_step * size):
+        for loaded in self._loaded(epoch, start_step * size, before):
             block = concat([rest, loaded])
             whole = len(block) // size * size
             for start in range(0, whole, size):
                 yield self._cut(block, np.arange(start, start + size), epoch, step)
                 step += 1
             rest = take(block, np.arange(whole, len(block)))
-        while step < self.steps:
+        while step < steps:
             yield self._cut(rest, np.arange(len(rest)), epoch, step)
             rest = take(rest, np.arange(0))
             step += 1
 
-    def _loaded(self, epoch: int, skip: int) -> Iterator[Block]:
-        """Shuffled blocks of an epoch without its first `skip` rows; the next is read while one is consumed."""
-        order = np.random.default_rng([self.seed, epoch])
-        groups = [self.groups[k] for k in order.permutation(len(self.groups))] if self.shuffle else self.groups
+    def _plan(self, epoch: int, before: tuple[Leg, ...]) -> tuple[list[Piece], int]:
+        """The row groups of an epoch in its order, minus what the legs have read, and their rows: for all ranks."""
+        groups = self._negatives.epoch(epoch) if self._negatives else self.groups
+        if self.dealt.shuffle:
+            groups = [groups[k] for k in np.random.default_rng([self.seed, epoch]).permutation(len(groups))]
+        for leg in before:
+            groups = left(groups, leg, [self.seed, epoch])
+        return groups, sum(piece.rows for piece in groups)
+
+    def _loaded(self, epoch: int, skip: int, before: tuple[Leg, ...]) -> Iterator[Block]:
+        """Shuffled blocks without their first `skip` rows; the next is read while one is consumed."""
         jobs = []
-        for k, pieces in enumerate(_blocks(deal(groups, self.rank, self.world_size), self.shuffle or _EVAL_ROWS)):
+        for k, pieces in enumerate(blocks(self._planned(epoch, before)[0], self.dealt, self.rank)):
             rows = sum(piece.rows for piece in pieces)
             if skip < rows:
-                # A stream of its own for each block: skipping one does not change the order of the others.
-                jobs.append((pieces, np.random.default_rng([self.seed, epoch, k]), skip))
+                jobs.append((pieces, epoch, k, skip))
             skip = max(0, skip - rows)
         with ThreadPoolExecutor(1, thread_name_prefix="reader") as pool:
             coming = [pool.submit(self._load, *job) for job in jobs[:1]]
@@ -163,10 +138,9 @@ class Reader:
             raise InputError(f"{path}: truncated or not Parquet: {error}") from None
         return self.encoder.encode(schema.empty_table().select(self.encoder.columns()), 0)
 
-    def _load(self, pieces: list[Piece], order: np.random.Generator, skip: int) -> Block:
+    def _load(self, pieces: list[Piece], epoch: int, k: int, skip: int) -> Block:
         block = concat([read(self.encoder, piece, self._text_columns) for piece in pieces])
-        rows = order.permutation(len(block)) if self.shuffle else np.arange(len(block))
-        return take(block, rows[skip:])
+        return take(block, order(len(block), self.dealt, [self.seed, epoch], k)[skip:])
 
 
 def read(encoder: Encoder, piece: Piece, text_columns: Callable[[Path], list[str]]) -> Block:
@@ -180,7 +154,10 @@ def read(encoder: Encoder, piece: Piece, text_columns: Callable[[Path], list[str
             table = file.read_row_group(piece.group, columns=encoder.columns())
     except (pa.ArrowInvalid, OSError) as error:
         raise InputError(f"{piece.path}: row group {piece.group}: cannot be read: {error}") from None
-    return encoder.encode(table.slice(piece.start, piece.rows), piece.first_row + piece.start)
+    if piece.draw is None and piece.picked is None:
+        return encoder.encode(table.slice(piece.start, piece.rows), piece.first_row + piece.start)
+    places = piece.places(table["label"].to_numpy())
+    return replace(encoder.encode(table.take(places), 0), row_id=piece.first_row + places)
 
 
 def text_columns(path: Path) -> list[str]:
@@ -192,18 +169,6 @@ def text_columns(path: Path) -> list[str]:
         elif is_list(field.type) and is_text(field.type.value_type):
             names.append(f"{field.name}.list.element")
     return names
-
-
-def _blocks(pieces: list[Piece], rows: int) -> list[list[Piece]]:
-    blocks: list[list[Piece]] = [[]]
-    held = 0
-    for piece in pieces:
-        if held >= rows:
-            blocks.append([])
-            held = 0
-        blocks[-1].append(piece)
-        held += piece.rows
-    return [block for block in blocks if block]
 
 
 def concat(blocks: list[Block]) -> Block:
@@ -237,5 +202,6 @@ def take(block: Block, rows: np.ndarray) -> Block:
         content=block.content[rows],
         history_content=block.history_content[where.values],
         label=block.label[rows],
+        weight=block.weight[rows],
         row_id=block.row_id[rows],
     )

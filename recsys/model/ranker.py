@@ -279,19 +279,26 @@ def _frozen(table: TableSpec, device: torch.device | None) -> EmbeddingCollectio
 
 
 class RankerLoss(nn.Module):
-    """The ranker under weighted binary cross-entropy."""
+    """The ranker under weighted binary cross-entropy.
 
-    def __init__(self, ranker: Ranker) -> None:
+    Of rows whose negatives were kept with probability w alone, the odds are 1 / w times those of all rows: they are
+    learnt as the ranker's logit plus `shift` = -ln(w), so that the ranker's own probabilities are those of all rows
+    (He et al. 2014, section 6.3: q = p / (p + (1 - p) / w), where p is the probability among the rows kept).
+    """
+
+    def __init__(self, ranker: Ranker, shift: float = 0.0) -> None:
         super().__init__()
         self.ranker = ranker
+        self.shift = shift
 
     def forward(self, batch: Batch) -> tuple[Tensor, tuple[Tensor, ...]]:
         """Loss (scalar) and, detached, (loss, logits, label, weight, row_id), all but the first [B].
 
         The sum of the weighted losses is divided by B, padding included, and not by the weight: averaged over ranks,
-        the gradient is then the same however the rows were dealt.
+        the gradient is then the same however the rows were dealt. The logits returned are the ranker's own.
         """
         logits = self.ranker(batch)
-        losses = nn.functional.binary_cross_entropy_with_logits(logits, batch.label, batch.weight, reduction="sum")
+        shifted = logits + self.shift
+        losses = nn.functional.binary_cross_entropy_with_logits(shifted, batch.label, batch.weight, reduction="sum")
         loss = losses / batch.label.shape[0]
         return loss, (loss.detach(), logits.detach(), batch.label, batch.weight, batch.row_id)

@@ -10,7 +10,8 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from recsys.data.encode import Block, Encoder
-from recsys.data.reader import read, row_groups, text_columns
+from recsys.data.pieces import row_groups
+from recsys.data.reader import read, text_columns
 from recsys.data.schema import SCORES, split_files
 from recsys.errors import InputError
 from recsys.files import replacing

@@ -16,6 +16,7 @@ from typing import Any, TypeVar
 
 from pydantic import TypeAdapter, ValidationError
 
+from recsys.data.pieces import Dealt, Leg
 from recsys.errors import InputError
 from recsys.files import discard, sync
 from recsys.files import sweep as sweep_temporary
@@ -32,12 +33,14 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Progress:
-    """Where a run stands: `step` steps in all, `epoch_step` of `epoch_steps` in `epoch`; `worse` since the best."""
+    """Where a run stands: `step` steps in all; of `epoch`, the legs `before`, and since then `epoch_step` steps of rows
+    that are `dealt` so (None: as they are now); `worse` validations since the best."""
 
     step: int = 0
     epoch: int = 0
     epoch_step: int = 0
-    epoch_steps: int = 0
+    dealt: Dealt | None = None
+    before: tuple[Leg, ...] = ()
     best_auc: float = -1.0
     worse: int = 0
     done: bool = False

@@ -25,8 +25,6 @@ from recsys.tables.places import FORMAT, Places, places
 from recsys.tables.sharding import Sharded, table_of
 from recsys.tables.stored import DENSE, MODEL, ROWS, StoredTensor, tensors
 
-_ADAM = ("step", "exp_avg", "exp_avg_sq")
-
 
 def load(path: Path, sharded: Sharded, optimizer: bool = True) -> Progress:
     """Load a checkpoint into a sharded model; where the run stood. Collective.
@@ -41,9 +39,9 @@ def load(path: Path, sharded: Sharded, optimizer: bool = True) -> Progress:
     stored = together(lambda: _Checked.open(path, sharded, optimizer))
     with torch.no_grad():
         if optimizer:
-            _load_adam(stored, sharded)
+            _load_dense(stored, sharded)
             _load_sums(stored, sharded)
-        # After Adam's state, since making room for it is a step that decays weights.
+        # After the dense optimizer's state, since making room for it is a step that decays weights.
         for name, value in sharded.model.state_dict().items():
             for (row, column), held in _pieces(value):
                 source = stored.model[name]
@@ -97,7 +95,7 @@ class _Checked:
         tables = {table: name for name in state if (table := table_of(name))} if optimizer else {}
         dense = []
         if optimizer and any(name.startswith(DENSE) for name in found):
-            dense = [(name, key) for name in sharded.dense_optimizer.params for key in _ADAM]
+            dense = [(name, key) for name, keys in sharded.dense_optimizer.state_keys.items() for key in keys]
         checked = cls(
             progress_of(path),
             {name: StoredTensor(path, name, found=found) for name in state},
@@ -139,16 +137,16 @@ def _model_sizes(found: Places) -> dict[str, tuple[int, ...]]:
     return {name.removeprefix(MODEL): place.size for name, place in found.items() if name.startswith(MODEL)}
 
 
-def _load_adam(stored: _Checked, sharded: Sharded) -> None:
+def _load_dense(stored: _Checked, sharded: Sharded) -> None:
     if not stored.dense:
-        sharded.dense_optimizer.state.clear()
+        sharded.dense_optimizer.clear_state()
         return
     if not sharded.dense_optimizer.state:
         # Adam's state is created by its first step.
         sharded.dense_optimizer.init_state()
-    for name, state in sharded.dense_optimizer.state_dict()["state"].items():
-        for key in _ADAM:
-            state[key].copy_(stored.dense[name, key].whole())
+    state = sharded.dense_optimizer.state_dict()["state"]
+    for (name, key), held in stored.dense.items():
+        state[name][key].copy_(held.whole())
 
 
 def _load_sums(stored: _Checked, sharded: Sharded) -> None:

@@ -33,6 +33,7 @@ from recsys.config import Config
 from recsys.data.encode import InputSpec, TableSpec
 from recsys.distributed import Ranks, on_first
 from recsys.errors import InputError
+from recsys.training import groups
 
 DATA_PARALLEL = ShardingType.DATA_PARALLEL.value
 _SEQUENCE = [ShardingType.TABLE_WISE.value, ShardingType.ROW_WISE.value, ShardingType.COLUMN_WISE.value]
@@ -122,7 +123,7 @@ def _refusal(table: TableSpec, sequence: bool, config: Config, ranks: Ranks) -> 
         return "torchrec fails to lay a single row over several hosts"
     if sharding in _COLUMNS and places > 1 and _columns(dim, places) == dim:
         return f"{dim} columns do not divide into 2 to {places} pieces, each a multiple of 4"
-    if sharding == DATA_PARALLEL and config.train.table_weight_decay:
+    if sharding == DATA_PARALLEL and groups.of_table(config.train, table.name).weight_decay:
         return "train.table_weight_decay would shrink rows that no step has named; expected 0"
     if sharding == DATA_PARALLEL and config.model.table_dtype != "fp32":
         return "its optimizer would keep its sums in fp16, too coarse to learn by; expected model.table_dtype=fp32"

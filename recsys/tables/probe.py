@@ -22,7 +22,7 @@ from torchrec.sparse.jagged_tensor import KeyedJaggedTensor
 from recsys.config import Config
 from recsys.data.batch import Batch, Batcher
 from recsys.data.encode import ITEM, USER, Encoder, TableSpec
-from recsys.data.reader import row_groups
+from recsys.data.pieces import row_groups
 from recsys.data.schema import split_files
 from recsys.data.side import decoded, read_side
 from recsys.evaluate.held_out import held_out

@@ -2,8 +2,9 @@
 
 import re
 from dataclasses import dataclass
+from math import log
+from typing import Any
 
-import torch
 from fbgemm_gpu.split_table_batched_embeddings_ops_training import WeightDecayMode
 from torch import Tensor, nn
 from torch.distributed._shard.sharded_tensor import ShardedTensor
@@ -14,16 +15,21 @@ from torchrec.optim.keyed import CombinedOptimizer, KeyedOptimizer, KeyedOptimiz
 from torchrec.optim.optimizers import in_backward_optimizer_filter
 from torchrec.optim.rowwise_adagrad import RowWiseAdagrad
 
-from recsys.config import Config, Train
+from recsys.config import Config
+from recsys.config_train import Train
 from recsys.data.encode import InputSpec
 from recsys.distributed import Ranks
 from recsys.model.ranker import Ranker, RankerLoss
 from recsys.tables.plan import make_plan, sharders
+from recsys.training import groups
+from recsys.training.dense import DenseOptimizer
 
 _TABLE = re.compile(r"(?:^|\.)(?:embedding_bags|embeddings)\.(?P<name>.+)\.weight$")
 _EPS = 1e-8
 _SUM = ".momentum1"
 """What fbgemm's kernels call row-wise Adagrad's sums, behind a table's name."""
+
+Rates = list[tuple[dict[str, Any], float]]
 
 
 @dataclass
@@ -35,20 +41,20 @@ class Sharded:
             others step in backward).
         dense_optimizer: the part of it for the dense parameters.
         copied_optimizer: the part of it for the data-parallel tables; None where there are none.
+        rates: each group of parameters with its full learning rate.
     """
 
     model: DistributedModelParallel
     optimizer: CombinedOptimizer
-    dense_optimizer: KeyedOptimizerWrapper
+    dense_optimizer: DenseOptimizer
     copied_optimizer: KeyedOptimizerWrapper | None
+    rates: Rates
 
-    def set_rates(self, dense: float, tables: float) -> None:
-        """Learning rates of the next step; the tables' kernels take theirs when the pipeline clears gradients."""
-        copied = [self.copied_optimizer] if self.copied_optimizer else []
-        for rate, optimizers in ((dense, [self.dense_optimizer]), (tables, [self.model.fused_optimizer, *copied])):
-            for optimizer in optimizers:
-                for group in optimizer.param_groups:
-                    group["lr"] = rate
+    def scale_rates(self, height: float) -> None:
+        """Learning rates of the next step, as a share of the full ones; the tables' kernels take theirs when the
+        pipeline clears gradients."""
+        for group, rate in self.rates:
+            group["lr"] = rate * height
 
     def states(self) -> dict[str, ShardedTensor | Tensor]:
         """By table, the row-wise Adagrad sums float32 of its N rows, sharing memory with what trains them.
@@ -79,9 +85,10 @@ def shard(ranker: Ranker, spec: InputSpec, config: Config, ranks: Ranks) -> Shar
     Collective over all ranks.
 
     Raises:
-        InputError: a table cannot be sharded so on these ranks.
+        InputError: a table cannot be sharded so on these ranks, or a group of `train.groups` matches nothing.
     """
-    loss = RankerLoss(ranker)
+    # Negatives left out multiply the odds by 1 / share; the ranker's own logit is without that.
+    loss = RankerLoss(ranker, shift=-log(config.train.keep_negatives))
     plan, _ = make_plan(loss, spec, config, ranks)
     return lay(loss, plan, config.train, ranks)
 
@@ -91,28 +98,43 @@ def lay(loss: nn.Module, plan: ShardingPlan, train: Train, ranks: Ranks) -> Shar
 
     Tables train by row-wise Adagrad: those that one rank or several hold between them by fbgemm's, fused into backward;
     data-parallel ones, which the fused one does not update, by torchrec's dense one of the same formula. The rest
-    trains by Adam.
+    trains by Adam, or as `train.groups` says.
+
+    Raises:
+        InputError: a group of `train.groups` matches nothing.
     """
-    apply_optimizer_in_backward(
-        RowWiseAdagrad,
-        [parameter for name, parameter in loss.named_parameters() if table_of(name)],
-        {
-            "lr": train.table_lr,
-            "weight_decay": train.table_weight_decay,
-            # Without a mode fbgemm takes the weight decay and ignores it.
-            "weight_decay_mode": WeightDecayMode.L2,
-            "eps": _EPS,
-        },
-    )
+    named = dict(loss.named_parameters())
+    tables = {name: table for name in named if (table := table_of(name))}
+    groups.check(train, [name for name in named if name not in tables], list(tables.values()))
+    rules = {name: groups.of_table(train, table) for name, table in tables.items()}
+    for name, rule in rules.items():
+        apply_optimizer_in_backward(RowWiseAdagrad, [named[name]], _adagrad(rule))
     model = DistributedModelParallel(module=loss, device=ranks.device, plan=plan, sharders=sharders())
     parameters = dict(in_backward_optimizer_filter(model.named_parameters()))
     copied = {name: parameters.pop(name) for name in list(parameters) if table_of(name)}
-    adam = KeyedOptimizerWrapper(
-        parameters, lambda p: torch.optim.Adam(p, lr=train.lr, weight_decay=train.weight_decay)
-    )
-    optimizers: list[KeyedOptimizer] = [model.fused_optimizer, adam]
+    dense = DenseOptimizer(parameters, train)
+    optimizers: list[KeyedOptimizer] = [model.fused_optimizer, dense]
     adagrad = None
     if copied:
-        adagrad = KeyedOptimizerWrapper(copied, lambda p: RowWiseAdagrad(p, lr=train.table_lr, eps=_EPS))
+        by_rate = [{"params": [copied[name]], "lr": rules[name].lr} for name in copied]
+        adagrad = KeyedOptimizerWrapper(copied, lambda _: RowWiseAdagrad(by_rate, eps=_EPS))
         optimizers.append(adagrad)
-    return Sharded(model, CombinedOptimizer(optimizers), adam, adagrad)
+    optimizer = CombinedOptimizer(optimizers)
+    full = {tables[name]: rule.lr for name, rule in rules.items()}
+    return Sharded(model, optimizer, dense, adagrad, _rates(optimizer, dense, full))
+
+
+def _rates(optimizer: CombinedOptimizer, dense: DenseOptimizer, full: dict[str, float]) -> Rates:
+    """Each group of parameters with its learning rate, which for a table is in `full`: kernels round theirs."""
+    names = {id(parameter): name for name, parameter in optimizer.params.items()}
+    rates = [(group, group["lr"]) for group in dense.param_groups]
+    for group in optimizer.param_groups:
+        if table := table_of(names[id(group["params"][0])]):
+            # Tables of one kernel share all of its arguments.
+            rates.append((group, full[table]))
+    return rates
+
+
+def _adagrad(rule: groups.Rule) -> dict[str, Any]:
+    # Without a mode fbgemm takes the weight decay and ignores it.
+    return {"lr": rule.lr, "weight_decay": rule.weight_decay, "weight_decay_mode": WeightDecayMode.L2, "eps": _EPS}

@@ -313,3 +313,29 @@ def test_texts_of_items_have_the_types_that_an_encoder_reads(made: Path, name: s
     edit(made / schema.ITEMS, numbers)
     with pytest.raises(InputError, match=rf"items\.parquet: column '{name}': expected {expected}, found"):
         check(config(made))
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({}, r"part-00000.parquet: no column 'importance'"),
+        ({0: "much"}, "column 'importance': expected numbers"),
+        ({130: -1.0}, "row group 1: column 'importance': row 2: expected a weight from 0 on .*, found -1.0"),
+        ({5: float("nan")}, "row group 0: column 'importance': row 5: expected a weight from 0 on .*, found nan"),
+        ({5: None}, "row group 0: column 'importance': row 5: is null"),
+    ],
+)
+def test_bad_weights_of_training_rows(values: dict[int, Any], message: str, made: Path) -> None:
+    """Other splits need no such column."""
+    asked = config(made)
+    asked = replace(asked, train=replace(asked.train, weight="importance"))
+    texts = any(isinstance(value, str) for value in values.values())
+
+    def weigh(table: pa.Table) -> pa.Table:
+        column = [values.get(k, "1" if texts else 1.0) for k in range(table.num_rows)]
+        return table.append_column("importance", pa.array(column))
+
+    for file in schema.split_files(made, "train") if values else []:
+        edit(file, weigh)
+    with pytest.raises(InputError, match=message):
+        check(asked)

@@ -6,7 +6,6 @@ from collections.abc import Callable, Iterator
 from itertools import islice
 from pathlib import Path
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -16,7 +15,8 @@ from recsys.data import reader as module
 from recsys.data.batch import Batch
 from recsys.data.encode import Block, Encoder
 from recsys.data.fit import fit
-from recsys.data.reader import Reader, deal, row_groups
+from recsys.data.pieces import Piece, deal, row_groups
+from recsys.data.reader import Reader
 from recsys.data.schema import split_files
 from recsys.errors import InputError
 from tests import wide
@@ -150,7 +150,7 @@ def test_blocks_before_the_start_are_not_read(encoder: Encoder, monkeypatch: pyt
     read: list[int] = []
     original = module.read
 
-    def counted(encoder: Encoder, piece: module.Piece, text_columns: Callable[[Path], list[str]]) -> Block:
+    def counted(encoder: Encoder, piece: Piece, text_columns: Callable[[Path], list[str]]) -> Block:
         read.append(piece.rows)
         return original(encoder, piece, text_columns)
 
@@ -167,9 +167,9 @@ def test_the_buffer_never_holds_more_than_asked_and_a_row_group(
     held: list[int] = []
     original = Reader._load
 
-    def measured(self: Reader, pieces: list[module.Piece], order: np.random.Generator, skip: int) -> Block:
+    def measured(self: Reader, pieces: list[Piece], epoch: int, k: int, skip: int) -> Block:
         held.append(sum(piece.rows for piece in pieces))
-        return original(self, pieces, order, skip)
+        return original(self, pieces, epoch, k, skip)
 
     monkeypatch.setattr(Reader, "_load", measured)
     list(Reader(encoder, "train", 8, shuffle=shuffle).epoch())

@@ -7,8 +7,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from recsys.config import Config, Train
+from recsys.config import Config
 from recsys.config_prompt_model import PromptModel
+from recsys.config_train import Train
 from recsys.data.encode import InputSpec, TableSpec
 from recsys.distributed import Ranks, process_group
 from recsys.errors import InputError

@@ -50,7 +50,7 @@ def state_of(sharded: Sharded) -> State:
 
 
 def train(sharded: Sharded, ranks: Ranks, batches: Iterator[Batch]) -> list[float]:
-    sharded.set_rates(0.01, 0.05)
+    sharded.scale_rates(1.0)
     pipeline = TrainPipelineSparseDist(sharded.model, sharded.optimizer, ranks.device)
     losses = []
     some = list(batches)

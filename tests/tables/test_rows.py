@@ -95,7 +95,7 @@ def train_write_train(made: Config, tables: dict[str, Tensor], dense: dict[str, 
         rows = Rows(sharded, ranks)
         batches = readers(made, encoder, ranks.world_size)[ranks.rank].epoch(0)
         pipeline = TrainPipelineSparseDist(sharded.model, sharded.optimizer, ranks.device)
-        sharded.set_rates(made.train.lr, made.train.table_lr)
+        sharded.scale_rates(1.0)
         pipeline.progress(batches)
         named = WRITTEN if ranks.rank == 1 else WRITTEN[:0]
         for name in tables:

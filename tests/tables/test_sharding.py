@@ -91,10 +91,13 @@ def epochs(steps: int) -> int:
     return -(-STEPS // steps)
 
 
-def rates(config: Config, epoch: int, step: int, steps: int) -> tuple[float, float]:
-    """Learning rates that change with every step, the last of them zero."""
-    left = 1.0 - (epoch * steps + step) / (epochs(steps) * steps - 1)
-    return config.train.lr * left, config.train.table_lr * left
+def height(epoch: int, step: int, steps: int) -> float:
+    """A share of the learning rates that changes with every step, the last of them zero."""
+    return 1.0 - (epoch * steps + step) / (epochs(steps) * steps - 1)
+
+
+def rates(config: Config, share: float) -> tuple[float, float]:
+    return config.train.lr * share, config.train.table_lr * share
 
 
 @dataclass
@@ -117,7 +120,7 @@ def train_on_ranks(config: Config, tables: dict[str, Tensor], dense: dict[str, T
             pipeline = TrainPipelineSparseDist(sharded.model, sharded.optimizer, ranks.device)
             batches = reader.epoch(epoch)
             for step in range(reader.steps):
-                sharded.set_rates(*rates(config, epoch, step, reader.steps))
+                sharded.scale_rates(height(epoch, step, reader.steps))
                 pipeline.progress(batches)
         plan = {
             name: parameter.sharding_type
@@ -148,7 +151,7 @@ def test_ranks_train_as_plain_pytorch_does(tmp_path: Path, sharding: str) -> Non
     together = readers(made, encoder, world_size)
     for epoch in range(epochs(together[0].steps)):
         for step, batches in enumerate(zip(*(each.epoch(epoch) for each in together), strict=True)):
-            plain.step(batches, rates(made, epoch, step, together[0].steps))
+            plain.step(batches, rates(made, height(epoch, step, together[0].steps)))
 
     trained = live.whole([result.shards for result in results])
     for name, table in plain.tables.items():
@@ -212,7 +215,7 @@ def test_fp16_tables_train_to_within_their_rounding(tmp_path: Path, sharding: st
     steps = epochs(together[0].steps) * together[0].steps
     for epoch in range(epochs(together[0].steps)):
         for step, batches in enumerate(zip(*(each.epoch(epoch) for each in together), strict=True)):
-            plain.step(batches, rates(made, epoch, step, together[0].steps))
+            plain.step(batches, rates(made, height(epoch, step, together[0].steps)))
     for name, found in live.whole([result.shards for result in results]).items():
         assert found.dtype == torch.float16
         # Each step rounds to the nearest of numbers that lie 2^-10 of their power of two apart.

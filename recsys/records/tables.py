@@ -11,7 +11,7 @@ from pathlib import Path
 from recsys.errors import InputError
 from recsys.evaluate import draws, report, results
 from recsys.pipeline import steps
-from recsys.records import coldllm, floor, idproxy, promo, road, simulated
+from recsys.records import coldllm, floor, idproxy, leave_one_out, promo, road, simulated
 from recsys.rivals import summary
 
 FOLDER = Path("runs/records")
@@ -209,6 +209,8 @@ RECORDS = (
         lambda paths: promo.kuairand(paths.kuairand).table(),
     ),
     Record("promo-warm-up", lambda paths: promo.warm_up().commands(), lambda paths: promo.warm_up().table()),
+    Record("promo-100k", lambda paths: leave_one_out.small().commands(), lambda paths: leave_one_out.small().table()),
+    Record("promo-1m", lambda paths: leave_one_out.large().commands(), lambda paths: leave_one_out.large().table()),
     Record("gauge-movielens", lambda paths: coldllm.gauge_commands(), lambda paths: coldllm.gauge_table()),
     Record(
         "simulated-movielens",

@@ -59,21 +59,21 @@ class Case:
 
     def _draw(self, seed: int) -> Iterator[str]:
         judged = self.folder / f"seed-{seed}.json"
-        base = self._words(seed, "base")
+        base = self.words(seed, "base")
         yield f"python -m tools.prepare {base}"
         if not seed:
             yield f"python -m tools.content {base} --out {self._content}"
         yield from _trained(base)
         yield f"python -m tools.align {base} floor.content={self._content}"
         for system in self.systems[1:]:
-            yield from _trained(self._words(seed, system))
+            yield from _trained(self.words(seed, system))
         yield from self._judged(seed, self._rivals)
         for exposure in self.exposures:
             for system in _TUNED:
-                words = self._words(seed, system)
+                words = self.words(seed, system)
                 yield f"python -m tools.floor {words} --system finetune --exposure {exposure}"
             scores = " ".join(
-                f"--scores {system}={self._run(seed, system)}/floor/finetune/n={exposure}" for system in _TUNED
+                f"--scores {system}={self.run_of(seed, system)}/floor/finetune/n={exposure}" for system in _TUNED
             )
             only = f"--exposure {exposure} {_only(f'n={exposure}')}"
             for rival in _TUNED[:2]:
@@ -95,37 +95,38 @@ class Case:
 
     def _judged(self, seed: int, rivals: list[str]) -> Iterator[str]:
         """All systems against each of `rivals`, before any feedback."""
-        scores = " ".join(f"--scores {system}={self._run(seed, system)}/scores/test" for system in self.systems)
+        scores = " ".join(f"--scores {system}={self.run_of(seed, system)}/scores/test" for system in self.systems)
         out = f"{_only('warm', 'n=0')} --out {self.folder / f'seed-{seed}.json'}"
         for rival in rivals:
-            yield f"python -m tools.evaluate {self._words(seed, 'base')} {scores} --against {rival} {out}"
+            yield f"python -m tools.evaluate {self.words(seed, 'base')} {scores} --against {rival} {out}"
 
     def hidden_commands(self) -> list[str]:
         """Of the first draw's base and v5 under other shares of hidden IDs; after `commands`."""
         asked = []
         for share in _SHARES:
             if share != _HIDDEN:
-                base, v5 = (self._words(SEEDS[0], system, share) for system in ("base", "v5"))
+                base, v5 = (self.words(SEEDS[0], system, share) for system in ("base", "v5"))
                 asked += [f"python -m tools.prepare {base}", *_trained(base), *_trained(v5)]
-            scores = (f"--scores {name}={self._run(SEEDS[0], name, share)}/scores/test" for name in ("base", "v5"))
+            scores = (f"--scores {name}={self.run_of(SEEDS[0], name, share)}/scores/test" for name in ("base", "v5"))
             out = f"--out {self.folder}/hidden-{share}.json"
-            words = self._words(SEEDS[0], "base", share)
+            words = self.words(SEEDS[0], "base", share)
             asked.append(f"python -m tools.evaluate {words} {' '.join(scores)} {_only('warm', 'n=0')} {out}")
         return asked
 
-    def _run(self, seed: int, system: str, share: str = _HIDDEN) -> Path:
+    def run_of(self, seed: int, system: str, share: str = _HIDDEN) -> Path:
+        """Its run folder in a draw."""
         return self.folder / f"seed-{seed}" / (system if share == _HIDDEN else f"{system}-hidden-{share}")
 
-    def _words(self, seed: int, system: str, share: str = _HIDDEN) -> str:
-        """The config of a system in a draw."""
-        base = self._run(seed, "base") / "proxy"
+    def words(self, seed: int, system: str, share: str = _HIDDEN) -> str:
+        """Config and overrides of a system in a draw."""
+        base = self.run_of(seed, "base") / "proxy"
         coarse = {
             "v1": self._content,
             "v2": base / "rivals/v2.parquet",
             "ridge": base / "rivals/ridge-even.parquet",
         }.get(system, base / "vectors/coarse.parquet")
         over = "" if system == "base" else f" configs/idproxy/{system}.yaml"
-        words = f"{self.config}{over} run={self._run(seed, system, share)} data.path=data/{self.name}-{seed}"
+        words = f"{self.config}{over} run={self.run_of(seed, system, share)} data.path=data/{self.name}-{seed}"
         words += f" {self.source} data.split.seed={seed} train.seed={seed} train.hide_ids={share}"
         if system != "base":
             words += f" model.proxy.coarse={coarse}"
@@ -190,3 +191,14 @@ def _trained(words: str) -> list[str]:
 
 def _only(*segments: str) -> str:
     return " ".join(f"--only {segment}" for segment in segments)
+
+
+def movielens(content: str | None) -> Case:
+    """content: Parquet with the movies' overviews."""
+    return Case("idproxy-movielens", "configs/movielens-1m.yaml", f"data.source.content={content}", (2, 8, 20))
+
+
+def kuairand(path: str | None) -> Case:
+    """path: the dataset's folder."""
+    systems, source = ("base", "v1", "ridge", "v5"), f"data.source.path={path}"
+    return Case("idproxy-kuairand", "configs/kuairand-pure.yaml", source, (2, 8, 20), systems, seeds=(0,))

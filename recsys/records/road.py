@@ -1,22 +1,21 @@
-"""Record `road-movielens`: every system alone and all together, beside the floor, by exposure and along a replay.
+"""Records `road-*`: every system alone and all together, beside the floor, by exposure and along a replay.
 
-Rankers, proxies and simulated rows are those of records `idproxy-movielens` and `simulated-movielens`.
+Rankers and proxies are those of records `idproxy-*`, simulated rows those of `simulated-movielens`.
 """
 
 import shlex
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from recsys.evaluate import draws, results, warmup
-from recsys.records import simulated
+from recsys.records import idproxy, simulated
 from recsys.records.lines import row
 
-SEEDS = (0, 1, 2)
 EXPOSURES = (0, 2, 8, 20)
 SEEN = ("seen=0", "seen=1", "seen=2", "seen=4", "seen=8", "seen=16", "seen=32", "seen=64")
-FOLDER = Path("runs/records/road-movielens")
 FLOOR = {
     "means": "user and item means",
     "base": "base, new rows fine-tuned",
@@ -27,109 +26,119 @@ ALONE = {
     "simulated": "simulated users",
     "promo": "read off the first rows, then fine-tuned",
 }
-SYSTEMS = {**FLOOR, **ALONE, "road": "all together: proxies, and rows read off and fine-tuned"}
+ROAD = {"road": "all together: proxies, and rows read off and fine-tuned"}
 REPLAYED = ("base", "idproxy", "promo", "road")
+_PROXIED = ("idproxy", "road")
 _RANKS = "torchrun --nproc-per-node 2 -m"
 _TUNED = shlex.quote("lifecycle.stages=[{rows: 0, source: start}, {rows: 1, source: tuned}]")
 
 
-def commands(content: str) -> list[str]:
-    """Of all draws. content: Parquet with the movies' overviews."""
-    return [command for seed in SEEDS for command in (*_exposed(seed, content), *_replay(seed, content))]
+@dataclass(frozen=True)
+class Case:
+    """A dataset, by its record of proxies.
 
+    Attributes:
+        simulated: exposures at which simulated users' rows were learned.
+        told: what else the reader must know.
+    """
 
-def _exposed(seed: int, content: str) -> Iterator[str]:
-    base, proxied = _words(seed, "base", content), _words(seed, "v5", content)
-    for exposure in EXPOSURES:
-        yield f"python -m tools.floor {base} --system means --exposure {exposure}"
-        yield f"python -m tools.floor {base} --system ridge --exposure {exposure}"
-        if exposure:
-            yield from (
-                f"python -m tools.floor {one} --system finetune --exposure {exposure}" for one in (base, proxied)
-            )
-            yield f"{_RANKS} tools.lifecycle {base} lifecycle.name=promo --exposure {exposure}"
-            yield f"{_RANKS} tools.lifecycle {proxied} --exposure {exposure}"
-        scores = " ".join(f"--scores {name}={_scores(seed, name, exposure)}" for name in _systems(exposure))
-        segments = f"--only n={exposure}" + ("" if exposure else " --only warm --only 100+")
-        for rival in ("base", "ridge"):
-            asked = f"--against {rival} --exposure {exposure} {segments} --out {_judged(seed)}"
-            yield f"python -m tools.evaluate {base} {scores} {asked}"
+    name: str
+    proxies: idproxy.Case
+    simulated: tuple[int, ...]
+    told: str
 
+    @property
+    def systems(self) -> dict[str, str]:
+        """All of them, by what they are called."""
+        alone = {name: told for name, told in ALONE.items() if name != "simulated" or self.simulated}
+        return {**FLOOR, **alone, **ROAD}
 
-def _replay(seed: int, content: str) -> Iterator[str]:
-    for name in REPLAYED:
-        ranker = "v5" if name in ("idproxy", "road") else "base"
-        stages = f" {_TUNED}" if name in ("base", "idproxy") else ""
-        yield f"{_RANKS} tools.lifecycle {_words(seed, ranker, content)} lifecycle.name={name}{stages} --replay"
-    scores = " ".join(f"--scores {name}={_walked(seed, name)}" for name in REPLAYED)
-    out = f"--by impressions --out {_judged(seed)}"
-    yield f"python -m tools.evaluate {_words(seed, 'base', content)} {scores} {out}"
+    def commands(self) -> list[str]:
+        """Of all draws."""
+        return [command for seed in self.proxies.seeds for command in (*self._exposed(seed), *self._replay(seed))]
 
-
-def _systems(exposure: int) -> list[str]:
-    """Simulated users were given none and two rows; without feedback there is nothing to read."""
-    left_out = {"promo"} if not exposure else set() if exposure == 2 else {"simulated"}
-    return [name for name in SYSTEMS if name not in left_out]
-
-
-def _scores(seed: int, system: str, exposure: int) -> Path:
-    base, proxied = (simulated.run_of(seed, "liked", ranker) for ranker in ("base", "v5"))
-    if system == "simulated":
-        return simulated.scores_of(seed, "liked", "simulated", exposure)
-    if system in ("means", "ridge"):
-        return base / f"floor/{system}/n={exposure}"
-    run = proxied if system in ("idproxy", "road") else base
-    if not exposure:
-        return run / "scores/test"
-    if system in ("base", "idproxy"):
-        return run / f"floor/finetune/n={exposure}"
-    return run / f"lifecycle/{system}/n={exposure}/scores.parquet"
-
-
-def _walked(seed: int, system: str) -> Path:
-    run = simulated.run_of(seed, "liked", "v5" if system in ("idproxy", "road") else "base")
-    return run / f"lifecycle/{system}/replay/scores.parquet"
-
-
-def _judged(seed: int) -> Path:
-    return FOLDER / f"seed-{seed}.json"
-
-
-def _words(seed: int, ranker: str, content: str) -> str:
-    return f"{simulated.CONFIG} {simulated.words_of(seed, 'liked', ranker, content)}"
-
-
-def table() -> str:
-    """AUC and GAUC by exposure, differences to the floor, and the warm-up curve with the impressions that it saves."""
-    found = draws.combine([results.read(_judged(seed)) for seed in SEEDS])
-    lines: list[str] = []
-    segments = tuple(f"n={n}" for n in EXPOSURES)
-    for metric, title in (("auc", "AUC"), ("gauc", "GAUC (within users)")):
-        lines += [f"| {title} | " + " | ".join(segments) + " |", "|---" * (len(segments) + 1) + "|"]
-        lines += [row(told, found["systems"][name], segments, ".4f", (metric,)) for name, told in SYSTEMS.items()]
-        for name in (*ALONE, "road"):
+    def _exposed(self, seed: int) -> Iterator[str]:
+        base, proxied = (self.proxies.words(seed, ranker) for ranker in ("base", "v5"))
+        for exposure in EXPOSURES:
+            yield f"python -m tools.floor {base} --system means --exposure {exposure}"
+            yield f"python -m tools.floor {base} --system ridge --exposure {exposure}"
+            if exposure:
+                yield from (
+                    f"python -m tools.floor {one} --system finetune --exposure {exposure}" for one in (base, proxied)
+                )
+                yield f"{_RANKS} tools.lifecycle {base} lifecycle.name=promo --exposure {exposure}"
+                yield f"{_RANKS} tools.lifecycle {proxied} --exposure {exposure}"
+            scores = " ".join(f"--scores {name}={self._scores(seed, name, exposure)}" for name in self._at(exposure))
+            segments = f"--only n={exposure}" + ("" if exposure else " --only warm --only 100+")
             for rival in ("base", "ridge"):
-                change = found["differences"][f"{name} - {rival}"]
-                lines.append(row(f"{name} − {rival}", change, segments, "+.4f", (metric,)))
-        lines.append("")
-    lines += ["| warm items | AUC | GAUC |", "|---|---|---|"]
-    for segment in ("warm", "100+"):
-        change = found["differences"]["road - base"]
-        lines.append(row(f"road − base, {segment}", {segment: change[segment]}, (segment,), "+.4f"))
-    lines += ["", *_curve(found)]
-    counts = found["systems"]["road"]["n=0"]
-    lines.append(
-        f"{found['dataset']}, {found['split']}, seeds {', '.join(map(str, SEEDS))} (each draws other new items and "
-        f"weights); {counts['rows']:,} rows and {counts['users']:,} users with both classes a draw; two-way bootstrap "
-        f"95 % intervals {found['interval']}. The replay walks the new items' test rows in time order; the base was "
-        "trained on each user's first half, whichever second that ended in."
-    )
-    return "\n".join(lines)
+                asked = f"--against {rival} --exposure {exposure} {segments} --out {self._judged(seed)}"
+                yield f"python -m tools.evaluate {base} {scores} {asked}"
+
+    def _replay(self, seed: int) -> Iterator[str]:
+        for name in REPLAYED:
+            words = self.proxies.words(seed, "v5" if name in _PROXIED else "base")
+            stages = f" {_TUNED}" if name in ("base", "idproxy") else ""
+            yield f"{_RANKS} tools.lifecycle {words} lifecycle.name={name}{stages} --replay"
+        walked = {name: self._run(seed, name) / f"lifecycle/{name}/replay/scores.parquet" for name in REPLAYED}
+        scores = " ".join(f"--scores {name}={path}" for name, path in walked.items())
+        out = f"--by impressions --out {self._judged(seed)}"
+        yield f"python -m tools.evaluate {self.proxies.words(seed, 'base')} {scores} {out}"
+
+    def _at(self, exposure: int) -> list[str]:
+        """Without feedback there is nothing to read; simulated users were given few rows."""
+        left_out = ({"promo"} if not exposure else set()) | ({"simulated"} if exposure not in self.simulated else set())
+        return [name for name in self.systems if name not in left_out]
+
+    def _run(self, seed: int, system: str) -> Path:
+        return self.proxies.run_of(seed, "v5" if system in _PROXIED else "base")
+
+    def _scores(self, seed: int, system: str, exposure: int) -> Path:
+        run = self._run(seed, system)
+        if system == "simulated":
+            return simulated.scores_of(seed, "liked", "simulated", exposure)
+        if system in ("means", "ridge"):
+            return run / f"floor/{system}/n={exposure}"
+        if not exposure:
+            return run / "scores/test"
+        if system in ("base", "idproxy"):
+            return run / f"floor/finetune/n={exposure}"
+        return run / f"lifecycle/{system}/n={exposure}/scores.parquet"
+
+    def _judged(self, seed: int) -> Path:
+        return Path("runs/records") / self.name / f"seed-{seed}.json"
+
+    def table(self) -> str:
+        """AUC and GAUC by exposure, differences to the floor, and the warm-up curve with the impressions it saves."""
+        found = draws.combine([results.read(self._judged(seed)) for seed in self.proxies.seeds])
+        lines: list[str] = []
+        segments = tuple(f"n={n}" for n in EXPOSURES)
+        for metric, title in (("auc", "AUC"), ("gauc", "GAUC (within users)")):
+            lines += [f"| {title} | " + " | ".join(segments) + " |", "|---" * (len(segments) + 1) + "|"]
+            lines += [
+                row(told, found["systems"][name], segments, ".4f", (metric,)) for name, told in self.systems.items()
+            ]
+            for name in [one for one in self.systems if one not in FLOOR]:
+                for rival in ("base", "ridge"):
+                    change = found["differences"][f"{name} - {rival}"]
+                    lines.append(row(f"{name} − {rival}", change, segments, "+.4f", (metric,)))
+            lines.append("")
+        lines += ["| warm items | AUC | GAUC |", "|---|---|---|"]
+        for segment in ("warm", "100+"):
+            change = found["differences"]["road - base"]
+            lines.append(row(f"road − base, {segment}", {segment: change[segment]}, (segment,), "+.4f"))
+        lines += ["", *_curve(found, self.systems)]
+        counts = found["systems"]["road"]["n=0"]
+        lines.append(
+            f"{found['dataset']}, {found['split']}, seeds {', '.join(map(str, self.proxies.seeds))}; "
+            f"{counts['rows']:,} rows and {counts['users']:,} users with both classes a draw; two-way bootstrap "
+            f"95 % intervals, {found['interval']}. {self.told}"
+        )
+        return "\n".join(lines)
 
 
-def _curve(found: draws.Results) -> list[str]:
+def _curve(found: draws.Results, systems: dict[str, str]) -> list[str]:
     lines = ["| replay, AUC | " + " | ".join(SEEN) + " |", "|---" * (len(SEEN) + 1) + "|"]
-    lines += [row(SYSTEMS[name], found["systems"][name], SEEN, ".4f", ("auc",)) for name in REPLAYED]
+    lines += [row(systems[name], found["systems"][name], SEEN, ".4f", ("auc",)) for name in REPLAYED]
     lines += [
         row(f"{name} − base", found["differences"][f"{name} - base"], SEEN, "+.4f", ("auc",)) for name in REPLAYED[1:]
     ]
@@ -138,5 +147,23 @@ def _curve(found: draws.Results) -> list[str]:
     reached = {name: np.array([found["systems"][name][one]["auc"][0] for one in SEEN]) for name in REPLAYED}
     for name in REPLAYED[1:]:
         cells = [warmup.told(warmup.impressions(seen, reached["base"], level)) for level in reached[name][:5]]
-        lines.append(f"| {SYSTEMS[name]}: impressions that the fine-tuned base needs | " + " | ".join(cells) + " |")
+        lines.append(f"| {systems[name]}: impressions that the fine-tuned base needs | " + " | ".join(cells) + " |")
     return [*lines, ""]
+
+
+def movielens(content: str | None) -> Case:
+    """The split of record."""
+    told = (
+        "Each draw has other new items and weights. The replay walks the new items' test rows in time order; the base "
+        "was trained on each user's first half, whichever second that ended in."
+    )
+    return Case("road-movielens", idproxy.movielens(content), (0, 2), told)
+
+
+def kuairand(path: str | None) -> Case:
+    """Real impressions. Content is codes in words, which tell no ranker more than the codes did."""
+    told = (
+        "All videos are older than the log: their arrival is simulated, and the replay walks the new ones' test rows "
+        "in time order."
+    )
+    return Case("road-kuairand", idproxy.kuairand(path), (), told)

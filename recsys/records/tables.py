@@ -125,16 +125,6 @@ def _hide_ids_table(paths: Paths) -> str:
     return report.markdown(found, _POINTWISE[:2]) + "\n" + report.markdown(found, _POINTWISE[:2], key="differences")
 
 
-def _movielens(paths: Paths) -> idproxy.Case:
-    source = f"data.source.content={paths.content}"
-    return idproxy.Case("idproxy-movielens", "configs/movielens-1m.yaml", source, (2, 8, 20))
-
-
-def _kuairand(paths: Paths) -> idproxy.Case:
-    source, systems = f"data.source.path={paths.kuairand}", ("base", "v1", "ridge", "v5")
-    return idproxy.Case("idproxy-kuairand", "configs/kuairand-pure.yaml", source, (2, 8, 20), systems, seeds=(0,))
-
-
 def _cold_items(paths: Paths) -> list[str]:
     asked = []
     for seed in floor.SEEDS:
@@ -189,18 +179,18 @@ RECORDS = (
     Record("hide-ids", _hide_ids, _hide_ids_table),
     Record(
         "idproxy-movielens",
-        lambda paths: _movielens(paths).commands() if paths.content else None,
-        lambda paths: _movielens(paths).table(),
+        lambda paths: idproxy.movielens(paths.content).commands() if paths.content else None,
+        lambda paths: idproxy.movielens(paths.content).table(),
     ),
     Record(
         "idproxy-hidden",
-        lambda paths: _movielens(paths).hidden_commands() if paths.content else None,
-        lambda paths: _movielens(paths).hidden_table(),
+        lambda paths: idproxy.movielens(paths.content).hidden_commands() if paths.content else None,
+        lambda paths: idproxy.movielens(paths.content).hidden_table(),
     ),
     Record(
         "idproxy-kuairand",
-        lambda paths: _kuairand(paths).commands() if paths.kuairand else None,
-        lambda paths: _kuairand(paths).table(),
+        lambda paths: idproxy.kuairand(paths.kuairand).commands() if paths.kuairand else None,
+        lambda paths: idproxy.kuairand(paths.kuairand).table(),
     ),
     Record("promo-movielens", lambda paths: promo.movielens().commands(), lambda paths: promo.movielens().table()),
     Record(
@@ -224,8 +214,13 @@ RECORDS = (
     ),
     Record(
         "road-movielens",
-        lambda paths: road.commands(paths.content) if paths.content else None,
-        lambda paths: road.table(),
+        lambda paths: road.movielens(paths.content).commands() if paths.content else None,
+        lambda paths: road.movielens(paths.content).table(),
+    ),
+    Record(
+        "road-kuairand",
+        lambda paths: road.kuairand(paths.kuairand).commands() if paths.kuairand else None,
+        lambda paths: road.kuairand(paths.kuairand).table(),
     ),
     Record("cold-items", _cold_items, _cold_items_table),
     Record("bench", lambda paths: ["python -m tools.bench configs/bench.yaml"], _bench_table),

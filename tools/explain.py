@@ -1,7 +1,7 @@
 """What became of an item: its content, row, proxies, simulated users, feedback, deltas, and scores stage by stage.
 
 python -m tools.explain configs/movielens-1m.yaml "Toy Story (1995)"
-python -m tools.explain configs/movielens-1m.yaml "Toy Story (1995)" run=runs/demo
+python -m tools.explain runs/demo/config.yaml "Toy Story (1995)"
 
 Reads what the config's dataset and run folder hold, and changes nothing. Behind the item come files that are laid over
 the config, and keys.

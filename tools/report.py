@@ -1,7 +1,7 @@
 r"""Draw what a run has shown: one HTML page that needs no network, and every figure as a PNG.
 
     python -m tools.report configs/movielens-1m.yaml
-    python -m tools.report configs/movielens-1m.yaml run=runs/demo --scores idproxy=runs/demo-idproxy/scores/test
+    python -m tools.report runs/demo/config.yaml --scores idproxy=runs/demo-idproxy/scores/test
 
 Judge the run first (tools.evaluate). Figures whose inputs are not there are left out, and named with the command that
 makes them.

@@ -83,7 +83,7 @@ def _systems(content: bool) -> list[str]:
 
 
 def drawn(seed: int) -> str:
-    """The config of a draw; the first is the demo's, trained once for both."""
+    """The config of a draw; the first is of the dataset as its config has it."""
     if seed == 0:
         return f"{CONFIG} run={run_of(seed)}"
     return (
@@ -92,7 +92,7 @@ def drawn(seed: int) -> str:
 
 
 def run_of(seed: int) -> str:
-    return f"runs/records/movielens-1m-seed{seed}" if seed else "runs/demo"
+    return f"runs/records/movielens-1m-seed{seed}"
 
 
 def _judge(seed: int, exposure: int, content: bool) -> str:

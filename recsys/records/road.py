@@ -1,6 +1,7 @@
 """Records `road-*`: every system alone and all together, beside the floor, by exposure and along a replay.
 
-Rankers and proxies are those of records `idproxy-*`, simulated rows those of `simulated-movielens`.
+Rankers and proxies are those of records `idproxy-*`. Simulated users, on the same draws and rankers, have a record of
+their own, `simulated-movielens`.
 """
 
 import shlex
@@ -11,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from recsys.evaluate import draws, results, warmup
-from recsys.records import idproxy, simulated
+from recsys.records import idproxy
 from recsys.records.lines import row
 
 EXPOSURES = (0, 2, 8, 20)
@@ -23,10 +24,9 @@ FLOOR = {
 }
 ALONE = {
     "idproxy": "proxies, new rows fine-tuned",
-    "simulated": "simulated users",
     "promo": "read off the first rows, then fine-tuned",
 }
-ROAD = {"road": "all together: proxies, and rows read off and fine-tuned"}
+SYSTEMS = {**FLOOR, **ALONE, "road": "all together: proxies, and rows read off and fine-tuned"}
 REPLAYED = ("base", "idproxy", "promo", "road")
 _PROXIED = ("idproxy", "road")
 _RANKS = "torchrun --nproc-per-node 2 -m"
@@ -35,23 +35,11 @@ _TUNED = shlex.quote("lifecycle.stages=[{rows: 0, source: start}, {rows: 1, sour
 
 @dataclass(frozen=True)
 class Case:
-    """A dataset, by its record of proxies.
-
-    Attributes:
-        simulated: exposures at which simulated users' rows were learned.
-        told: what else the reader must know.
-    """
+    """A dataset, by its record of proxies; `told`: what else the reader must know."""
 
     name: str
     proxies: idproxy.Case
-    simulated: tuple[int, ...]
     told: str
-
-    @property
-    def systems(self) -> dict[str, str]:
-        """All of them, by what they are called."""
-        alone = {name: told for name, told in ALONE.items() if name != "simulated" or self.simulated}
-        return {**FLOOR, **alone, **ROAD}
 
     def commands(self) -> list[str]:
         """Of all draws."""
@@ -68,7 +56,7 @@ class Case:
                 )
                 yield f"{_RANKS} tools.lifecycle {base} lifecycle.name=promo --exposure {exposure}"
                 yield f"{_RANKS} tools.lifecycle {proxied} --exposure {exposure}"
-            scores = " ".join(f"--scores {name}={self._scores(seed, name, exposure)}" for name in self._at(exposure))
+            scores = " ".join(f"--scores {name}={self._scores(seed, name, exposure)}" for name in _at(exposure))
             segments = f"--only n={exposure}" + ("" if exposure else " --only warm --only 100+")
             for rival in ("base", "ridge"):
                 asked = f"--against {rival} --exposure {exposure} {segments} --out {self._judged(seed)}"
@@ -84,18 +72,11 @@ class Case:
         out = f"--by impressions --out {self._judged(seed)}"
         yield f"python -m tools.evaluate {self.proxies.words(seed, 'base')} {scores} {out}"
 
-    def _at(self, exposure: int) -> list[str]:
-        """Without feedback there is nothing to read; simulated users were given few rows."""
-        left_out = ({"promo"} if not exposure else set()) | ({"simulated"} if exposure not in self.simulated else set())
-        return [name for name in self.systems if name not in left_out]
-
     def _run(self, seed: int, system: str) -> Path:
         return self.proxies.run_of(seed, "v5" if system in _PROXIED else "base")
 
     def _scores(self, seed: int, system: str, exposure: int) -> Path:
         run = self._run(seed, system)
-        if system == "simulated":
-            return simulated.scores_of(seed, "liked", "simulated", exposure)
         if system in ("means", "ridge"):
             return run / f"floor/{system}/n={exposure}"
         if not exposure:
@@ -114,10 +95,8 @@ class Case:
         segments = tuple(f"n={n}" for n in EXPOSURES)
         for metric, title in (("auc", "AUC"), ("gauc", "GAUC (within users)")):
             lines += [f"| {title} | " + " | ".join(segments) + " |", "|---" * (len(segments) + 1) + "|"]
-            lines += [
-                row(told, found["systems"][name], segments, ".4f", (metric,)) for name, told in self.systems.items()
-            ]
-            for name in [one for one in self.systems if one not in FLOOR]:
+            lines += [row(told, found["systems"][name], segments, ".4f", (metric,)) for name, told in SYSTEMS.items()]
+            for name in (*ALONE, "road"):
                 for rival in ("base", "ridge"):
                     change = found["differences"][f"{name} - {rival}"]
                     lines.append(row(f"{name} − {rival}", change, segments, "+.4f", (metric,)))
@@ -126,7 +105,7 @@ class Case:
         for segment in ("warm", "100+"):
             change = found["differences"]["road - base"]
             lines.append(row(f"road − base, {segment}", {segment: change[segment]}, (segment,), "+.4f"))
-        lines += ["", *_curve(found, self.systems)]
+        lines += ["", *_curve(found)]
         counts = found["systems"]["road"]["n=0"]
         lines.append(
             f"{found['dataset']}, {found['split']}, seeds {', '.join(map(str, self.proxies.seeds))}; "
@@ -136,9 +115,14 @@ class Case:
         return "\n".join(lines)
 
 
-def _curve(found: draws.Results, systems: dict[str, str]) -> list[str]:
+def _at(exposure: int) -> list[str]:
+    """Without feedback there is nothing to read."""
+    return [name for name in SYSTEMS if exposure or name != "promo"]
+
+
+def _curve(found: draws.Results) -> list[str]:
     lines = ["| replay, AUC | " + " | ".join(SEEN) + " |", "|---" * (len(SEEN) + 1) + "|"]
-    lines += [row(systems[name], found["systems"][name], SEEN, ".4f", ("auc",)) for name in REPLAYED]
+    lines += [row(SYSTEMS[name], found["systems"][name], SEEN, ".4f", ("auc",)) for name in REPLAYED]
     lines += [
         row(f"{name} − base", found["differences"][f"{name} - base"], SEEN, "+.4f", ("auc",)) for name in REPLAYED[1:]
     ]
@@ -147,7 +131,7 @@ def _curve(found: draws.Results, systems: dict[str, str]) -> list[str]:
     reached = {name: np.array([found["systems"][name][one]["auc"][0] for one in SEEN]) for name in REPLAYED}
     for name in REPLAYED[1:]:
         cells = [warmup.told(warmup.impressions(seen, reached["base"], level)) for level in reached[name][:5]]
-        lines.append(f"| {systems[name]}: impressions that the fine-tuned base needs | " + " | ".join(cells) + " |")
+        lines.append(f"| {SYSTEMS[name]}: impressions that the fine-tuned base needs | " + " | ".join(cells) + " |")
     return [*lines, ""]
 
 
@@ -157,7 +141,7 @@ def movielens(content: str | None) -> Case:
         "Each draw has other new items and weights. The replay walks the new items' test rows in time order; the base "
         "was trained on each user's first half, whichever second that ended in."
     )
-    return Case("road-movielens", idproxy.movielens(content), (0, 2), told)
+    return Case("road-movielens", idproxy.movielens(content), told)
 
 
 def kuairand(path: str | None) -> Case:
@@ -166,4 +150,4 @@ def kuairand(path: str | None) -> Case:
         "All videos are older than the log: their arrival is simulated, and the replay walks the new ones' test rows "
         "in time order."
     )
-    return Case("road-kuairand", idproxy.kuairand(path), (), told)
+    return Case("road-kuairand", idproxy.kuairand(path), told)

@@ -15,7 +15,6 @@ from recsys.records import coldllm, floor, idproxy, leave_one_out, promo, road, 
 from recsys.rivals import summary
 
 FOLDER = Path("runs/records")
-_DEMO = "configs/movielens-1m.yaml run=runs/demo"
 _RANKING = ["recall@20", "ndcg@20", "hitrate@10/100", "ndcg@10/100"]
 
 
@@ -111,13 +110,13 @@ _SHARES = ("0", "0.15")
 
 
 def _hide_ids(paths: Paths) -> list[str]:
-    asked, scores = [], ["--scores base=runs/demo/scores/test"]
+    asked, scores = [], [f"--scores base={floor.run_of(0)}/scores/test"]
     for share in _SHARES:
         run = FOLDER / f"hide-{share}"
         asked += _trained(f"configs/movielens-1m.yaml run={run} train.hide_ids={share}")
         scores.append(f"--scores base/hide-{share}={run}/scores/test")
     only = "--only warm --only n=0"
-    return [*asked, f"python -m tools.evaluate {_DEMO} {' '.join(scores)} {only} --out {FOLDER}/hide-ids.json"]
+    return [*asked, f"python -m tools.evaluate {floor.drawn(0)} {' '.join(scores)} {only} --out {FOLDER}/hide-ids.json"]
 
 
 def _hide_ids_table(paths: Paths) -> str:

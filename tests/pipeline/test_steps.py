@@ -12,11 +12,11 @@ from recsys.pipeline.steps import Command, read
 ROOT = Path(__file__).parents[2]
 
 IDPROXY = (
-    "configs/movielens-1m.yaml configs/idproxy/v5.yaml run=runs/demo-idproxy "
+    "configs/movielens-1m.yaml configs/idproxy/v5.yaml run=runs/demo-idproxy train.epochs=1 "
     "model.proxy.coarse=runs/demo/proxy/vectors/coarse.parquet "
     "model.proxy.layers=runs/demo/proxy/vectors/layers.parquet"
 )
-BASE = "configs/movielens-1m.yaml run=runs/demo"
+BASE = "configs/movielens-1m.yaml run=runs/demo train.epochs=1"
 DEMO = f"""
 python -m tools.prepare {BASE}
 torchrun --nproc-per-node 2 -m tools.train {BASE}

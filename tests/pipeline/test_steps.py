@@ -12,7 +12,7 @@ from recsys.pipeline.steps import Command, read
 ROOT = Path(__file__).parents[2]
 
 IDPROXY = (
-    "configs/movielens-1m.yaml configs/idproxy/v5.yaml run=runs/demo-idproxy train.epochs=1 "
+    "configs/movielens-1m.yaml train.epochs=1 configs/idproxy/v5.yaml run=runs/demo-idproxy "
     "model.proxy.coarse=runs/demo/proxy/vectors/coarse.parquet "
     "model.proxy.layers=runs/demo/proxy/vectors/layers.parquet"
 )
@@ -56,7 +56,7 @@ def test_the_demo_is_these_commands() -> None:
 def test_what_is_typed_wins_but_over_what_a_step_sets_itself() -> None:
     found = demo("run=runs/mine", "simulator.funnel.items=5")
     assert found["prepare"].command == (
-        "python -m tools.prepare configs/movielens-1m.yaml run=runs/mine simulator.funnel.items=5"
+        "python -m tools.prepare configs/movielens-1m.yaml train.epochs=1 run=runs/mine simulator.funnel.items=5"
     )
     assert "run=runs/mine-idproxy model.proxy.coarse=runs/mine/proxy/" in found["train-idproxy"].command
     assert "run=runs/mine " not in found["train-idproxy"].command

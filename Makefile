@@ -36,7 +36,7 @@ demo: venv ## MovieLens-1M end to end: train, proxies, simulated users, first fe
 	@$(ONE) tools.pipeline configs/demo.yaml --nproc $(NPROC)
 
 test: venv ## run the tests (ARGS="tests/data -k splits" for some)
-	@$(ONE) pytest $(ARGS)
+	@$(ONE) pytest -n 2 --dist loadfile $(ARGS)
 
 test-vllm: venv ## test the judge against a real vLLM server, whose environment is .venv-vllm
 	@"$(PYTHON)" requirements/install.py --lock requirements/vllm.lock --venv .venv-vllm

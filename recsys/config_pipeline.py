@@ -37,9 +37,10 @@ class Step:
     config: str = ""
     """Files laid over the pipeline's config and keys, as they are typed; {run} is the run folder of that config."""
     arguments: str = ""
-    """The tool's switches, as they are typed; {run} as above."""
+    """The tool's switches, as they are typed, behind the word that stands before its config if it has one, such as
+    `generate --items new.parquet`; {run} as above."""
     ranks: Positive | None = None
-    """Ranks of this step; None: the pipeline's, and one for a tool that runs on one."""
+    """Ranks of this step; None: the pipeline's, and one for a tool or a job of it that runs on one."""
     show: bool = False
     """Print what it said once it is done, not the last line alone."""
 

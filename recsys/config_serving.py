@@ -26,6 +26,9 @@ class Store:
     """redis: a file with the password."""
     timeout: Seconds = 0.25
     """redis: seconds that a call may take before the store counts as down."""
+    keep: Positive = 7
+    """Days after which the store of another training run or step, in the same place, is removed if no server has used
+    it. Who comes back for it fills it again."""
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
@@ -55,6 +58,6 @@ class Serving:
     timeout: Seconds = 10.0
     """Seconds in which a body must have come (408 beyond) and then be answered (503 beyond)."""
     poll: Seconds = 0.1
-    """Seconds between looks for new deltas, and at a store that is down."""
+    """Seconds between looks for new deltas; after looks that fail longer and longer, up to 5."""
     store: Store = field(default_factory=Store)
     """Where rows of deltas are kept."""

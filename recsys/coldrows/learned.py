@@ -18,6 +18,7 @@ from recsys.files import replacing
 from recsys.tables.piece import arrow
 
 NAME = "rows.parquet"
+_WRONG = (pa.ArrowException, OSError, KeyError, TypeError, ValueError)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,6 +32,22 @@ class About:
     found: dict[str, Any]
     """What a reader wants to know of how they were made, such as the gradient steps."""
     seconds: float
+
+    @classmethod
+    def read(cls, path: Path) -> "About":
+        """What a file of rows tells; the rows are not read.
+
+        Raises:
+            InputError: the file is damaged, or not one of these.
+        """
+        try:
+            return cls._of(pq.read_schema(path))
+        except _WRONG as error:
+            raise _not_one(path, error) from None
+
+    @classmethod
+    def _of(cls, schema: pa.Schema) -> "About":
+        return cls(**json.loads((schema.metadata or {})[b"about"]))
 
 
 @dataclass(frozen=True, eq=False)
@@ -61,11 +78,11 @@ class Learned:
             return None
         try:
             rows = pq.read_table(path)
-            about = About(**json.loads((rows.schema.metadata or {})[b"about"]))
+            about = About._of(rows.schema)
             flat = rows["vector"].combine_chunks().flatten()
             return cls(rows["item_id"].combine_chunks(), torch.tensor(flat.to_numpy()).view(rows.num_rows, -1), about)
-        except (pa.ArrowException, OSError, KeyError, TypeError, ValueError) as error:
-            raise InputError(f"{path}: expected what tools.simulate or tools.prompt writes: {error}") from None
+        except _WRONG as error:
+            raise _not_one(path, error) from None
 
     @classmethod
     def found(cls, folder: Path, key: str) -> "Learned | None":
@@ -76,3 +93,7 @@ class Learned:
         """
         rows = cls.read(folder)
         return rows if rows and rows.about.key == key else None
+
+
+def _not_one(path: Path, error: Exception) -> InputError:
+    return InputError(f"{path}: expected what tools.simulate, tools.prompt or tools.lifecycle writes: {error}")

@@ -1,5 +1,6 @@
 """Judge scores: every pointwise metric by segment with its interval, and the paired difference to a baseline."""
 
+import shlex
 import time
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -47,6 +48,7 @@ def evaluate(
         replicates: {name: {segment: {metric: [R]}}} behind the intervals.
         users_left_out: {segment: users with one class only, which GAUC cannot use}.
         reliability: {name: {segment: [[rows, mean score, share of positives], ...]}} of the first segment.
+        switches: {name: {segment: the switches of the tools.evaluate that judges it so}}.
         seconds: {"evaluate": s}.
 
     Raises:
@@ -60,6 +62,7 @@ def evaluate(
     dataset = Path(config.data.path)
     info = read_info(dataset)
     paths = {"base": Path(config.run) / "scores" / split} if scores is None else scores
+    switches = _switches(scores, split, baseline, exposure, only, by)
     baseline = systems.baseline_of(paths, baseline)
     rows = read_rows(dataset, split)
     made_from = REPLAY if by == "impressions" else exposure
@@ -81,8 +84,22 @@ def evaluate(
         **systems.tables(list(paths), baseline, METRICS, {name: one[1:] for name, one in judged.items()}),
         "users_left_out": {name: one.left_out for name, one in judged.items()},
         "reliability": _reliability(rows, found, *next(iter(masks.items()))),
+        "switches": {name: dict.fromkeys(masks, switches) for name in paths},
     }
     return results | {"seconds": {"evaluate": round(time.perf_counter() - started, 1)}}
+
+
+def _switches(
+    scores: dict[str, Path] | None, split: str, baseline: str | None, exposure: int, only: list[str] | None, by: By
+) -> str:
+    """What `tools.evaluate` is told for this, what it takes by default left out."""
+    words = [word for name, path in (scores or {}).items() for word in ("--scores", f"{name}={path}")]
+    words += ["--against", baseline] if baseline else []
+    words += ["--split", split] if split != "test" else []
+    words += ["--exposure", str(exposure)] if exposure else []
+    words += [word for segment in only or [] for word in ("--only", segment)]
+    words += ["--by", by] if by != "training" else []
+    return shlex.join(words)
 
 
 def _segments(dataset: Path, info: Info, rows: Rows, exposure: int, by: By) -> dict[str, NDArray[np.bool_]]:

@@ -124,4 +124,5 @@ _MERGED = (
     ("differences", _merge_segments),
     ("replicates", _merge_segments),
     ("reliability", _replace),
+    ("switches", _replace),
 )

@@ -17,11 +17,8 @@ from recsys.data.encode import ITEM
 from recsys.data.ids import UNKNOWN, IdMap
 from recsys.data.schema import HELD_OUT
 from recsys.errors import InputError
-from recsys.explain import lookup
+from recsys.explain import feedback, lookup
 from recsys.tables import checkpoint, log, manifest, refresh
-
-SHOWN = 5
-"""Users, rows or scores that are named one by one."""
 
 
 @dataclass(frozen=True)
@@ -44,7 +41,7 @@ def history(config: Config, name: str) -> Iterator[Chapter]:
     yield Chapter("row", _row(run, item))
     yield Chapter("vectors", list(_vectors(config, run, item)))
     yield Chapter("simulated users", list(_simulated(run, item)))
-    yield Chapter("feedback", list(_feedback(dataset, run, item)))
+    yield Chapter("feedback", list(feedback.told(dataset, run, item)))
     yield Chapter("deltas", list(_deltas(run, item)))
     yield Chapter("scores", list(_scores(dataset, run, item)))
 
@@ -116,32 +113,10 @@ def _simulated(run: Path, item: pa.Scalar) -> Iterator[str]:
             f"{path.parent.name}, {lookup.written(path)}: {found.num_rows} candidates, {qualified} qualified{at}; "
             f"judge {refining.get('judge', 'none')}"
         )
-        for one in found.sort_by([("yes", "descending")])[:SHOWN].to_pylist():
+        for one in found.sort_by([("yes", "descending")])[: lookup.SHOWN].to_pylist():
             yes = "not asked" if one["yes"] is None else f"P(Yes) {one['yes']:.3f}"
             mark = "qualified" if one["qualified"] else "not qualified"
             yield f"  user {one['user_id']}: {yes}, filter {one['filter']:.3f}, {mark}"
-
-
-def _feedback(dataset: Path, run: Path, item: pa.Scalar) -> Iterator[str]:
-    given = lookup.numbered(dataset, "feedback", item, ["user_id", "timestamp", "label", "rank"])
-    files = sorted((run / "prompt").glob("**/rows.parquet"))
-    if not files:
-        yield f"{run / 'prompt'}: no rows read off first feedback: tools.prompt reads them"
-    for path in files:
-        stage = path.parent.relative_to(run)
-        if not lookup.rows(path, item, ["item_id"]).num_rows:
-            yield f"{stage}: not among its items"
-            continue
-        exposure = path.parent.name.removeprefix("n=")
-        if not exposure.isdigit():
-            yield f"{stage}, {lookup.written(path)}: read off a file of feedback, which is not kept"
-            continue
-        read = given.filter(pc.less_equal(given["rank"], int(exposure))).sort_by("rank") if given.num_rows else given
-        yield f"{stage}, {lookup.written(path)}: read off {read.num_rows} rows"
-        for one in read.to_pylist()[:SHOWN]:
-            yield f"  user {one['user_id']}: label {one['label']}, second {one['timestamp']}"
-        if read.num_rows > SHOWN:
-            yield f"  and {read.num_rows - SHOWN} more"
 
 
 def _deltas(run: Path, item: pa.Scalar) -> Iterator[str]:
@@ -178,7 +153,7 @@ def _scores(dataset: Path, run: Path, item: pa.Scalar) -> Iterator[str]:
     if not test.num_rows:
         yield "no test row is of this item"
         return
-    sample = test[:SHOWN]
+    sample = test[: lookup.SHOWN]
     people = zip(sample["user_id"].to_pylist(), sample["label"].to_pylist(), strict=True)
     yield f"{test.num_rows} test rows, of which: " + "; ".join(f"user {user} (label {label})" for user, label in people)
     stages = [run / "scores" / "test", *sorted(run.glob("*/**/scores.parquet"))]

@@ -14,6 +14,8 @@ from recsys.data.schema import ITEMS, is_text, split_files
 from recsys.errors import InputError
 from recsys.evaluate.scores import read_groups
 
+SHOWN = 5
+"""Users, rows or scores that are named one by one."""
 _NEAR = 10_000
 """Ids that the nearest are sought among."""
 

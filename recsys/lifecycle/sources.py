@@ -1,6 +1,5 @@
 """The rows that each source gives K new items, from their feedback. Legend: D ID width."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,8 +20,12 @@ from recsys.data.schema import read_info
 from recsys.distributed import of_first
 from recsys.errors import InputError
 from recsys.lifecycle.blend import weights
-from recsys.prompt.reading import Reading, read, tune
+from recsys.prompt.feedback import Feedback
+from recsys.prompt.reading import Reading, gather, read, tune
 from recsys.prompt.summary import share
+
+_READ: tuple[Source, ...] = ("read", "read-tuned")
+"""Sources that need what was learned from the warm items."""
 
 
 @dataclass(frozen=True)
@@ -50,37 +53,45 @@ class Sources:
             InputError: a file that cannot be read, or no simulated rows of these tables where a stage asks for them.
         """
         stages = self._config.lifecycle.stages
-        reading = read(self._frozen, self._files, most, self._base) if most and self._files else None
+        given, reading = self._given(most)
         count = np.zeros(self._frozen.count, np.int64)
-        if reading is not None:
-            count = np.bincount(reading.given.item, minlength=self._frozen.count)
+        if given is not None:
+            count = np.bincount(given.item, minlength=self._frozen.count)
         share_of = torch.from_numpy(weights(stages, count))
         total = torch.zeros(self._frozen.count, len(self._frozen.unknown()), dtype=torch.float64)
         found: dict[str, Any] = {}
         for stage, part in zip(stages, share_of.T, strict=True):
             if part.any():
-                vectors, found[stage.source] = self._of(stage.source, reading)
+                vectors, found[stage.source] = self._of(stage.source, given, reading)
                 total += part[:, None] * vectors.double().cpu()
         return Blended(total.float(), count, found)
 
-    def _of(self, source: Source, reading: Reading | None) -> tuple[Tensor, dict[str, Any]]:
+    def _given(self, most: int) -> tuple[Feedback | None, Reading | None]:
+        """The feedback, and what is read off it where any stage asks for that."""
+        if not most or not self._files:
+            return None, None
+        if not any(stage.source in _READ for stage in self._config.lifecycle.stages):
+            return gather(self._frozen, self._files, most), None
+        reading = read(self._frozen, self._files, most, self._base)
+        return reading.given, reading
+
+    def _of(self, source: Source, given: Feedback | None, reading: Reading | None) -> tuple[Tensor, dict[str, Any]]:
         if source == "simulated":
             return self._simulated(), {}
-        if reading is None or source == "start":
-            return self._start(), {}
-        ways: dict[Source, Callable[[Reading], tuple[Tensor, dict[str, Any]]]] = {
-            "tuned": self._tuned,
-            "read": lambda reading: (reading.prior.start, reading.told()),
-            "read-tuned": self._read_tuned,
-        }
-        return ways[source](reading)
+        if given is not None and source == "tuned":
+            return self._tuned(given)
+        if reading is not None and source == "read":
+            return reading.prior.start, reading.told()
+        if reading is not None and source == "read-tuned":
+            return self._read_tuned(reading)
+        return self._start(), {}
 
     def _start(self) -> Tensor:
         return self._frozen.unknown().repeat(self._frozen.count, 1)
 
-    def _tuned(self, reading: Reading) -> tuple[Tensor, dict[str, Any]]:
+    def _tuned(self, given: Feedback) -> tuple[Tensor, dict[str, Any]]:
         limits = Strengths.of(self._config.floor, self._config.evaluate.batch_size)
-        rows = share(self._frozen, reading.given)
+        rows = share(self._frozen, given)
         tuned, losses = finetune_chosen(self._frozen, rows, unknown_prior(self._frozen), limits)
         return tuned.rows, {"gradient_steps": tuned.steps, "left_out_loss": losses}
 

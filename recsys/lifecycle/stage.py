@@ -51,7 +51,8 @@ def at_exposure(config: Config, exposure: int, ranks: Ranks) -> Path:
         started = time.perf_counter()
         frozen = Frozen.load_locked(config, items, ranks)
         found = Sources(frozen, items, split_files(dataset, "feedback"), base).blended(exposure)
-        about = About(key=key, base=base, found=found.found, seconds=round(time.perf_counter() - started, 1))
+        told = {"stages": [asdict(stage) for stage in config.lifecycle.stages], "sources": found.found}
+        about = About(key=key, base=base, found=told, seconds=round(time.perf_counter() - started, 1))
         rows = Learned(items, found.vectors, about)
         on_first(ranks, lambda: rows.save(folder))
     if not of_first(ranks, lambda: scored(folder / SCORES, key)):

@@ -65,16 +65,26 @@ def within(key: str, prefixes: tuple[str, ...]) -> bool:
 
 
 def contract(tool: Tool, config: Config, arguments: str) -> Contract:
-    """That of a tool under a config and its own switches.
+    """That of a tool under a config, its leading word and its own switches.
 
     Raises:
-        InputError: scores without a name, or a switch that lacks its value.
+        InputError: scores without a name, a switch that lacks its value, or a word whose job has no contract.
     """
     try:
         switches, _ = _SWITCHES.parse_known_args(shlex.split(arguments))
     except (argparse.ArgumentError, ValueError) as error:
         raise InputError(f"{tool}: arguments {arguments!r}: {error}") from None
-    return _CONTRACTS[tool](config, switches)
+    job = f"{tool} {leading(arguments)[0]}".rstrip()
+    if job not in _CONTRACTS:
+        known = ", ".join(each for each in _CONTRACTS if each.split()[0] == tool)
+        raise InputError(f"{job}: what it reads and writes is not known here: expected {known}")
+    return _CONTRACTS[job](config, switches)
+
+
+def leading(arguments: str) -> tuple[str, str]:
+    """The word that says which of a tool's jobs is meant, which stands before its config, and the rest."""
+    word, _, rest = arguments.strip().partition(" ")
+    return ("", arguments) if word.startswith("-") else (word, rest.strip())
 
 
 def _switches() -> argparse.ArgumentParser:
@@ -82,7 +92,7 @@ def _switches() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(add_help=False, exit_on_error=False, allow_abbrev=False)
     for name in ("--scores", "--vectors"):
         parser.add_argument(name, action="append", default=[])
-    for name in ("--out", "--system", "--name", "--feedback"):
+    for name in ("--out", "--system", "--name", "--feedback", "--items"):
         parser.add_argument(name)
     parser.add_argument("--split", default="test")
     parser.add_argument("--exposure", type=int)
@@ -126,12 +136,41 @@ def _align(config: Config, switches: argparse.Namespace) -> Contract:
     )
 
 
+def _generate(config: Config, switches: argparse.Namespace) -> Contract:
+    if not switches.items:
+        raise InputError("align generate: expected --items, a file of new items")
+    generated, read = _vectors(config)
+    return Contract(keys=_SLOT, reads=(*read, switches.items), writes=(generated, *_published(config)))
+
+
+def _refresh(config: Config, switches: argparse.Namespace) -> Contract:
+    generated, read = _vectors(config)
+    return Contract(keys=_SLOT, reads=(*read, generated), writes=_published(config))
+
+
+_SLOT = ("model.proxy.place", "model.proxy.coarse", "model.proxy.layers")
+
+
+def _vectors(config: Config) -> tuple[str, tuple[str, ...]]:
+    """Where new items' vectors are kept, and what they and a ranker's proxies of them are made by.
+
+    Raises:
+        InputError: the ranker reads none.
+    """
+    slot = config.model.proxy
+    if slot.coarse is None:
+        raise InputError("model.proxy.coarse: none: expected the vectors that the ranker reads, as tools.align wrote them")
+    folder = Path(slot.coarse).parent
+    made_by = (str(folder / "about.json"), str(folder / "encoder"))
+    return str(folder / "generated"), _named(slot.coarse, slot.layers, *made_by, *_of(config, "checkpoints"))
+
+
 def _simulate(config: Config, switches: argparse.Namespace) -> Contract:
     asked = config.simulator
     content = None if asked.filter.content == "minilm" else asked.filter.content
     given = (content, asked.filter.host, asked.judge.adapter, asked.tune.start, asked.update.simulated)
     learned = ("simulator.tune", "simulator.prompt", "simulator.judge", config.data.path, *_named(asked.tune.start))
-    log = _of(config, "deltas") if asked.update.publish and asked.update.mode == "frozen" else ()
+    log = _published(config) if asked.update.publish and asked.update.mode == "frozen" else ()
     return Contract(
         keys=("simulator", "floor") if asked.update.start == "ridge" else ("simulator",),
         reads=_named(config.data.path, *_of(config, "checkpoints", "scores/test"), *given, _folder(asked.judge.name)),
@@ -153,7 +192,7 @@ def _prompt(config: Config, switches: argparse.Namespace) -> Contract:
             "prompt: expected --exposure or --feedback: what its other jobs read and write is not known here"
         )
     if switches.feedback:
-        writes = _of(config, "prompt/live", "deltas")
+        writes = (*_of(config, "prompt/live"), *_published(config))
         return Contract(keys=("prompt.summary",), reads=(*reads, switches.feedback), writes=writes)
     kind = "finetuned" if config.prompt.summary.finetune else "summary"
     return Contract(
@@ -202,11 +241,13 @@ def _popularity(config: Config, switches: argparse.Namespace) -> Contract:
     return Contract(reads=(config.data.path,), writes=_of(config, "popularity"))
 
 
-_CONTRACTS: dict[Tool, Callable[[Config, argparse.Namespace], Contract]] = {
+_CONTRACTS: dict[str, Callable[[Config, argparse.Namespace], Contract]] = {
     "prepare": _prepare,
     "train": _train,
     "predict": _predict,
     "align": _align,
+    "align generate": _generate,
+    "align refresh": _refresh,
     "simulate": _simulate,
     "floor": _floor,
     "prompt": _prompt,
@@ -221,6 +262,11 @@ _CONTRACTS: dict[Tool, Callable[[Config, argparse.Namespace], Contract]] = {
 def _of(config: Config, *names: str) -> tuple[str, ...]:
     """Of the config's run."""
     return tuple(str(Path(config.run) / name) for name in names)
+
+
+def _published(config: Config) -> tuple[str, ...]:
+    """What a delta changes: the run's log, and the bundle where there is one."""
+    return _of(config, "deltas", "export")
 
 
 def _named(*paths: str | None) -> tuple[str, ...]:

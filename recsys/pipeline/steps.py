@@ -10,7 +10,7 @@ from recsys import settings
 from recsys.config import Config
 from recsys.config_pipeline import Pipeline, Step
 from recsys.errors import InputError
-from recsys.pipeline.contracts import RANKED, Contract, contract
+from recsys.pipeline.contracts import RANKED, Contract, contract, leading
 
 
 @dataclass(frozen=True)
@@ -71,9 +71,11 @@ def _command(step: Step, given: list[str], typed: Sequence[str], run: str, ranks
     words = _words(given, own, typed)
     config = _load(words)
     agreed = contract(step.tool, config, arguments)
-    own_ranks = step.ranks or (ranks if step.tool in RANKED else 1)
+    word, switches = leading(arguments)
+    own_ranks = step.ranks or (ranks if step.tool in RANKED and not word else 1)
     launcher = f"torchrun --nproc-per-node {own_ranks}" if own_ranks > 1 else "python"
-    command = f"{launcher} -m tools.{step.tool} {shlex.join(words)} {arguments}".rstrip()
+    parts = [launcher, f"-m tools.{step.tool}", word, shlex.join(words), switches]
+    command = " ".join(part for part in parts if part)
     every = settings.flat(settings.plain(config))
     values = {key: value for key, value in every.items() if agreed.follows_from(key)}
     return Command(step.label, command, values, arguments, agreed, step.show)

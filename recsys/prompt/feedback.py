@@ -40,12 +40,13 @@ class Feedback:
     rank: Codes
     """[R] the row's place among its item's, from 0."""
     value: Doubles
-    """[R] less the user's mean (`recsys.prompt.values`)."""
+    """[R] less the user's mean (`recsys.prompt.values`); as it is where these are not known."""
 
 
-def of_new(encoder: Encoder, known: Values, place: Codes, files: list[Path], most: int) -> Feedback:
+def of_new(encoder: Encoder, known: Values | None, place: Codes, files: list[Path], most: int) -> Feedback:
     """Up to `most` rows of each new item: the first by `rank` where there is one, else the newest.
 
+    known: None where nobody asks what a row is worth.
     place: by row of the item map, which of the I items.
     files: Parquet with the columns of a split; with `rank` (from 1, as in split=feedback) rows are taken by it, else by
         their timestamps, rows of one second by a key of their place.
@@ -100,14 +101,14 @@ def of_warm(encoder: Encoder, known: Values, options: Summary, rows: int) -> tup
 
 
 def _groups(
-    encoder: Encoder, known: Values, files: list[Path], more: list[str]
+    encoder: Encoder, known: Values | None, files: list[Path], more: list[str]
 ) -> Iterator[tuple[int, pa.Table, Doubles]]:
-    """Row groups with the row id of their first row and their values less the users' means."""
+    """Row groups with the row id of their first row and their values, less the users' means where these are known."""
     first = 0
     for file in files:
         for group, table in read_groups(file, [ITEM, USER, "value", *more]):
             found = read(table["value"], f"{file}: row group {group}")
-            yield first, table, known.relative(found, encoder.users.index.rows(table[USER]))
+            yield first, table, known.relative(found, encoder.users.index.rows(table[USER])) if known else found
             first += table.num_rows
 
 

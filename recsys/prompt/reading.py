@@ -54,10 +54,20 @@ def read(frozen: Frozen, files: list[Path], most: int, base: str) -> Reading:
     config = frozen.encoder.config
     options = config.prompt.summary
     learned, known = _learned(frozen, base)
-    place = frozen.place(np.arange(frozen.encoder.maps[ITEM].capacity))
-    given = feedback.of_new(frozen.encoder, known, place, files, min(most, options.rows))
+    given = gather(frozen, files, most, known)
     prior, rows = start.prompted(frozen, learned, given, options, config.evaluate.batch_size)
     return Reading(prior, rows, given, {n: min(ridge.errors) for n, ridge in learned.ridges.items()})
+
+
+def gather(frozen: Frozen, files: list[Path], most: int, known: Values | None = None) -> Feedback:
+    """The rows that `read` reads, and nothing learned: without `known` as feedback to fine-tune on alone.
+
+    Raises:
+        InputError: a file that cannot be read.
+    """
+    encoder = frozen.encoder
+    place = frozen.place(np.arange(encoder.maps[ITEM].capacity))
+    return feedback.of_new(encoder, known, place, files, min(most, encoder.config.prompt.summary.rows))
 
 
 def tune(frozen: Frozen, reading: Reading) -> tuple[Tuned, dict[str, Any]]:

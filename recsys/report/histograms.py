@@ -17,6 +17,7 @@ from recsys.evaluate import metrics
 from recsys.evaluate.bootstrap import Sample, Weights, resample
 from recsys.evaluate.scores import read_rows, read_scores
 from recsys.evaluate.segments import training_counts
+from recsys.evaluate.ties import id_keys
 from recsys.report.drawing import axes_of, head
 from recsys.report.figure import Figure, Made, NotRun, Panel, Sheet, interval
 from recsys.report.palette import ACCENT, INK, MUTED
@@ -39,7 +40,8 @@ def make(source: Source) -> Made:
     info, rows = read_info(dataset), read_rows(dataset, "test")
     warm = (training_counts(dataset, rows.items) > 0)[rows.item]
     chosen = warm == (rows.label == 0)
-    sample = Sample.of(rows.user[chosen], rows.item[chosen], rows.label[chosen])
+    keys = id_keys(rows.users), id_keys(rows.items)
+    sample = Sample.of(rows.user[chosen], rows.item[chosen], rows.label[chosen], *keys)
     if len(np.unique(sample.label)) < 2:
         return NotRun(TITLE, [source.command("tools.prepare")])
     scores = [read_scores(one.path, len(rows.label), "test", info.fingerprint)[chosen] for one in source.scores]

@@ -1,7 +1,6 @@
 """What a report is made from: a run's results.json, and the scores that lie in it or are named."""
 
 import json
-import shlex
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,6 +25,7 @@ class Results(BaseModel):
     systems: Table
     differences: Table = {}
     reliability: dict[str, dict[str, list[Triple]]] = {}
+    switches: dict[str, dict[str, str]] = {}
     seconds: dict[str, FiniteFloat] = {}
 
     def metric(self, table: Table, name: str) -> dict[str, dict[str, Triple]]:
@@ -72,17 +72,12 @@ class Source:
 
     def command(self, tool: str, *switches: str) -> str:
         """The command line of a tool on this run."""
-        return " ".join(["python -m", tool, self.words, *switches])
+        return " ".join(["python -m", tool, self.words, *filter(None, switches)])
 
     def evaluations(self) -> list[str]:
-        """The commands that judge the scores, those of each exposure by one."""
-        made = []
-        for exposure in dict.fromkeys(one.exposure for one in self.scores):
-            switches = [f"--exposure {exposure} --only n={exposure}"] if exposure else []
-            chosen = [one for one in self.scores if one.exposure == exposure]
-            switches += [f"--scores {shlex.quote(f'{one.system}={one.path}')}" for one in chosen]
-            made.append(self.command("tools.evaluate", *switches))
-        return made or [self.command("tools.evaluate")]
+        """The commands that judged the results, each with all the scores that it was given."""
+        told = dict.fromkeys(each for by_segment in self.results.switches.values() for each in by_segment.values())
+        return [self.command("tools.evaluate", each) for each in told or [""]]
 
 
 def read(config: Config, words: str, named: dict[str, Path]) -> Source:

@@ -20,7 +20,7 @@ from recsys.serving.batching import Batcher
 from recsys.serving.follow import Follower
 from recsys.serving.limits import Limits, RefusedError
 from recsys.serving.metrics import Metrics
-from recsys.serving.requests import Asked, InvalidError, Schema
+from recsys.serving.requests import Asked, InvalidError, Schema, TooManyError
 from recsys.serving.scorer import Scorer
 
 _LOG = logging.getLogger(__name__)
@@ -42,8 +42,9 @@ class Server:
         self, scorer: Scorer, follower: Follower, metrics: Metrics, options: Serving, token: str | None = None
     ) -> None:
         self._scorer, self._follower, self._metrics, self._options = scorer, follower, metrics, options
-        self._schema, self._limits = Schema(scorer.bundle), Limits(options, token, metrics)
+        self._schema, self._limits = Schema(scorer.bundle, options.max_items), Limits(options, token, metrics)
         self._batcher = Batcher(self._answers, options.window, options.max_rows)
+        self._batches: asyncio.Task[None] | None = None
         routes = [
             Route("/score", self._score, methods=["POST"]),
             Route("/ready", self._ready),
@@ -53,13 +54,14 @@ class Server:
 
     @asynccontextmanager
     async def _lifespan(self, app: Starlette) -> AsyncIterator[None]:
-        batches = asyncio.create_task(self._batcher.run())
+        self._batches = batches = asyncio.create_task(self._batcher.run())
         self._follower.start()
         try:
             yield
         finally:
             await asyncio.to_thread(self._follower.stop)
             batches.cancel()
+            await asyncio.wait([batches])
 
     async def _score(self, request: Request) -> Response:
         began, status = time.perf_counter(), 500
@@ -80,11 +82,11 @@ class Server:
             body = await self._limits.body(request)
             try:
                 asked = self._schema.parse(body)
+            except TooManyError:
+                raise RefusedError(413, f"items: expected at most {self._options.max_items}") from None
             except InvalidError as error:
                 first, said = next(iter(error.errors.items()))
                 raise RefusedError(422, f"{first}: {said}", fields=error.errors) from None
-            if asked.rows > self._options.max_items:
-                raise RefusedError(413, f"items: expected at most {self._options.max_items}, found {asked.rows}")
             try:
                 answer = await asyncio.wait_for(self._batcher.ask(asked), self._options.timeout)
             except TimeoutError:
@@ -103,9 +105,13 @@ class Server:
         return JSONResponse(told | ({"logits": _logits(answer.probabilities).tolist()} if asked.logits else {}))
 
     async def _ready(self, request: Request) -> Response:
+        """503 once nothing is scored any more; without its store a server is ready. Why it is down may name machines:
+        who may not ask for scores is not told."""
         down = self._scorer.down
-        told = {"ready": True, "version": self._scorer.serves.name, "store": "up" if down is None else f"down: {down}"}
-        return JSONResponse(told)
+        why = f"down: {down}" if self._limits.may_ask(request) else "down"
+        ready = self._batches is not None and not self._batches.done()
+        told = {"ready": ready, "version": self._scorer.serves.name, "store": "up" if down is None else why}
+        return JSONResponse(told, 200 if ready else 503)
 
     async def _tell(self, request: Request) -> Response:
         self._limits.require_token(request)

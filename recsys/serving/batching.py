@@ -4,6 +4,7 @@ import asyncio
 from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Generic, Protocol, TypeVar
 
@@ -39,11 +40,16 @@ class Batcher(Generic[Q, A]):
         self._some = asyncio.Event()
 
     async def ask(self, request: Q) -> A:
-        """The answer to a request; one that is cancelled before its batch begins is not scored."""
+        """The answer to a request; one that is cancelled before its batch begins is not scored, and not held."""
         waiting = _Waiting[Q, A](request, asyncio.get_running_loop().create_future())
         self._queue.append(waiting)
         self._some.set()
-        return await waiting.answer
+        try:
+            return await waiting.answer
+        except asyncio.CancelledError:
+            with suppress(ValueError):
+                self._queue.remove(waiting)
+            raise
 
     async def run(self) -> None:
         """Answer requests until cancelled."""
@@ -61,6 +67,7 @@ class Batcher(Generic[Q, A]):
         asked = [each.request for each in batch]
         try:
             answers = await asyncio.get_running_loop().run_in_executor(thread, self._work, asked)
+            pairs = list(zip(batch, answers, strict=True))
         except Exception as error:
             if len(batch) > 1:
                 for each in batch:
@@ -68,7 +75,7 @@ class Batcher(Generic[Q, A]):
             elif not batch[0].answer.done():
                 batch[0].answer.set_exception(error)
             return
-        for each, answer in zip(batch, answers, strict=True):
+        for each, answer in pairs:
             if not each.answer.done():
                 each.answer.set_result(answer)
 

@@ -2,6 +2,7 @@
 
     <path>/<lineage>-<dense>-<step>/manifest.json          its head, and the files of each table, oldest first
     <path>/<lineage>-<dense>-<step>/item_id-00000400-00000007.arrow entries by id, as of delta 7
+    <path>/<lineage>-<dense>-<step>/.used                  written when a server has used it
 
 A file is never changed. A delta adds one; those before it that are not twice as large are merged into it, so that a
 table has a few files whatever number of deltas, and a row is written again log(deltas) times. The manifest is replaced
@@ -9,6 +10,8 @@ last; who still reads the files before it keeps them mapped. An id's vectors are
 at most while a delta is put in.
 """
 
+import os
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -22,7 +25,7 @@ from torch import Tensor
 
 from recsys.config_serving import Store as Options
 from recsys.errors import InputError
-from recsys.files import locked, remove
+from recsys.files import discard, locked, remove, sweep
 from recsys.serving.segment import Segment
 from recsys.serving.store import Entries, Head, StoreError, Tables
 from recsys.tables import manifest
@@ -31,6 +34,8 @@ from recsys.tables.piece import arrow
 from recsys.tables.version import Version
 
 FORMAT = manifest.Format("thawrec-online", 1, "not an online store")
+_LOCK, _USED = ".lock", ".used"
+_DAY = 24 * 60 * 60
 _TRIES = 5
 """Manifests read, each newer than the one before, until one's files are all still there."""
 
@@ -51,7 +56,7 @@ class FileStore:
 
     def __init__(self, options: Options, beside: Path, base: Version, types: Mapping[str, pa.DataType]) -> None:
         self.folder = Path(options.path or beside / "online") / base.base.replace("/", "-")
-        self._types = types
+        self._types, self._keep = types, options.keep * _DAY
         self._view: _View | None = None
 
     def head(self) -> Head | None:
@@ -93,6 +98,33 @@ class FileStore:
             place = pc.index_in(arrow(rows), value_set=segment.table["row"].combine_chunks())
             ids = pc.coalesce(segment.table["id"].combine_chunks().take(place), ids)
         return ids.cast(self._types[table])
+
+    def renew(self) -> None:
+        """See `Store.renew`; whoever does it removes those of others that are left."""
+        with self._changing():
+            (self.folder / _USED).touch()
+            sweep(self.folder.parent)
+            for folder in self.folder.parent.glob("[!.]*"):
+                if folder != self.folder and self._left(folder):
+                    self._discard(folder)
+
+    def _left(self, folder: Path) -> bool:
+        """Whether it is a store that no server has used for long."""
+        try:
+            manifest.read(folder, FORMAT)
+            used = max(path.stat().st_mtime for path in (folder / manifest.NAME, folder / _USED) if path.exists())
+        except (InputError, OSError, ValueError):
+            return False
+        return time.time() - used > self._keep
+
+    def _discard(self, folder: Path) -> None:
+        """Remove another's store, unless a server is about to use it."""
+        try:
+            with locked(folder / _LOCK, wait=False):
+                if self._left(folder):
+                    discard(folder)
+        except BlockingIOError:
+            return
 
     def _with(self, table: str, old: dict[str, Segment], new: Segment, now: Version) -> dict[str, Segment]:
         """A table's files with one more, written."""
@@ -168,9 +200,14 @@ class FileStore:
 
     @contextmanager
     def _changing(self) -> Iterator[None]:
+        """Alone; a folder that another server removes just then is made anew."""
+        lock = self.folder / _LOCK
         try:
-            with locked(self.folder / ".lock"):
-                yield
+            while True:
+                with locked(lock) as held:
+                    if lock.exists() and os.path.samestat(os.fstat(held), lock.stat()):
+                        yield
+                        return
         except OSError as error:
             raise StoreError(f"{self.folder}: {error}") from None
 

@@ -1,8 +1,8 @@
 """Deltas into the store as they come, by a thread of each server: whichever sees one first puts it in.
 
 A delta that the bundle's tables cannot take is refused: it is logged and counted, nothing after it is taken, and what
-was served goes on. It is looked at again, less often, since its log may be mended. The same thread finds a store that
-is down well again, and fills one that came back empty.
+was served goes on. It is looked at again, since its log may be mended. The same thread finds a store that is down well
+again, and fills one that came back empty. Whatever fails is said once, and tried again less and less often.
 """
 
 import logging
@@ -13,8 +13,10 @@ from threading import Event, Thread
 from typing import Protocol
 
 from recsys.errors import InputError
+from recsys.serving.backoff import LONGEST, Backoff
 from recsys.serving.entries import entries_of
 from recsys.serving.metrics import Metrics
+from recsys.serving.newer import Newer
 from recsys.serving.scorer import Scorer
 from recsys.serving.store import Head, StoreError
 from recsys.tables import delta, log, manifest, overlay
@@ -24,8 +26,8 @@ from recsys.tables.order import MAX_STALENESS, accepts, after, beyond
 from recsys.tables.version import Version
 
 _LOG = logging.getLogger(__name__)
-_AGAIN = 10
-"""Looks that are left out after a refused delta."""
+_RENEW = 3600.0
+"""Seconds between two words to the store that it is in use."""
 
 
 class Feed(Protocol):
@@ -80,8 +82,11 @@ class Follower:
         """`patience`: seconds in which another server may bring up a store that is behind the bundle."""
         self._scorer, self._feed, self._metrics = scorer, feed, metrics
         self._poll, self._stale, self._patience = poll, stale, patience
+        self._newer, self._backoff = Newer(scorer.bundle, metrics), Backoff(poll)
         self._stopped = Event()
         self._thread = Thread(target=self._run, name="follower", daemon=True)
+        self._well = False
+        self._due = 0.0
         self._behind: float | None = None
         self._heard: str | None = None
         self._refused: str | None = None
@@ -97,25 +102,54 @@ class Follower:
 
     def step(self) -> None:
         """Put in what has come, or say why not."""
+        fell, self._well = self._well and self._scorer.down is not None, False
         try:
-            self._fill()
-            self._heard = self._refused = None
-        except StoreError as error:
-            self._scorer.fail(str(error))
-        except InputError as error:
-            self._refuse(str(error))
-        except Exception:  # whatever it was, what is served goes on
-            _LOG.exception("deltas cannot be followed")
+            self._well = self._look(fell)
+        except Exception as error:  # whatever it was, what is served goes on
+            self._failed("deltas", error)
+        self._newer.look()
+        self._metrics.following.set(self._well)
         self._metrics.store_up.set(self._scorer.down is None)
 
     def _run(self) -> None:
-        while not self._stopped.wait(self._poll * _AGAIN if self._refused else self._poll):
+        while not self._stopped.wait(self._poll if self._well else self._backoff.wait):
             self.step()
 
-    def _fill(self) -> None:
+    def _look(self, fell: bool) -> bool:
+        """Bring the store up to the feed; False where that failed. `fell`: a request has found it down since."""
+        try:
+            if fell:
+                raise StoreError(self._scorer.down)  # it may seem well, and fail the next request
+            head = self._head()
+            self._serve(head)
+        except StoreError as error:
+            self._scorer.fail(str(error))
+            self._failed("the store", error)
+            return False
+        try:
+            self._fill(head)
+            self._renew()
+        except StoreError as error:  # what it holds can still be read
+            self._failed("writing to the store", error)
+            return False
+        except InputError as error:
+            self._refuse(str(error))
+            return False
+        self._heard = self._refused = None
+        return True
+
+    def _renew(self) -> None:
+        if time.monotonic() >= self._due:
+            self._scorer.store.renew()
+            self._due = time.monotonic() + _RENEW
+
+    def _failed(self, what: str, error: Exception) -> None:
+        if self._backoff.failed(what):
+            said = "%s: tried again less and less often, every %g s in the end: %s"
+            _LOG.warning(said, what, LONGEST, error, exc_info=not isinstance(error, StoreError))
+
+    def _fill(self, head: Head) -> None:
         bundle, store = self._scorer.bundle, self._scorer.store
-        head = self._head()
-        self._serve(head)
         for each in self._feed.after(head.now):
             if not accepts(head.now, each, "what is served", each.forced, self._stale):
                 continue
@@ -158,6 +192,7 @@ class Follower:
 
     def _refuse(self, reason: str) -> None:
         """Count a delta that is refused twice in the same words: at first its folder may just have been compacted."""
+        self._backoff.failed(reason)
         if reason == self._heard and reason != self._refused:
             self._refused = reason
             self._metrics.deltas.labels("refused").inc()

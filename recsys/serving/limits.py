@@ -28,10 +28,14 @@ class Limits:
         self._expected = None if token is None else f"Bearer {token}".encode()
 
     def require_token(self, request: Request) -> None:
-        """401 without the bearer token; how long it takes does not tell how much of it was right."""
-        said = request.headers.get("authorization", "").encode("latin-1")
-        if self._expected is not None and not hmac.compare_digest(said, self._expected):
+        """401 without the bearer token."""
+        if not self.may_ask(request):
             raise RefusedError(401, "expected the bearer token", {"WWW-Authenticate": "Bearer"})
+
+    def may_ask(self, request: Request) -> bool:
+        """Whether it has the bearer token; how long it takes does not tell how much of it was right."""
+        said = request.headers.get("authorization", "").encode("latin-1")
+        return self._expected is None or hmac.compare_digest(said, self._expected)
 
     @contextmanager
     def place(self) -> Iterator[None]:
@@ -51,7 +55,7 @@ class Limits:
         most, parts, size = self._options.max_body, [], 0
         too_large = RefusedError(413, f"expected a body of at most {most} bytes", {"Connection": "close"})
         said = request.headers.get("content-length", "")
-        if said.isdigit() and int(said) > most:
+        if said.isdecimal() and int(said) > most:
             raise too_large
         try:
             async with asyncio.timeout(self._options.timeout):

@@ -26,6 +26,10 @@ class Metrics:
         self.alone = Counter("thawrec_alone", "Micro-batches scored without the store.", registry=here)
         self.delta = Gauge("thawrec_delta", "The newest delta in what is served.", registry=here)
         self.deltas = Counter("thawrec_deltas", "Deltas put in by this server, and refused.", ["what"], registry=here)
+        self.following = Gauge("thawrec_following", "Whether the last look for deltas went well.", registry=here)
+        self.restart = Gauge(
+            "thawrec_restart_needed", "Whether another export lies where the served one did.", registry=here
+        )
         self.store_up = Gauge("thawrec_store_up", "Whether the online store has its part in scores.", registry=here)
 
     def text(self) -> bytes:

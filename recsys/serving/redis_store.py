@@ -4,7 +4,7 @@
     thawrec:<lineage>/<dense>/<step>:ids:<table>     hash: id -> row (int64) and vector (float32), little-endian
     thawrec:<lineage>/<dense>/<step>:rows:<table>    hash: row -> id
 
-A delta is one transaction, and so is a read: Redis does nothing else meanwhile, so that while a very large delta is put
+Keys expire `serving.store.keep` days after a server has last used them. A delta is one transaction, and so is a read: Redis does nothing else meanwhile, so that while a very large delta is put
 in (a million rows) bundles may answer alone for a moment. A server that came back empty is filled again from the log.
 
 Legend: n ids, D table width.
@@ -29,6 +29,7 @@ from recsys.serving.store import Entries, Head, StoreError, Tables
 from recsys.tables.version import Version
 
 _UNKNOWN = b"?"
+_DAY = 24 * 60 * 60
 _CHANGE = 60.0
 """Seconds that a delta may take, however large; nobody waits for it."""
 _T = TypeVar("_T")
@@ -53,7 +54,7 @@ class RedisStore:
             )
             for timeout in (options.timeout, _CHANGE)
         )
-        self._prefix, self._types = f"thawrec:{base.base}", types
+        self._prefix, self._types, self._keep = f"thawrec:{base.base}", types, options.keep * _DAY
         self._tables: frozenset[str] = frozenset()
 
     def head(self) -> Head | None:
@@ -97,7 +98,9 @@ class RedisStore:
                 if head != before:
                     return False
                 pipe.multi()
-                pipe.set(self._key("head"), _head(now, change(pipe, held)))
+                tables = change(pipe, held)
+                pipe.set(self._key("head"), _head(now, tables))
+                self._expire(pipe, tables)
                 try:
                     pipe.execute()
                 except redis.WatchError:
@@ -123,8 +126,9 @@ class RedisStore:
             told, *found = _asked(work)
             if told is None:
                 raise StoreError("redis: it has lost what it held")
-            head, self._tables = self._parsed(told)
-            if self._tables == asked:
+            head, now = self._parsed(told)
+            self._tables = now
+            if now == asked:
                 break
         values = {name: self._unpacked(name, ids[name], each) for name, each in zip(names, found, strict=True)}
         return head, {name: entries for name, entries in values.items() if entries}
@@ -136,6 +140,23 @@ class RedisStore:
         kind = self._types[table]
         owners = [None if value is None else value[1:].decode() for value in found]
         return pa.array(owners, pa.string()).cast(kind)
+
+    def renew(self) -> None:
+        """See `Store.renew`."""
+
+        def work() -> None:
+            told = self._redis.get(self._key("head"))
+            if told is not None:
+                with self._redis.pipeline(transaction=True) as pipe:
+                    self._expire(pipe, self._parsed(told)[1])
+                    pipe.execute()
+
+        _asked(work)
+
+    def _expire(self, pipe: Pipeline, tables: frozenset[str]) -> None:
+        """Let all keys live as long from here on; those that are not there are left out."""
+        for key in ["head", *(f"{kind}:{name}" for name in tables for kind in ("ids", "rows"))]:
+            pipe.expire(self._key(key), self._keep)
 
     def _key(self, *parts: str) -> str:
         return ":".join([self._prefix, *parts])

@@ -13,7 +13,7 @@ from typing import Annotated, Any, Literal
 
 import numpy as np
 import pyarrow as pa
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, create_model
+from pydantic import BaseModel, BeforeValidator, ConfigDict, FailFast, Field, ValidationError, create_model
 
 from recsys.tables.bundle import Bundle
 
@@ -33,6 +33,10 @@ class InvalidError(Exception):
     def __init__(self, errors: dict[str, str]) -> None:
         super().__init__(str(errors))
         self.errors = errors
+
+
+class TooManyError(InvalidError):
+    """A body of too many items; those behind are not looked at."""
 
 
 @dataclass(frozen=True)
@@ -56,9 +60,9 @@ class _Column:
 
 
 class Schema:
-    """The requests that a bundle takes. `dense`: the names of its numbers."""
+    """The requests that a bundle takes, of up to `max_items` items. `dense`: the names of its numbers."""
 
-    def __init__(self, bundle: Bundle) -> None:
+    def __init__(self, bundle: Bundle, max_items: int | None = None) -> None:
         self._columns = list(_columns(bundle))
         self.dense = [column["name"] for column in bundle.inputs["dense"]]
         self._item, self._longest = bundle.inputs["item"], bundle.inputs["history"]
@@ -67,7 +71,7 @@ class Schema:
         context = self._model("context")
         fields: dict[str, Any] = {
             "user": (self._model("user"), ...),
-            "items": (list[Annotated[item, bare]], Field(min_length=1)),  # type: ignore[valid-type]
+            "items": (list[Annotated[item, bare]], Field(min_length=1, max_length=max_items)),  # type: ignore[valid-type]
             "context": (context, Field(default_factory=context)),
             "logits": (bool, False),
         }
@@ -78,12 +82,15 @@ class Schema:
 
         Raises:
             InvalidError: it is not JSON, lacks a field, has one too many, or one of the wrong type.
+            TooManyError: too many items.
         """
         try:
             found: Any = self._body.model_validate_json(body)
         except ValidationError as error:
-            told = error.errors(include_url=False, include_context=False, include_input=False)[:_ERRORS]
-            raise InvalidError({".".join(map(str, each["loc"])) or "body": each["msg"] for each in told}) from None
+            told = error.errors(include_url=False, include_context=False, include_input=False)
+            many = any((each["loc"], each["type"]) == (("items",), "too_long") for each in told)
+            said = {".".join(map(str, each["loc"])) or "body": each["msg"] for each in told[:_ERRORS]}
+            raise (TooManyError if many else InvalidError)(said) from None
         lists = [getattr(found.user, c.attribute) or [] for c in self._columns if c.name in ("history", _LABELS)]
         if len({len(each) for each in lists}) > 1:
             raise InvalidError({f"user.{_LABELS}": "expected one label for each item of history"})
@@ -123,11 +130,11 @@ def _columns(bundle: Bundle) -> Sequence[_Column]:
         kind = tables[table]["id_type"] if table in tables else None
         python, arrow = (_ID[kind], pa.type_for_alias(kind)) if kind else (float, pa.float64())
         if name in inputs["multi"]:
-            python, arrow = list[python | None], pa.list_(arrow)  # type: ignore[valid-type]
+            python, arrow = Annotated[list[python | None], FailFast()], pa.list_(arrow)  # type: ignore[valid-type]
         elif name == "history":
-            python, arrow = list[python], pa.list_(arrow)  # type: ignore[valid-type]
+            python, arrow = Annotated[list[python], FailFast()], pa.list_(arrow)  # type: ignore[valid-type]
         elif name == _LABELS:
-            python, arrow = list[Literal[0, 1]], pa.list_(pa.int64())
+            python, arrow = Annotated[list[Literal[0, 1]], FailFast()], pa.list_(pa.int64())
         whose = (
             "item" if name == inputs["item"] else "user" if name in ("history", _LABELS) else of.get(name, "context")
         )

@@ -1,6 +1,7 @@
 """A server of a config's bundle, from its files to an open socket."""
 
 import logging
+import math
 import socket
 from pathlib import Path
 
@@ -56,5 +57,12 @@ def serve(config: Config) -> None:
     if options.token_file is None and not options.host.startswith("127.") and options.host not in ("localhost", "::1"):
         _LOG.warning("%s: anyone who can connect may ask: give a serving.token_file", options.host)
     print(f"serving: http://{options.host}:{listening.getsockname()[1]}", flush=True)
-    settings = uvicorn.Config(server.app, log_level="warning", access_log=False, server_header=False, ws="none")
+    settings = uvicorn.Config(
+        server.app,
+        log_level="warning",
+        access_log=False,
+        server_header=False,
+        ws="none",
+        timeout_graceful_shutdown=math.ceil(2 * options.timeout),  # a body, and its answer
+    )
     uvicorn.Server(settings).run(sockets=[listening])

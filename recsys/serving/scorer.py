@@ -70,8 +70,7 @@ class Scorer:
         Raises:
             StoreError: it does not fit the bundle.
         """
-        if not head.fits(self.version):
-            raise StoreError(f"it holds {head.since} to {head.now}, the bundle is {self.version}")
+        self._require_fit(head)
         if self.down is not None:
             _LOG.info("the store has its part in scores, up to delta %d", head.now.delta)
         self.down, self.serves = None, head.now
@@ -88,12 +87,16 @@ class Scorer:
             return None
         try:
             head, tables = self.store.read(wanted(self.bundle, table))
-            self.recover(head)
+            self._require_fit(head)
             self._require_widths(tables)
         except StoreError as error:
             self.fail(str(error))
             return None
         return head.now, tables if head.now != self.version else {}
+
+    def _require_fit(self, head: Head) -> None:
+        if not head.fits(self.version):
+            raise StoreError(f"it holds {head.since} to {head.now}, the bundle is {self.version}")
 
     def _require_widths(self, tables: Tables) -> None:
         for name, entries in tables.items():

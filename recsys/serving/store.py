@@ -83,3 +83,10 @@ class Store(Protocol):
     def owners(self, table: str, rows: Tensor) -> pa.Array:
         """[n] the ids that were put with these rows [n] int64 last, whether they still have them or not; null: none."""
         ...
+
+    def renew(self) -> None:
+        """Say that it is in use: one that no server has used for `serving.store.keep` days is removed.
+
+        Nothing is lost with it: what deltas have made of a bundle is in their log.
+        """
+        ...

@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import pyarrow as pa
@@ -13,6 +13,7 @@ import torch
 from recsys import settings
 from recsys.coldrows.learned import About, Learned
 from recsys.config import Tables
+from recsys.config_lifecycle import Stage
 from recsys.data.schema import split_files
 from recsys.errors import InputError
 from recsys.explain.history import history
@@ -35,6 +36,15 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     admit(replace(simulations.config(), tables=Tables(start="unknown")), Path("new.parquet"))
     about = About(key="", base="", found={}, seconds=0.0)
     Learned(arrived.NEW, torch.zeros(len(arrived.NEW), 8), about).save(Path("run/prompt/summary/n=2"))
+    stages = [Stage(rows=0, source="start"), Stage(rows=3, source="read")]
+    about = replace(about, found={"stages": [asdict(stage) for stage in stages]})
+    for exposure in (1, 2):
+        folder_of = Path(f"run/lifecycle/road/n={exposure}")
+        folder_of.mkdir(parents=True)
+        Learned(arrived.NEW, torch.zeros(len(arrived.NEW), 8), about).save(folder_of)
+    walked = {"item_id": [NEW], "user_id": ["u07"], "timestamp": [9], "label": [1], "rank": [1]}
+    Path("run/lifecycle/road/replay").mkdir()
+    pq.write_table(pa.table(walked), "run/lifecycle/road/replay/feedback.parquet")
     vectors = Path("run/proxy/vectors")
     vectors.mkdir(parents=True)
     (vectors / "about.json").write_text('{"encoder": {"name": "minilm", "train": "frozen", "template": "{title}"}}')
@@ -73,7 +83,20 @@ def test_its_feedback_is_what_the_exposure_kept(home: Path) -> None:
     kept = sorted((row for row in rows if row["item_id"] == NEW and row["rank"] <= 2), key=lambda row: row["rank"])
     first, *lines = told(NEW)["feedback"]
     assert first.startswith("prompt/summary/n=2, ") and first.endswith("read off 2 rows")
-    assert lines == [f"  user {row['user_id']}: label {row['label']}, second {row['timestamp']}" for row in kept]
+    assert lines[:2] == [f"  user {row['user_id']}: label {row['label']}, second {row['timestamp']}" for row in kept]
+
+
+def test_the_lifecycle_tells_what_it_made_its_row_from(home: Path) -> None:
+    rows = pq.read_table(split_files("data", "feedback")[0]).to_pylist()
+    kept = sorted((row for row in rows if row["item_id"] == NEW), key=lambda row: row["rank"])[:2]
+    lines = [f"  user {row['user_id']}: label {row['label']}, second {row['timestamp']}" for row in kept]
+    found = told(NEW)["feedback"][1 + len(lines) :]
+    assert found[0].startswith("lifecycle/road/n=1, ") and found[0].endswith(": 50% start and 50% read from 1 rows")
+    assert found[1] == lines[0]
+    assert found[2].startswith("lifecycle/road/n=2, ") and found[2].endswith(": 21% start and 79% read from 2 rows")
+    assert found[3:5] == lines
+    assert found[5].startswith("lifecycle/road/replay, ") and found[5].endswith(": walked along the first 1 test rows")
+    assert found[6:] == ["  user u07: label 1, second 9"]
 
 
 def test_its_scores_are_those_of_its_test_rows(home: Path) -> None:
@@ -92,7 +115,12 @@ def test_what_is_absent_is_said(home: Path) -> None:
         "no proxy in run/proxy/vectors: it had no content that the encoder reads, or came later"
     ]
     assert found["simulated users"] == ["simulated: not among its items"]
-    assert found["feedback"] == ["prompt/summary/n=2: not among its items"]
+    assert found["feedback"] == [
+        "prompt/summary/n=2: not among its items",
+        "lifecycle/road/n=1: not among its items",
+        "lifecycle/road/n=2: not among its items",
+        "lifecycle/road/replay: not among its items",
+    ]
     assert found["deltas"][0] == "none in the log has changed its rows"
     assert told(arrived.NEW[0].as_py())["row"] == ["none of its own: it is scored by the unknown row, 0"]
 

@@ -78,6 +78,18 @@ def test_between_stages_rows_are_blended(home: Path) -> None:
     torch.testing.assert_close(half.vectors, (start + read.vectors) / 2, rtol=1e-5, atol=1e-6)
 
 
+def test_feedback_alone_is_tuned_on_and_no_map_is_learned(own: Path) -> None:
+    """The same rows as where a map is learned that no item's number of rows asks for."""
+    tuned = [Stage(rows=0, source="start"), Stage(rows=1, source="tuned")]
+    found = Learned.read(exposed(config(own, tuned), 1))
+    assert not (own / "run" / "prompt" / "map.safetensors").exists()
+    other = Learned.read(exposed(config(own, [*tuned, Stage(rows=2, source="read")], name="other"), 1))
+    assert (own / "run" / "prompt" / "map.safetensors").exists()
+    assert found is not None and other is not None and found.about.found["sources"]["tuned"]["gradient_steps"] > 0
+    assert torch.equal(found.vectors, other.vectors)
+    assert found.about.found["stages"] == [{"rows": 0, "source": "start"}, {"rows": 1, "source": "tuned"}]
+
+
 def test_simulated_rows_come_from_the_simulator_and_must_be_of_these_tables(own: Path) -> None:
     made = config(own, [Stage(rows=0, source="simulated")])
     with pytest.raises(InputError, match=r"simulated/rows\.parquet: expected rows that simulated users taught"):

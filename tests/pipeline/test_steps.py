@@ -101,6 +101,31 @@ def test_what_reads_what_another_has_written() -> None:
             assert any(Path(path).is_relative_to(each) for each in made), (name, path)
 
 
+GENERATE = """
+steps:
+  - {tool: export}
+  - {tool: align, name: generate, arguments: generate --items new.parquet, config: %s}
+  - {tool: align, name: refresh, arguments: refresh, config: %s}
+"""
+
+
+def test_a_job_of_a_tool_stands_before_its_config_and_has_a_contract_of_its_own(tmp_path: Path) -> None:
+    slot = "model.proxy.coarse=v/coarse.parquet model.proxy.layers=v/layers.parquet"
+    (tmp_path / "jobs.yaml").write_text(GENERATE % (slot, slot))
+    words = ["configs/movielens-1m.yaml", "configs/idproxy/v5.yaml", "run=runs/mine"]
+    _, (export, generate, refresh) = read(str(tmp_path / "jobs.yaml"), words)
+    config = f"{' '.join(words)} {slot}"
+    assert generate.command == f"python -m tools.align generate {config} --items new.parquet"
+    assert refresh.command == f"python -m tools.align refresh {config}"
+    made_by = {"v/coarse.parquet", "v/layers.parquet", "v/about.json", "v/encoder", "runs/mine/checkpoints"}
+    published = {"runs/mine/deltas", "runs/mine/export"}
+    assert set(generate.contract.reads) == {"new.parquet", *made_by}
+    assert set(generate.contract.writes) == {"v/generated", *published}
+    assert set(refresh.contract.reads) == {"v/generated", *made_by} and set(refresh.contract.writes) == published
+    assert set(generate.values) == {"model.proxy.place", "model.proxy.coarse", "model.proxy.layers"}
+    assert "runs/mine/export" in export.contract.writes
+
+
 def test_only_what_a_change_makes_useless_is_removed() -> None:
     simulate, train = demo()["simulate"], demo()["train"]
     adapter = ["runs/demo/simulator/adapter", "runs/demo/simulator/tuning"]
@@ -126,6 +151,9 @@ def test_what_cannot_be_is_refused(tmp_path: Path) -> None:
         ("steps: [{tool: train}, {tool: train}]", "two steps are called 'train'"),
         ("steps: [{tool: floor, arguments: --exposure many}]", "floor: arguments '--exposure many'"),
         ("steps: [{tool: evaluate, arguments: '--scores'}]", "evaluate: arguments '--scores'"),
+        ("steps: [{tool: align, arguments: look}]", "align look: .* expected align, align generate, align refresh"),
+        ("steps: [{tool: align, arguments: generate}]", "align generate: expected --items"),
+        ("steps: [{tool: align, arguments: refresh}]", "model.proxy.coarse: none: expected the vectors"),
     ):
         path = tmp_path / "one.yaml"
         path.write_text(text)

@@ -1,15 +1,24 @@
 """What single figures tell, held against plain formulas."""
 
+import shlex
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from matplotlib.colors import to_rgb
 from sklearn.metrics import roc_auc_score
 
+from recsys.data.schema import split_files
+from recsys.evaluate import results
+from recsys.evaluate.pointwise import evaluate
 from recsys.evaluate.scores import read_rows, read_scores
 from recsys.evaluate.segments import training_counts
-from recsys.report import curves, funnel, histograms, source, space
+from recsys.pipeline import records
+from recsys.pipeline.records import Record
+from recsys.report import cost, curves, funnel, histograms, source, space
 from recsys.report.drawing import spread
 from recsys.report.figure import Figure, interval, listed
 from recsys.report.metrics import kept, words
@@ -33,6 +42,71 @@ def test_a_cold_positive_wins_as_often_as_the_auc_says(home: Path) -> None:
         score = read_scores(path, len(rows.label), "test")[chosen]
         assert row[-1].startswith(f"{roc_auc_score(rows.label[chosen], score):.4f} [")
         assert row[3] == f"{np.median(score[rows.label[chosen] == 1]):.4f}"
+
+
+def test_the_interval_follows_from_the_ids_and_not_from_their_places(home: Path) -> None:
+    """The same rows, those of each file in the opposite order."""
+    config = planted.config(home)
+    before = made(histograms.make(source.read(config, "", {}))).sheet.rows
+    place = np.zeros(0, np.int64)
+    for path in split_files(home / "data", "test"):
+        rows = pq.read_table(path, partitioning=None)
+        backwards = np.arange(rows.num_rows)[::-1]
+        pq.write_table(rows.take(backwards), path)
+        place = np.append(place, len(place) + backwards)
+    for path in (home / "run" / "scores" / "test").glob("*.parquet"):
+        scores = pq.read_table(path)
+        pq.write_table(scores.set_column(0, "row_id", pa.array(place[scores["row_id"].to_numpy()])), path)
+    assert made(histograms.make(source.read(config, "", {}))).sheet.rows == before
+
+
+def test_every_evaluation_is_named_with_all_its_scores(home: Path) -> None:
+    """Also of systems that lie elsewhere, and of an exposure that was judged by itself."""
+    config, scored = planted.config(home), home / "run" / "scores" / "test"
+    given = {"base": scored, "road": home / "run" / "better.parquet", "base/finetuned": scored}
+    found = evaluate(config, given, baseline="base/finetuned", exposure=2, only=["n=2"])
+    results.save(found | {"dataset": f"tiny {planted.HOSTILE}"}, home / "run" / "results.json")
+    read = source.read(config, "config.yaml", {})
+    first, second = read.evaluations()
+    named = [word.partition("=")[0] for word in shlex.split(first) if "=" in word]
+    assert named == ["base", "idproxy", planted.HOSTILE] and "--exposure" not in first
+    assert shlex.split(second) == [
+        *("python", "-m", "tools.evaluate", "config.yaml"),
+        *(word for name, path in given.items() for word in ("--scores", f"{name}={path}")),
+        *("--against", "base/finetuned", "--exposure", "2", "--only", "n=2"),
+    ]
+
+
+def test_the_cost_is_the_pipeline_s_where_it_has_run(home: Path) -> None:
+    run = home / "run"
+
+    def done(name: str, seconds: float, *outputs: Path) -> None:
+        record = Record(
+            step=name,
+            state="done",
+            command=f"python -m tools.{name} config.yaml",
+            arguments="",
+            values={},
+            inputs={},
+            outputs={str(path): "digest" for path in outputs},
+            seconds=seconds,
+        )
+        records.write(run, record)
+
+    done("align", 10.0, run / "proxy" / "align", run / "proxy" / "vectors" / "coarse.parquet")
+    done("simulate", 7.0, run / "simulator" / "simulated")
+    done("simulate", 80.0, run / "simulator" / "simulated")  # again, after a change: the last time counts
+    done("train", 30.0, run / "checkpoints")
+    records.write(run, replace(records.read(run)["train"], step="prompt", state="begun"))
+    figure = made(cost.make(source.read(planted.config(home), "config.yaml", {})))
+    rows = {row[0]: row[1:] for row in figure.sheet.rows}
+    assert rows.pop("evaluate")[1:] == ["", ""], "no pipeline has judged"
+    assert rows == {
+        "simulate": ["80.0", "4", "180"],
+        "train": ["30.0", "", ""],
+        "align": ["10.0", "30", "10,800"],
+    }
+    assert figure.commands == [f"python -m tools.{name} config.yaml" for name in ("align", "simulate", "train")]
 
 
 def test_the_funnel_counts_pairs_by_item(home: Path) -> None:

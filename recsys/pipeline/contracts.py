@@ -159,7 +159,7 @@ def _vectors(config: Config) -> tuple[str, tuple[str, ...]]:
     """
     slot = config.model.proxy
     if slot.coarse is None:
-        raise InputError("model.proxy.coarse: none: expected the vectors that the ranker reads, as tools.align wrote them")
+        raise InputError("model.proxy.coarse: none: expected the vectors that the ranker reads")
     folder = Path(slot.coarse).parent
     made_by = (str(folder / "about.json"), str(folder / "encoder"))
     return str(folder / "generated"), _named(slot.coarse, slot.layers, *made_by, *_of(config, "checkpoints"))

@@ -4,8 +4,9 @@
     thawrec:<lineage>/<dense>/<step>:ids:<table>     hash: id -> row (int64) and vector (float32), little-endian
     thawrec:<lineage>/<dense>/<step>:rows:<table>    hash: row -> id
 
-Keys expire `serving.store.keep` days after a server has last used them. A delta is one transaction, and so is a read: Redis does nothing else meanwhile, so that while a very large delta is put
-in (a million rows) bundles may answer alone for a moment. A server that came back empty is filled again from the log.
+Keys expire `serving.store.keep` days after a server has last used them. A delta is one transaction, and so is a read:
+Redis does nothing else meanwhile, so that while a very large delta is put in (a million rows) bundles may answer alone
+for a moment. A server that came back empty is filled again from the log.
 
 Legend: n ids, D table width.
 """

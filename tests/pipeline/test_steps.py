@@ -114,7 +114,7 @@ def test_a_job_of_a_tool_stands_before_its_config_and_has_a_contract_of_its_own(
     (tmp_path / "jobs.yaml").write_text(GENERATE % (slot, slot))
     words = ["configs/movielens-1m.yaml", "configs/idproxy/v5.yaml", "run=runs/mine"]
     _, (export, generate, refresh) = read(str(tmp_path / "jobs.yaml"), words)
-    config = f"{' '.join(words)} {slot}"
+    config = f"{' '.join(words[:2])} {slot} {words[2]}"
     assert generate.command == f"python -m tools.align generate {config} --items new.parquet"
     assert refresh.command == f"python -m tools.align refresh {config}"
     made_by = {"v/coarse.parquet", "v/layers.parquet", "v/about.json", "v/encoder", "runs/mine/checkpoints"}

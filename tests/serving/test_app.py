@@ -1,5 +1,6 @@
 """A served bundle over HTTP: its scores, what it refuses, and what it tells."""
 
+import asyncio
 import shutil
 import socket
 import threading
@@ -15,6 +16,8 @@ import torch
 
 from recsys.config import Config
 from recsys.errors import InputError
+from recsys.serving.batching import Batcher
+from recsys.serving.requests import Asked
 from recsys.serving.run import server_of
 from recsys.tables import delta, log
 from recsys.tables.bundle import Bundle
@@ -159,6 +162,41 @@ def test_limits(made: Config) -> None:
         assert client.post(body).status == 200
 
 
+def test_too_many_items_are_not_all_looked_at(made: Config) -> None:
+    """Each of a hundred thousand items is wrong, and so is each of a history."""
+    many = [5] * 100_000
+    with serving(made) as client:
+        answer = client.post({"user": {}, "items": many})
+        assert answer.status == 413 and answer.json()["error"] == "items: expected at most 1024"
+        answer = client.post({"user": {"history": many, "history_label": many}, "items": ["item 01"]})
+        assert answer.status == 422 and list(answer.json()["fields"]) == ["user.history.0", "user.history_label.0"]
+
+
+def test_requests_that_time_out_leave_nothing_behind() -> None:
+    async def asked() -> None:
+        batcher: Batcher[Asked, int] = Batcher(lambda some: [0] * len(some), 0.0, 10)
+        for _ in range(3):  # nobody answers
+            with pytest.raises(TimeoutError):
+                await asyncio.wait_for(batcher.ask(Asked(None, 1, False)), 0.01)
+        assert not batcher._queue
+        task = asyncio.create_task(batcher.run())
+        assert await batcher.ask(Asked(None, 1, False)) == 0
+        task.cancel()
+
+    asyncio.run(asked())
+
+
+def test_a_server_that_scores_no_more_is_not_ready(made: Config) -> None:
+    with serving(with_options(made, timeout=0.3)) as client:
+        task = client.server._batches
+        assert task is not None and client.get("/ready").status == 200
+        task.get_loop().call_soon_threadsafe(task.cancel)
+        client.until(task.done)
+        ready = client.get("/ready")
+        assert ready.status == 503 and ready.json()["ready"] is False
+        assert client.post({"user": {}, "items": ["item 01"]}).status == 503
+
+
 def test_a_token_is_asked_for(made: Config, tmp_path: Path) -> None:
     (tmp_path / "token").write_text("s3cret\n")
     with serving(with_options(made, token_file=str(tmp_path / "token"))) as client:
@@ -169,6 +207,8 @@ def test_a_token_is_asked_for(made: Config, tmp_path: Path) -> None:
         assert client.post(body, Authorization="Bearer s3cret").status == 200
         assert client.get("/metrics", Authorization="Bearer s3cret").status == 200
         assert client.get("/ready").status == 200
+        client.server._scorer.fail("10.0.0.5 does not answer")
+        assert client.get("/ready").json()["store"] in ("down", "up")
     (tmp_path / "token").write_text(" ")
     with pytest.raises(InputError, match="token: expected a secret"):
         server_of(with_options(made, token_file=str(tmp_path / "token")))

@@ -1,7 +1,10 @@
 """Both online stores against a dictionary; and their files and keys in trouble."""
 
 import json
+import os
 import shutil
+import threading
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from itertools import count
@@ -15,6 +18,7 @@ import torch
 
 from recsys.config_serving import Store as Options
 from recsys.errors import InputError
+from recsys.files import discard, locked
 from recsys.serving.store import GONE, Entries, Head, Store, StoreError
 from recsys.serving.stores import open_store
 from recsys.tables.version import Version
@@ -148,6 +152,72 @@ def put_some(store: Store, n: int = 3) -> None:
         }
         assert store.put(head, now, {"text": entries("text", rows)})
         head = Head(BASE, now)
+
+
+def test_files_that_no_server_has_used_for_days_are_removed(tmp_path: Path) -> None:
+    old, young, used, own = (replace(BASE, step=step) for step in range(4))
+    stores = {base: open_store(Options(keep=2), tmp_path, base, TYPES) for base in (old, young, used, own)}
+    for base, store in stores.items():
+        store.begin(base, None)
+        store.renew()
+    online = tmp_path / "online"
+    (online / "of another kind").mkdir()
+    (online / "of another kind" / "manifest.json").write_text("{}")
+
+    def age(name: str, days: float) -> None:
+        for path in ((online / name), *(online / name).iterdir()):
+            os.utime(path, (time.time() - days * 86400,) * 2)
+
+    names = {base: base.base.replace("/", "-") for base in stores}
+    for name in (names[old], names[used], names[own], "of another kind"):
+        age(name, 2.1)
+    age(names[young], 1.9)
+    stores[used].renew()  # and removes the others: whoever comes first does
+    assert {path.name for path in online.iterdir()} == {names[young], names[used], "of another kind"}
+    stores[own].renew()
+    assert stores[own].head() is None
+    stores[own].begin(own, None)
+    assert stores[own].head() == Head(own, own), "who comes back begins anew"
+
+
+def test_who_waits_for_a_store_that_is_removed_begins_it_anew(tmp_path: Path) -> None:
+    store = open_store(Options(), tmp_path, BASE, TYPES)
+    store.begin(BASE, None)
+    [folder] = (tmp_path / "online").iterdir()
+    with locked(folder / ".lock"):
+        waiting = threading.Thread(target=store.begin, args=(BASE, None))
+        waiting.start()
+        until(lambda: len(opened_files(folder)) == 2)
+        discard(folder)
+    waiting.join()
+    assert store.head() == Head(BASE, BASE)
+
+
+def opened_files(folder: Path) -> list[str]:
+    """The files of a folder that this process has open."""
+    return [path for one in Path("/proc/self/fd").iterdir() if (path := str(one.resolve())).startswith(str(folder))]
+
+
+def until(what: Callable[[], bool]) -> None:
+    end = time.monotonic() + 20
+    while not what():
+        assert time.monotonic() < end, "it did not happen"
+        time.sleep(0.01)
+
+
+def test_redis_keys_live_as_long_as_a_server_uses_them(redis: "Redis", tmp_path: Path) -> None:
+    from redis import Redis as Connection
+
+    store = open_store(Options(kind="redis", url=redis.url, keep=2), tmp_path, BASE, TYPES)
+    connection = Connection.from_url(redis.url)
+    put_some(store)
+    keys = {f"thawrec:{BASE.base}:{name}".encode() for name in ("head", "ids:text", "rows:text")}
+    days = 2 * 86400
+    assert {key: connection.ttl(key) for key in connection} == dict.fromkeys(keys, pytest.approx(days, abs=60))
+    for key in keys:
+        connection.expire(key, 1000)
+    store.renew()
+    assert {key: connection.ttl(key) for key in connection} == dict.fromkeys(keys, pytest.approx(days, abs=60))
 
 
 def test_a_damaged_file_is_an_error_and_mended_it_is_none(tmp_path: Path) -> None:

@@ -45,8 +45,8 @@ class Serving:
     token_file: str | None = None
     """A file with a bearer token, which /score and /metrics then ask for; None: anyone who can connect may ask."""
     window: Annotated[float, Field(ge=0, le=1)] = 0.001
-    """Seconds that a request waits for others to be scored with; those that come while a batch is scored wait for it
-    anyway."""
+    """Seconds that a request waits for others to be scored with, unless the last one was alone; those that come while a
+    batch is scored wait for it anyway."""
     max_rows: Positive = 1024
     """Items scored at a time, of all requests together; a single request may have more."""
     max_items: Positive = 1024

@@ -1,4 +1,7 @@
-"""Micro-batching: requests that come within a short window, or while a batch is scored, are scored together."""
+"""Micro-batching: requests that come within a short window, or while a batch is scored, are scored together.
+
+Who asks alone, one request after the other, does not wait for others.
+"""
 
 import asyncio
 from collections import deque
@@ -33,7 +36,8 @@ class Batcher(Generic[Q, A]):
         """
         Args:
             work: answers requests, as many as it is given.
-            window: seconds to wait for more. max_rows: of a batch; a single request may have more.
+            window: seconds to wait for more, after a batch of more than one request. max_rows: of a batch; a single
+                request may have more.
         """
         self._work, self._window, self._max_rows = work, window, max_rows
         self._queue: deque[_Waiting[Q, A]] = deque()
@@ -54,11 +58,14 @@ class Batcher(Generic[Q, A]):
     async def run(self) -> None:
         """Answer requests until cancelled."""
         with ThreadPoolExecutor(1, thread_name_prefix="score") as thread:
+            alone = True
             while True:
                 await self._some.wait()
-                if sum(each.request.rows for each in self._queue) < self._max_rows:
+                if not alone and sum(each.request.rows for each in self._queue) < self._max_rows:
                     await asyncio.sleep(self._window)
-                await self._answer(self._taken(), thread)
+                batch = self._taken()
+                await self._answer(batch, thread)
+                alone = len(batch) < 2
 
     async def _answer(self, batch: list[_Waiting[Q, A]], thread: ThreadPoolExecutor) -> None:
         """Answer a batch; one that fails is tried request by request, so that only what is at fault fails."""

@@ -97,7 +97,10 @@ class Schema:
         return Asked(found, len(found.items), found.logits)
 
     def table(self, asked: Sequence[Asked]) -> pa.Table:
-        """The rows of R requests, one after another, [n of all] of the bundle's columns."""
+        """The rows of R requests, one after another, [n of all] of the bundle's columns.
+
+        What all rows of a request share is a dictionary, so that no id of a history is looked at once an item.
+        """
         owner = pa.array(np.repeat(np.arange(len(asked)), [each.rows for each in asked]))
         columns = {}
         for column in self._columns:
@@ -108,7 +111,7 @@ class Schema:
             values = [getattr(getattr(each.body, column.of), column.attribute) for each in asked]
             if column.name in ("history", _LABELS):
                 values = [value and value[-self._longest :] for value in values]
-            columns[column.name] = pa.array(values, column.arrow).take(owner)
+            columns[column.name] = _named_once(pa.array(values, column.arrow)).take(owner)
         return pa.table(columns)
 
     def _model(self, of: str) -> type[BaseModel]:
@@ -119,6 +122,15 @@ class Schema:
             elif column.of == of:
                 fields[column.attribute] = (column.python | None, Field(default=None, alias=column.name))
         return create_model(of.title(), __config__=_STRICT, **fields)
+
+
+def _named_once(column: pa.Array) -> pa.Array:
+    """A column of texts, or of lists of them, as indices into the distinct ones."""
+    if pa.types.is_string(column.type):
+        return column.dictionary_encode()
+    if not pa.types.is_list(column.type) or not pa.types.is_string(column.type.value_type):
+        return column
+    return pa.ListArray.from_arrays(column.offsets, column.values.dictionary_encode(), mask=column.is_null())
 
 
 def _columns(bundle: Bundle) -> Sequence[_Column]:

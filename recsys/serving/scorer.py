@@ -110,11 +110,15 @@ def _unknown(ids: IdLookup, column: pa.ChunkedArray) -> int:
 
 
 def wanted(bundle: Bundle, table: pa.Table) -> dict[str, pa.Array]:
-    """By table, the distinct ids [n] that scoring raw columns looks up, null (of the unknown row) always among them."""
+    """By table, the distinct ids [n] that scoring raw columns looks up, null (of the unknown row) always among them.
+
+    Of a dictionary all ids.
+    """
     found: dict[str, list[pa.Array]] = {}
     for column, name in _columns(bundle.inputs):
         values = table[column].combine_chunks()
         values = values.flatten() if pa.types.is_list(values.type) else values
+        values = values.dictionary if pa.types.is_dictionary(values.type) else values
         kind = bundle.ids[name].kind
         found.setdefault(name, [pa.nulls(1, kind)]).append(values.cast(kind))
     return {name: pa.concat_arrays(arrays).unique() for name, arrays in found.items()}

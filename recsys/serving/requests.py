@@ -13,7 +13,7 @@ from typing import Annotated, Any, Literal
 
 import numpy as np
 import pyarrow as pa
-from pydantic import BaseModel, BeforeValidator, ConfigDict, FailFast, Field, ValidationError, create_model
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, create_model
 
 from recsys.tables.bundle import Bundle
 
@@ -142,11 +142,11 @@ def _columns(bundle: Bundle) -> Sequence[_Column]:
         kind = tables[table]["id_type"] if table in tables else None
         python, arrow = (_ID[kind], pa.type_for_alias(kind)) if kind else (float, pa.float64())
         if name in inputs["multi"]:
-            python, arrow = Annotated[list[python | None], FailFast()], pa.list_(arrow)  # type: ignore[valid-type]
+            python, arrow = Annotated[list[python | None], Field(fail_fast=True)], pa.list_(arrow)  # type: ignore[valid-type]
         elif name == "history":
-            python, arrow = Annotated[list[python], FailFast()], pa.list_(arrow)  # type: ignore[valid-type]
+            python, arrow = Annotated[list[python], Field(fail_fast=True)], pa.list_(arrow)  # type: ignore[valid-type]
         elif name == _LABELS:
-            python, arrow = Annotated[list[Literal[0, 1]], FailFast()], pa.list_(pa.int64())
+            python, arrow = Annotated[list[Literal[0, 1]], Field(fail_fast=True)], pa.list_(pa.int64())
         whose = (
             "item" if name == inputs["item"] else "user" if name in ("history", _LABELS) else of.get(name, "context")
         )

@@ -213,11 +213,15 @@ def test_redis_keys_live_as_long_as_a_server_uses_them(redis: "Redis", tmp_path:
     put_some(store)
     keys = {f"thawrec:{BASE.base}:{name}".encode() for name in ("head", "ids:text", "rows:text")}
     days = 2 * 86400
-    assert {key: connection.ttl(key) for key in connection} == dict.fromkeys(keys, pytest.approx(days, abs=60))
+    assert {key: connection.ttl(key) for key in connection.scan_iter()} == dict.fromkeys(
+        keys, pytest.approx(days, abs=60)
+    )
     for key in keys:
         connection.expire(key, 1000)
     store.renew()
-    assert {key: connection.ttl(key) for key in connection} == dict.fromkeys(keys, pytest.approx(days, abs=60))
+    assert {key: connection.ttl(key) for key in connection.scan_iter()} == dict.fromkeys(
+        keys, pytest.approx(days, abs=60)
+    )
 
 
 def test_a_damaged_file_is_an_error_and_mended_it_is_none(tmp_path: Path) -> None:

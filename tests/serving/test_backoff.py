@@ -1,14 +1,16 @@
 """How long is waited after failures, by hand; and what a follower waits when its store or its log fails."""
 
 import logging
+import time
 from pathlib import Path
 
 import pytest
 
-from recsys.serving import backoff, newer
+from recsys.serving import backoff
 from recsys.serving.backoff import Backoff
 from recsys.serving.run import server_of
-from recsys.tables import log
+from recsys.tables import log, manifest
+from recsys.tables.bundle import EXPORT
 from tests.serving.served import Run
 from tests.serving.test_follow import changes, with_store
 
@@ -29,7 +31,7 @@ def test_twice_as_long_each_time_up_to_a_bound_and_from_the_start_for_another_re
 
 def test_after_a_long_time_a_failure_is_the_first_again(monkeypatch: pytest.MonkeyPatch) -> None:
     now = [0.0]
-    monkeypatch.setattr(backoff.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(time, "monotonic", lambda: now[0])
     waited = Backoff(0.5)
     for _ in range(4):
         now[0] += 5.0
@@ -62,12 +64,16 @@ def test_a_store_that_fails_requests_and_seems_well_is_not_asked_at_once(run: Ru
     server = server_of(run.made)
     follower, scorer = server._follower, server._scorer
     waits = []
+
+    def down() -> str | None:
+        return scorer.down
+
     for _ in range(3):
-        assert scorer.down is None and follower._well
+        assert down() is None and follower._well
         scorer.fail("a read has failed")
         follower.step()
         waits.append(follower._backoff.wait)
-        assert scorer.down == "a read has failed"
+        assert down() == "a read has failed"
         follower.step()
     assert waits == pytest.approx([0.04, 0.08, 0.16])
 
@@ -116,12 +122,12 @@ def test_another_export_in_its_place_is_told_of_once(
     first()
     follower.step()
     assert needed() == 0, "a delta is no other export"
-    told = newer.manifest.read(run.folder / "export", newer.EXPORT)
+    told = manifest.read(run.folder / "export", EXPORT)
     source = told.pop("source")
     body = {key: told.pop(key) for key in ("inputs", "tables", "origin", "probe", "deltas")}
     for step, expected in ((9, 1), (9, 1), (source["step"], 0)):
         body["source"] = source | {"step": step}
-        newer.manifest.write(run.folder / "export", newer.EXPORT, told["files"], **body)
+        manifest.write(run.folder / "export", EXPORT, told["files"], **body)
         follower.step()
         assert needed() == expected
     assert [one for one in caplog.messages if "restart" in one] == [

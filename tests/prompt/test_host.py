@@ -16,7 +16,6 @@ from recsys.coldrows.frozen import Frozen
 from recsys.config import Config
 from recsys.config_prompt import Prompt
 from recsys.config_prompt_model import PromptModel, Tuning
-from recsys.data.encode import ITEM
 from recsys.data.check import Place
 from recsys.data.reader import Reader
 from recsys.data.schema import split_files
@@ -25,7 +24,7 @@ from recsys.errors import InputError
 from recsys.floor import kept
 from recsys.prompt.host.asked import Asked
 from recsys.prompt.host.beside import Host
-from recsys.prompt.host.network import Network, folder_of
+from recsys.prompt.host.network import Network
 from recsys.prompt.host.stage import prompt
 from recsys.prompt.host.training import _Loop, own_rows, train
 from recsys.tables import checkpoint
@@ -123,7 +122,7 @@ def test_training_moves_the_network_and_not_a_bit_of_the_base(home: Path, own: P
         items = beside.vectors(np.arange(10))
         network = Network.open(beside, base)
         start = {name: value.clone() for name, value in network.model.head.state_dict().items()}
-            train(network, Host.read(beside, network.rows, 0))
+        train(network, Host.read(beside, network.rows, 0))
         assert all(not torch.equal(value, start[name]) for name, value in network.model.head.state_dict().items())
         assert all(torch.equal(value, held[name]) for name, value in beside._ranker.dense_arch.state_dict().items())
         assert torch.equal(beside.vectors(np.arange(10)), items)

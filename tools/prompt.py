@@ -28,6 +28,9 @@ n of their own; the ranker stays as it is:
 
     torchrun --nproc-per-node 2 -m tools.prompt configs/movielens-1m.yaml configs/promo/code.yaml --network --exposure 8
 
+--network --export writes the ranker and its network as a bundle; --network --feedback new.parquet brings the bundle and
+the network's checkpoints up to the rows in the file by a delta, without retraining.
+
 The variants of the paper's tables 3 and 4 are files in configs/promo that are laid over these, such as
 configs/promo/rows.yaml. --retention writes a table of the pinnacle feedback that the base, the base as it learns on and
 PROMO still rank right as negative feedback comes in (see recsys/prompt/retention.py). One process; the same settings
@@ -57,10 +60,13 @@ def main(argv: list[str] | None = None) -> None:
         action="store_true",
         help="train PROMO's network beside a trained backbone; with --exposure beside the ranker",
     )
+    source.add_argument("--export", action="store_true", help="with --network: the ranker with its network as a bundle")
     source.add_argument("--finetune", action="store_true", help="train the backbone itself on for as long")
     source.add_argument("--retention", action="store_true", help="measure which pinnacle feedback is forgotten")
     arguments = parser.parse_intermixed_args(argv)
-    asked = arguments.exposure is not None or arguments.feedback
+    asked = arguments.exposure is not None or arguments.feedback or arguments.export
+    if arguments.export and not arguments.network:
+        parser.error("--export goes with --network; tools.export writes the ranker alone")
     if not (asked or arguments.network or arguments.finetune or arguments.retention):
         parser.error("one of --exposure, --feedback, --network, --finetune and --retention is required")
     config = _cli.config_of(arguments)
@@ -79,6 +85,8 @@ def _beside_ranker(arguments: argparse.Namespace, config: Config, ranks: Ranks) 
     if arguments.feedback:
         delta = serving.answer(config, arguments.feedback, ranks)
         said = f"delta: {delta.folder}" if delta else "no row of the network's tables has changed"
+    elif arguments.export:
+        said = f"bundle: {serving.exported(config, ranks)}"
     else:
         said = f"scores: {host.prompt(config, arguments.exposure, ranks)}"
     if ranks.is_first:

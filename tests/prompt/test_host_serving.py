@@ -13,6 +13,7 @@ import torch
 from recsys import settings
 from recsys.coldrows.frozen import Frozen
 from recsys.config import Config
+from recsys.data.encode import Encoder
 from recsys.data.ids import IdMap
 from recsys.data.reader import Reader
 from recsys.data.schema import split_files
@@ -68,8 +69,7 @@ def answered(made: Config, source: Path) -> Delta | None:
 
 def bundle_scores(made: Config) -> np.ndarray:
     """[test rows] by the bundle, from raw columns."""
-    with process_group() as ranks:
-        encoder = frozen(made, ranks)[0].encoder
+    encoder = Encoder.load(made, Path(made.run) / "encoder")
     table = pa.concat_tables(raw_rows(made, encoder, "test", 10_000))
     bundle = Bundle.load(folder_of(made) / "export")
     bundle.check()

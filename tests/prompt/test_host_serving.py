@@ -27,23 +27,27 @@ from recsys.prompt.host.serving import TABLE, answer, exported
 from recsys.prompt.host.training import probabilities
 from recsys.tables import checkpoint
 from recsys.tables.bundle import Bundle
+from recsys.tables.checkpoint import Progress
 from recsys.tables.delta import Delta
 from recsys.tables.probe import raw_rows
 from recsys.tables.rows import Rows
 from recsys.tables.stored import ROWS, StoredTensor
 from tests import arrived
-from tests.prompt.test_host import config, files_of, frozen
+from tests.prompt.test_host import config, files_of, frozen, live
 from tests.ranks import run_ranks
 from tools import prompt as command
 
 
 @pytest.fixture(scope="module", params=["code", "rows"])
 def begun(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Config:
-    """A trained network with a bundle."""
+    """A network whose last layer is not zero, with a bundle."""
     home = arrived.write(tmp_path_factory.mktemp("serving"))
-    made = config(home, {"parameters": request.param}, epochs=1)
+    made = config(home, {"parameters": request.param})
     with process_group() as ranks:
         arrived.run(made, ranks)
+        network, _ = live(made, ranks)
+        progress = Progress(step=1, best_auc=0.5, done=True)
+        checkpoint.save(network.folder / "checkpoints", network.sharded, progress, 1, network.version.at(1))
         exported(made, ranks)
     return made
 

@@ -68,8 +68,8 @@ class Host:
         own: rows of the network's tables.
 
         Raises:
-            InputError: the ranker reads no user_id; drawn rows that lists would tell apart; as `recsys.data.feedback_rows.read` and
-                `recsys.data.similar.lenders`.
+            InputError: the ranker reads no user_id; lists whose length would tell drawn rows; as
+                `recsys.data.feedback_rows.read` and `recsys.data.similar.lenders`.
         """
         config, maps = frozen.encoder.config, frozen.encoder.maps
         dataset, options, device = Path(config.data.path), config.prompt, frozen.ranks.device
@@ -77,8 +77,8 @@ class Host:
             raise InputError("features: a prompt network beside the ranker reads users' vectors: expected user_id")
         if feedback_rows.drawn_negatives(dataset) and not options.even_lengths:
             raise InputError(
-                "prompt.even_lengths=false: leak: rows of label 0 are drawn, of users who gave the item no feedback, and "
-                "a short list's length would tell: expected true"
+                "prompt.even_lengths=false: leak: rows of label 0 are drawn, of users who gave the item no feedback, "
+                "and a short list's length would tell: expected true"
             )
         entities = Entities.read(dataset)
         feedback = feedback_rows.read(dataset, exposure, entities, options.seed, more)

@@ -79,4 +79,4 @@ class Prompt:
     retention: Retention = field(default_factory=Retention)
     """What it forgets."""
     name: Annotated[str, AfterValidator(_not_taken)] = "code"
-    """Folder of the network and its scores, in `<run>/prompt/<backbone.kind>`."""
+    """Folder of the network and its scores, in `<run>/prompt/<backbone.kind>`; beside the ranker in `host` there."""

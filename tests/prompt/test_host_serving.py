@@ -14,12 +14,12 @@ from recsys import settings
 from recsys.coldrows.frozen import Frozen
 from recsys.config import Config
 from recsys.data.encode import Encoder
+from recsys.data.feedback import NEVER
 from recsys.data.ids import IdMap
 from recsys.data.reader import Reader
 from recsys.data.schema import split_files
 from recsys.distributed import process_group
 from recsys.errors import InputError
-from recsys.prompt.host import serving
 from recsys.prompt.host.asked import Asked
 from recsys.prompt.host.beside import Host
 from recsys.prompt.host.network import Network, folder_of
@@ -89,7 +89,7 @@ def live_scores(made: Config, source: Path | None) -> np.ndarray:
         host = Host.read(beside, network.rows, 0, more=source)
         asked = Asked.of_split(Path(made.data.path), "test", host.entities)
         # One that nobody is scored as: a served list leaves no user out.
-        asked = replace(asked, user=np.full_like(asked.user, -1), second=np.full_like(asked.second, serving.NEVER))
+        asked = replace(asked, user=np.full_like(asked.user, -1), second=np.full_like(asked.second, NEVER))
         batches = Reader(beside.encoder, "test", arrived.TEST).epoch()
         return probabilities(network, host, next(iter(batches)), asked).numpy()
 

@@ -42,7 +42,7 @@ from recsys.tables import admit, service
 from recsys.tables.delta import ROWS, Delta
 from recsys.tables.export import export
 from recsys.tables.parts import Table
-from recsys.tables.piece import Piece
+from recsys.tables.piece import Audience, Piece
 from recsys.tables.probe import Prompted
 from recsys.tables.rows import Rows
 
@@ -176,11 +176,12 @@ def _learn(network: Network, host: Host, source: Path, place: np.ndarray) -> Non
 
 def _pieces(network: Network, host: Host, place: np.ndarray) -> Iterator[Piece]:
     """Collective."""
-    rows, final = Rows(network.sharded, host.frozen.ranks), finals(network, host, place)
-    named = torch.from_numpy(place)
-    found = [(spec.name, *rows.read(spec.name, named), "training") for spec in network.specs]
-    nothing = torch.zeros(len(place))
-    for name, vectors, state, audience in [*found, (TABLE, final, nothing, "serving")]:
+    rows, named = Rows(network.sharded, host.frozen.ranks), torch.from_numpy(place)
+    found: list[tuple[str, Tensor, Tensor, Audience]] = [
+        (spec.name, *rows.read(spec.name, named), "training") for spec in network.specs
+    ]
+    found.append((TABLE, finals(network, host, place), torch.zeros(len(place)), "serving"))
+    for name, vectors, state, audience in found:
         for some in torch.arange(len(place)).split(ROWS):
             ids = network.rows.owners(place[some.numpy()])
             yield Piece.of(name, named[some], ids, vectors[some], SOURCE, network.version, state[some], audience)

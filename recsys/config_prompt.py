@@ -79,4 +79,5 @@ class Prompt:
     retention: Retention = field(default_factory=Retention)
     """What it forgets."""
     name: Annotated[str, AfterValidator(_not_taken)] = "code"
-    """Folder of the network and its scores, in `<run>/prompt/<backbone.kind>`."""
+    """Folder of the network and its scores, in `<run>/prompt/<backbone.kind>`; of one beside the ranker, in
+    `<run>/prompt/host`."""

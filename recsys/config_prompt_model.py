@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 from pydantic.dataclasses import dataclass
 
-from recsys.config_types import STRICT, Amount, Natural, Positive, Sharding, Widths
+from recsys.config_types import STRICT, Amount, Natural, Positive, Sharding, Share, Widths
 
 Fours = Annotated[int, Field(ge=4, multiple_of=4)]
 """A width of table rows."""
@@ -45,21 +45,26 @@ class PromptModel:
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
 class Tuning:
-    """How the network is trained beside a frozen DSSM or SASRec (`tools.prompt --network`)."""
+    """How the network is trained beside a frozen base (`tools.prompt --network`)."""
 
     lr: Amount = 1e-3
     """Adam's, for all but the tables."""
     table_lr: Amount = 0.02
     """Row-wise Adagrad's, for the tables."""
     batch: Positive = 512
-    """Training positives a step."""
+    """Training positives a step; beside the ranker, rows of either label a step on each rank."""
     negatives: Positive = 2
-    """Items drawn for each of them, which together weigh as much as it does."""
+    """Beside a DSSM or SASRec: items drawn for each of them, which together weigh as much as it does."""
     epochs: Natural = 10
     """Passes over the training positives at most; of the base, too, where it is fine-tuned for comparison."""
     patience: Positive = 3
-    """Stop after this many passes without a better HitRate@10 in split=valid. The best is kept, be it none at all: then
-    the scores are the base's."""
+    """Stop after this many passes without a better HitRate@10 (beside the ranker: AUC) in split=valid. The best is
+    kept, be it none at all: then the scores are the base's."""
+    pose: Share = 0.5
+    """Beside the ranker: share of a batch's items that pose as new, without their row of the item table and without
+    their own of the network's. With any, split=valid is judged with all of its items so."""
+    passes: Natural = 10
+    """Beside the ranker: passes over a new item's feedback by which its own rows of the network's tables learn."""
     seed: Natural = 0
     """Draws the initial weights, the order of positives and the negatives."""
 

@@ -1,6 +1,7 @@
 """The trained ranker, frozen, with rows of its own for some items.
 
-Legend: B batch, T target and history positions of a batch, K items with rows of their own, D width.
+Legend: B batch, T target and history positions of a batch, K items with rows of their own, D width, H width of the
+ranker's last hidden layer.
 
 E [K, D] stands for the K items wherever the ranker would use their rows of the item table: as targets and in histories.
 Nothing is written to the table, and nothing but E can learn.
@@ -25,6 +26,7 @@ from recsys.errors import InputError
 from recsys.model.ranker import Ranker
 from recsys.tables import checkpoint
 from recsys.tables.locks import reading
+from recsys.tables.rows import Rows
 from recsys.tables.sharding import Sharded
 from recsys.train import build
 
@@ -36,6 +38,7 @@ class Frozen:
         encoder: the ranker's, but its item map knows the K items too, by rows that the table may not have.
         ranks: this process's place.
         count: K.
+        capacity: rows of the item table.
     """
 
     def __init__(self, encoder: Encoder, sharded: Sharded, items: pa.Array, ranks: Ranks) -> None:
@@ -51,6 +54,7 @@ class Frozen:
         self._ranker.dense_arch.requires_grad_(False)
         self.ranks, self.count = ranks, len(items)
         known = encoder.maps[ITEM]
+        self.capacity = known.capacity
         # Spare rows of the table may be fewer than the items. Rows beyond it are fine: they are never looked up.
         grown, rows = replace(known, capacity=len(known.ids) + 1 + len(items)).admit(items)
         encoder.maps[ITEM] = grown
@@ -90,6 +94,10 @@ class Frozen:
         with torch.no_grad():
             return self._ranker.items(asked)[keys[0]].values()
 
+    def features(self, table: str, rows: np.ndarray) -> Tensor:
+        """[n, D] float32: what the table of a feature holds at rows [n]; each rank may name others."""
+        return Rows(self._sharded, self.ranks).read(table, torch.from_numpy(rows).to(self.ranks.device))[0]
+
     def history(self, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
         """The histories of a batch made by `encoder`, end to end.
 
@@ -109,6 +117,11 @@ class Frozen:
 
     def logits(self, batch: Batch, rows_KD: Tensor) -> Tensor:
         """[B] float32 logits of a batch made by `encoder`, on this device; the gradient reaches E = `rows_KD` alone."""
+        return self.represent(batch, rows_KD)[0]
+
+    def represent(self, batch: Batch, rows_KD: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """`logits`, the last hidden layers [B, H] float32 that they are a product with, and the vectors of the scored
+        items [B, D] float32."""
         items = batch.items
         place_T = self._place_on_device[items.values()]
         own_T = place_T >= 0
@@ -126,8 +139,8 @@ class Frozen:
             mixed(looked_up, place)
             for looked_up, place in zip((target, history), place_T.split([len(target), len(history)]), strict=True)
         )
-        content = self._ranker.look_up_content(batch)
-        return self._ranker.dense_arch(batch.dense, pooled, target, history, lengths, batch.history_label, *content)
+        looked_up = batch.dense, pooled, target, history, lengths, batch.history_label
+        return *self._ranker.dense_arch.represent(*looked_up, *self._ranker.look_up_content(batch)), target
 
 
 def require_new(config: Config, items: pa.Array, path: Path) -> None:

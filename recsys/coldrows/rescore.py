@@ -1,6 +1,6 @@
 """Score a split's rows of the K items, in a stream."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import cache
 from pathlib import Path
 
@@ -23,10 +23,15 @@ Scores = tuple[NDArray[np.int64], NDArray[np.float32]]
 
 
 def rescore(
-    frozen: Frozen, rows_KD: Tensor, split: str, batch_size: int, wanted: NDArray[np.bool_] | None = None
+    frozen: Frozen,
+    score_of: Callable[[Batch], Tensor],
+    split: str,
+    batch_size: int,
+    wanted: NDArray[np.bool_] | None = None,
 ) -> Iterator[Scores]:
-    """Scores of the rows of `split` whose target is one of the K items, under E = `rows_KD`. Collective.
+    """Scores of the rows of `split` whose target is one of the K items. Collective.
 
+    score_of: probabilities [B] of a batch on this rank's device.
     wanted: by row id, which of these rows; None is all.
 
     Each rank reads its share of the split; every rank is given the scores of all. Other rows have the ranker's own.
@@ -39,7 +44,7 @@ def rescore(
     while True:
         batch = next(batches).to(ranks.device)
         with torch.no_grad():
-            score = frozen.logits(batch, rows_KD).sigmoid()
+            score = score_of(batch)
         row_ids = torch.empty(ranks.world_size * batch_size, dtype=torch.int64, device=ranks.device)
         scores = row_ids.new_empty(len(row_ids), dtype=torch.float32)
         dist.all_gather_into_tensor(row_ids, batch.row_id)
@@ -48,6 +53,11 @@ def rescore(
         if not real.any():
             return
         yield row_ids[real].cpu().numpy(), scores[real].cpu().numpy()
+
+
+def under(frozen: Frozen, rows_KD: Tensor) -> Callable[[Batch], Tensor]:
+    """The frozen ranker's own probabilities under E = `rows_KD`."""
+    return lambda batch: frozen.logits(batch, rows_KD).sigmoid()
 
 
 def _batches(frozen: Frozen, split: str, batcher: Batcher, wanted: NDArray[np.bool_] | None) -> Iterator[Batch]:

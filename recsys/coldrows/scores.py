@@ -3,7 +3,7 @@
 They cost 5 bytes a test row on the first rank, less than evaluation takes.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -14,8 +14,9 @@ from torch import Tensor
 
 from recsys.coldrows.frozen import Frozen
 from recsys.coldrows.learned import Learned
-from recsys.coldrows.rescore import rescore
+from recsys.coldrows.rescore import rescore, under
 from recsys.config import Config
+from recsys.data.batch import Batch
 from recsys.data.pieces import row_groups
 from recsys.data.reader import Reader
 from recsys.data.schema import read_info, split_files
@@ -76,8 +77,8 @@ def require_agreement(frozen: Frozen, scores: NDArray[np.float32]) -> None:
     on_first(ranks, compare)
 
 
-def rescored(frozen: Frozen, rows_KD: Tensor, base: NDArray[np.float32]) -> Iterator[Scored]:
-    """The scores of all test rows in chunks: `base` for those of other items, and under E = `rows_KD` the K items'.
+def rescored(frozen: Frozen, score_of: Callable[[Batch], Tensor], base: NDArray[np.float32]) -> Iterator[Scored]:
+    """The scores of all test rows in chunks: `base` for those of other items, and the K items' by `score_of`.
 
     Collective: all ranks have done their part when it returns; the chunks, which overwrite `base`, are the first
     rank's.
@@ -85,7 +86,7 @@ def rescored(frozen: Frozen, rows_KD: Tensor, base: NDArray[np.float32]) -> Iter
     Raises:
         InputError: a file that cannot be read.
     """
-    for row_id, score in rescore(frozen, rows_KD, "test", frozen.encoder.config.evaluate.batch_size):
+    for row_id, score in rescore(frozen, score_of, "test", frozen.encoder.config.evaluate.batch_size):
         if frozen.ranks.is_first:
             base[row_id] = score
     return chunks(base)
@@ -99,9 +100,15 @@ def chunks(scores: NDArray[np.float32]) -> Iterator[Scored]:
 
 
 def score(frozen: Frozen, rows: Learned, path: Path, exposure: int) -> None:
-    """Write the run's scores of its test rows, with those of the learned items by their rows. Collective.
+    """`score_by` the learned items' rows. Collective."""
+    score_by(frozen, under(frozen, rows.vectors.to(frozen.ranks.device)), path, exposure, rows.about.key)
 
-    exposure: the real rows of each new item that the learned rows were made from.
+
+def score_by(frozen: Frozen, score_of: Callable[[Batch], Tensor], path: Path, exposure: int, key: str) -> None:
+    """Write the run's scores of its test rows, with those of the K items by `score_of`. Collective.
+
+    score_of: probabilities [B] of a batch. exposure: the real rows of each new item that they are made from. key:
+        digest of all that they depend on.
 
     Raises:
         InputError: the run has no scores of its own, or they are not of its best checkpoint.
@@ -109,8 +116,8 @@ def score(frozen: Frozen, rows: Learned, path: Path, exposure: int) -> None:
     config = frozen.encoder.config
     base = base_scores(config, frozen.ranks)
     require_agreement(frozen, base)
-    found = rescored(frozen, rows.vectors.to(frozen.ranks.device), base)
-    told = {"dataset": read_info(config.data.path).fingerprint, "exposure": str(exposure), "key": rows.about.key}
+    found = rescored(frozen, score_of, base)
+    told = {"dataset": read_info(config.data.path).fingerprint, "exposure": str(exposure), "key": key}
     on_first(frozen.ranks, lambda: write_scores(path, found, **told))
 
 

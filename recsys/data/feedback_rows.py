@@ -52,8 +52,9 @@ def _index(path: Path, key: str) -> IdMap:
     return IdMap(key, ids, np.zeros(len(ids), np.int64), len(ids) + 1)
 
 
-def read(dataset: Path, exposure: int, entities: Entities, seed: int) -> Feedback:
-    """The feedback that the rows of a dataset may see, with the `exposure` newest kept rows of each new item.
+def read(dataset: Path, exposure: int, entities: Entities, seed: int, more: Path | None = None) -> Feedback:
+    """The feedback that the rows of a dataset may see, with the `exposure` newest kept rows of each new item, and with
+    the rows of `more`, Parquet with the columns of a split.
 
     Raises:
         InputError: an exposure that the dataset cannot give, a file that cannot be read, a null id, second or label, or
@@ -63,10 +64,12 @@ def read(dataset: Path, exposure: int, entities: Entities, seed: int) -> Feedbac
     if not 0 <= exposure <= most:
         raise InputError(f"{dataset}: exposure {exposure}: expected 0 to {most}, the rows kept of each new item")
     drawn = drawn_negatives(dataset)
+    sources = {split: split_files(dataset, split) for split in ("train", "feedback")[: 2 if exposure else 1]}
+    sources |= {"more": [more]} if more else {}
     parts = [
         _raw(table, place, entities, split, exposure, drawn)
-        for split in ("train", "feedback")[: 2 if exposure else 1]
-        for place, table in _groups(dataset, split)
+        for split, files in sources.items()
+        for place, table in _groups(files, split)
     ]
     if not parts:
         raise InputError(f"{dataset}: split 'train' has no rows")
@@ -79,10 +82,9 @@ def drawn_negatives(dataset: Path) -> bool:
     return read_settings(dataset).get("label.rule") == "observed"
 
 
-def _groups(dataset: Path, split: str) -> Iterator[tuple[Place, pa.Table]]:
-    columns = READ if split == "train" else [*READ, "rank"]
-    pieces = row_groups(split_files(dataset, split))
-    for piece in tqdm(pieces, desc=f"feedback of {split}", unit=" row groups", disable=None):
+def _groups(files: list[Path], split: str) -> Iterator[tuple[Place, pa.Table]]:
+    columns = [*READ, "rank"] if split == "feedback" else READ
+    for piece in tqdm(row_groups(files), desc=f"feedback of {split}", unit=" row groups", disable=None):
         yield Place(piece.path, piece.group), read_columns(piece, columns)
 
 

@@ -26,6 +26,7 @@ from typing import Any, Literal, get_args
 from recsys import runs
 from recsys.coldrows.frozen import Frozen
 from recsys.coldrows.prior import unknown_prior
+from recsys.coldrows.rescore import under
 from recsys.coldrows.scores import base_scores, require_agreement, rescored
 from recsys.coldrows.strength import Strengths, finetune_chosen
 from recsys.coldrows.tune import Tuned
@@ -81,7 +82,7 @@ def floor(config: Config, system: System, exposure: int, ranks: Ranks, name: str
     frozen = Frozen.load(config, items, ranks)
     require_agreement(frozen, base)
     tuned, found = _tuned(config, system, exposure, frozen)
-    scores = rescored(frozen, tuned.rows, base)
+    scores = rescored(frozen, under(frozen, tuned.rows), base)
     steps = {"gradient_steps": tuned.steps, "passes": tuned.passes, "examples": tuned.examples}
     on_first(ranks, lambda: write(scores, **steps, converged=tuned.converged, found=found))
     return folder

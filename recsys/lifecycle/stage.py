@@ -15,7 +15,7 @@ import numpy as np
 from recsys import runs
 from recsys.coldrows.frozen import Frozen
 from recsys.coldrows.learned import About, Learned
-from recsys.coldrows.rescore import rescore
+from recsys.coldrows.rescore import rescore, under
 from recsys.coldrows.scores import base_scores, chunks, require_agreement, score, scored
 from recsys.config import Config
 from recsys.data.schema import read_info, split_files
@@ -94,7 +94,8 @@ def _walk(frozen: Frozen, sources: Sources, log: Arrivals, scores: np.ndarray) -
     stage[log.row_id] = np.searchsorted(known, log.seen, side="right") - 1
     for number, most in enumerate(known):
         rows = sources.blended(most).vectors.to(frozen.ranks.device)
-        for row_id, found in rescore(frozen, rows, "test", config.evaluate.batch_size, stage == number):
+        score_of, wanted = under(frozen, rows), stage == number
+        for row_id, found in rescore(frozen, score_of, "test", config.evaluate.batch_size, wanted):
             if frozen.ranks.is_first:
                 scores[row_id] = found
 

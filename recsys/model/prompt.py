@@ -2,7 +2,8 @@
 
 It knows vectors and logits alone: where they come from is the caller's.
 
-Legend: B batch, K users in a feedback list, D id width, F item features, M hidden width, P width of the last prompt.
+Legend: B batch, K users in a feedback list, D id width, E width of the scored users' vectors, F item features, M hidden
+width, P width of the last prompt.
 """
 
 from dataclasses import dataclass, replace
@@ -24,7 +25,8 @@ class PromptInputs:
 
     Attributes:
         item_B: int64 rows of the scored items in the prompt's tables, each below their capacity.
-        h_BD: float32 final vectors of the items; user_BD: of the users; logit_B: float32 logits, all of the base.
+        h_BD: float32 final vectors of the items; user_BE: of the users, as the base then sees them; logit_B: float32
+            logits, all of the base.
         pos_BKD, neg_BKD: float32 rows of the base's user table, for the two lists; K may differ, and be 0. Negatives
             are read by L_pfpe alone.
         pos_mask_BK, neg_mask_BK: bool, which entries are users.
@@ -33,7 +35,7 @@ class PromptInputs:
 
     item_B: Tensor
     h_BD: Tensor
-    user_BD: Tensor
+    user_BE: Tensor
     logit_B: Tensor
     pos_BKD: Tensor
     pos_mask_BK: Tensor
@@ -62,9 +64,16 @@ class Promo(nn.Module):
     """
 
     def __init__(
-        self, config: PromptModel, dim: int, capacity: int, features: int = 0, device: torch.device | None = None
+        self,
+        config: PromptModel,
+        dim: int,
+        capacity: int,
+        features: int = 0,
+        device: torch.device | None = None,
+        users: int | None = None,
     ) -> None:
         """`dim`: D. `capacity`: rows of the per-item tables. `features`: F. `device`: of the tables, may be meta.
+        `users`: E; None is D.
 
         Raises:
             InputError: the config reads features and there are none, or wants rows wider than tables can be.
@@ -77,18 +86,18 @@ class Promo(nn.Module):
         self.describe = nn.Linear(features, dim) if described else None
         self.of_item = None if config.network == "none" else PromptParameters(config, dim, capacity, device)
         width = 2 * dim if self.of_item is None else 3 * dim + config.last
-        self.head = nn.Sequential(MLP(width, config.head), nn.Linear(config.head[-1], dim))
+        self.head = nn.Sequential(MLP(width, config.head), nn.Linear(config.head[-1], users or dim))
         for parameter in self.head[-1].parameters():
             nn.init.zeros_(parameter)
 
     def forward(self, given: PromptInputs) -> tuple[Tensor, Tensor]:
         """[B] float32 logits, and [B] what `recsys.model.prompt_losses.pfpe` gives; zeros without a network."""
         given = given.detached()
-        final_BD, pfpe_B = self._final(given)
-        return given.logit_B + (given.user_BD * final_BD).sum(dim=1), pfpe_B
+        final_BE, pfpe_B = self._final(given)
+        return given.logit_B + (given.user_BE * final_BE).sum(dim=1), pfpe_B
 
     def final(self, given: PromptInputs) -> Tensor:
-        """[B, D] float32 e_final (eq. 10), which follows from items and their pinnacle lists alone."""
+        """[B, E] float32 e_final (eq. 10), which follows from items and their pinnacle lists alone."""
         return self._final(given.detached())[0]
 
     def _final(self, given: PromptInputs) -> tuple[Tensor, Tensor]:

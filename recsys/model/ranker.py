@@ -1,7 +1,8 @@
 """The host ranker: DLRM-style crossing of features, with target attention over the user's history.
 
 Legend: B batch, F vectors that are crossed, D embedding width, L history length, T history items of the batch,
-U distinct contents of the batch's items, K proxies of an item, C and G widths of its frozen vectors.
+U distinct contents of the batch's items, K proxies of an item, C and G widths of its frozen vectors, H width of the
+last hidden layer.
 """
 
 import torch
@@ -67,7 +68,11 @@ class DenseArch(nn.Module):
         )
         self.slot = IDSlot(config.dim, proxies if config.proxy.place == "slot" else 0)
 
-    def forward(
+    def forward(self, *inputs: Tensor) -> Tensor:
+        """[B] float32 logits of what `represent` takes."""
+        return self.represent(*inputs)[0]
+
+    def represent(
         self,
         dense: Tensor,
         pooled: Tensor,
@@ -78,8 +83,8 @@ class DenseArch(nn.Module):
         content_index: Tensor | None = None,
         coarse: Tensor | None = None,
         layers: Tensor | None = None,
-    ) -> Tensor:
-        """Logits of a batch.
+    ) -> tuple[Tensor, Tensor]:
+        """Logits [B] of a batch, and the last hidden layer [B, H] that they are a product with; float32.
 
         Args:
             dense: [B, F_dense] float32.
@@ -87,9 +92,6 @@ class DenseArch(nn.Module):
             target: [B, D] float32, ID vectors of the scored items.
             history: [T, D] float32 ID vectors; history_lengths: [B]; history_label: [T] int64.
             content_index: as `Batch` has it; coarse: [U, C] and layers: [U, G] float32, where the model reads them.
-
-        Returns:
-            [B] float32.
         """
         # In a leaf of the pipelines' tracing: a context around the whole model would live only while it is traced.
         with torch.autocast(target.device.type, torch.bfloat16, enabled=self.bf16):
@@ -105,9 +107,10 @@ class DenseArch(nn.Module):
                 key_BLD = self._padded(self.slot(history, shift_T), history_lengths)
                 label_BL = self._padded(history_label.float().unsqueeze(1), history_lengths).squeeze(-1).long()
             target_BD = self.slot(target, shift)
-            return self.logits(dense, pooled, target_BD, key_BLD, history_lengths, label_BL, proxies_BKD)
+            hidden_BH = self.hidden(dense, pooled, target_BD, key_BLD, history_lengths, label_BL, proxies_BKD)
+            return self.last(hidden_BH), hidden_BH.float()
 
-    def logits(
+    def hidden(
         self,
         dense: Tensor,
         pooled: Tensor,
@@ -117,7 +120,7 @@ class DenseArch(nn.Module):
         label_BL: Tensor | None,
         proxies_BKD: Tensor | None = None,
     ) -> Tensor:
-        """[B] float32 from slot vectors: of the scored items, and of the padded histories where the model reads any.
+        """[B, H] from slot vectors: of the scored items, and of the padded histories where the model reads any.
 
         `proxies_BKD`: the scored items' proxies, where they are features of their own.
         """
@@ -129,8 +132,11 @@ class DenseArch(nn.Module):
             vectors.append(self.attention(target_BD, key_BLD, label_BL, lengths_B))
         if proxies_BKD is not None:
             vectors.append(proxies_BKD)
-        crossed = self.crossing(torch.cat(vectors, dim=1))
-        return self.logit(self.dropout(self.top(crossed))).squeeze(-1).float()
+        return self.top(self.crossing(torch.cat(vectors, dim=1)))
+
+    def last(self, hidden_BH: Tensor) -> Tensor:
+        """[B] float32 logits of last hidden layers."""
+        return self.logit(self.dropout(hidden_BH)).squeeze(-1).float()
 
     def _padded(self, values_TX: Tensor, lengths_B: Tensor) -> Tensor:
         """[T, X] float values of all histories -> [B, L, X], zero where there is none."""
@@ -169,6 +175,21 @@ class Served(nn.Module):
         Returns:
             [B] float32.
         """
+        hidden_BH = self._hidden(dense, pooled, target, history, lengths, history_label, content, history_content)
+        return self.dense_arch.last(hidden_BH).sigmoid()
+
+    def _hidden(
+        self,
+        dense: Tensor,
+        pooled: Tensor,
+        target: Tensor,
+        history: Tensor,
+        lengths: Tensor,
+        history_label: Tensor,
+        content: Tensor | None,
+        history_content: Tensor | None,
+    ) -> Tensor:
+        """[B, H] last hidden layers."""
         slot, proxies_BKD, shift, shift_BLD = self.dense_arch.slot, None, None, None
         if slot.fuse is not None and content is not None:
             shift = slot.shift(self._proxies(content))
@@ -176,7 +197,7 @@ class Served(nn.Module):
         elif content is not None:
             proxies_BKD = self._proxies(content)
         target, history = slot(target, shift), slot(history, shift_BLD)
-        return self.dense_arch.logits(dense, pooled, target, history, lengths, history_label, proxies_BKD).sigmoid()
+        return self.dense_arch.hidden(dense, pooled, target, history, lengths, history_label, proxies_BKD)
 
     def _proxies(self, content: Tensor) -> Tensor:
         """[..., C] or [..., C + D] -> [..., K, D]."""
@@ -185,6 +206,26 @@ class Served(nn.Module):
         coarse, fine = content[..., : proxies.width], content[..., proxies.width :]
         found = [proxies.project(coarse), fine] if proxies.adaptor is not None else [proxies.project(coarse)]
         return torch.stack(found, dim=-2)
+
+
+class ServedPrompted(Served):
+    """`Served` with a prompt network's final vectors, which a table of its own holds: logit + hidden . prompt."""
+
+    def forward(  # type: ignore[override]
+        self,
+        dense: Tensor,
+        pooled: Tensor,
+        target: Tensor,
+        history: Tensor,
+        lengths: Tensor,
+        history_label: Tensor,
+        prompt: Tensor,
+        content: Tensor | None = None,
+        history_content: Tensor | None = None,
+    ) -> Tensor:
+        """As `Served.forward`; prompt: [B, H] float32, of the scored items."""
+        hidden_BH = self._hidden(dense, pooled, target, history, lengths, history_label, content, history_content)
+        return (self.dense_arch.last(hidden_BH) + (hidden_BH * prompt).sum(dim=1)).sigmoid()
 
 
 class Ranker(nn.Module):
@@ -237,6 +278,11 @@ class Ranker(nn.Module):
     def forward(self, batch: Batch) -> Tensor:
         """[B] float32 logits."""
         return self.dense_arch(batch.dense, *self.look_up(batch), batch.history_label, *self.look_up_content(batch))
+
+    def represent(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        """As `DenseArch.represent`."""
+        looked_up = self.look_up(batch)
+        return self.dense_arch.represent(batch.dense, *looked_up, batch.history_label, *self.look_up_content(batch))
 
     def look_up(self, batch: Batch) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """What the tables hold for a batch, in the order that `DenseArch` takes it.

@@ -96,7 +96,7 @@ class Beside:
         return PromptInputs(
             item_B=item_B,
             h_BD=h_BD,
-            user_BD=user_BD,
+            user_BE=user_BD,
             logit_B=(user_BD * h_BD).sum(dim=1),
             pos_BKD=embedding(pos_BK.clamp(min=0), self.rows),
             pos_mask_BK=pos_BK >= 0,

@@ -27,7 +27,6 @@ from recsys.backbones.loop import resume
 from recsys.backbones.saved import Terms, Training
 from recsys.backbones.valid import Validation
 from recsys.config import Config
-from recsys.data.pinnacle_parts import settings_of
 from recsys.distributed import Ranks
 from recsys.errors import InputError
 from recsys.files import replacing
@@ -35,7 +34,10 @@ from recsys.model.prompt import size
 from recsys.prompt import ranked
 from recsys.prompt.beside import Beside
 from recsys.prompt.network import PromptLearner
+from recsys.prompt.settings import settings_of
 
+_FREE = ("epochs", "patience", "pose", "passes")
+"""Settings that may change between a start and a resume, and those of a network beside the ranker."""
 SCORES, VECTORS, FINETUNED = "scores", "vectors", "finetuned"
 
 
@@ -121,7 +123,7 @@ class FurtherLearner(SequenceLearner):
 
 def _terms(config: Config, digest: str) -> Terms:
     """All settings that a network's training depends on; `epochs` and `patience` may change."""
-    tuning = {key: value for key, value in asdict(config.prompt.tuning).items() if key not in ("epochs", "patience")}
+    tuning = {key: value for key, value in asdict(config.prompt.tuning).items() if key not in _FREE}
     sections = {"": settings_of(config.prompt), "model.": asdict(config.prompt.model), "tuning.": tuning}
     settings = {f"{section}{key}": value for section, values in sections.items() for key, value in values.items()}
     return Terms("prompt", settings, digest)

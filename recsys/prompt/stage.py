@@ -70,7 +70,7 @@ def answer(config: Config, source: Path, ranks: Ranks) -> tuple[Path, Delta | No
     """
     key, base = of_first(ranks, lambda: _begin(config, 0, source))
     folder = _folder(config) / "live"
-    items = of_first(ranks, lambda: _items(config, source))
+    items = of_first(ranks, lambda: new_items_of(config, source))
     rows = of_first(ranks, lambda: Learned.found(folder, key))
     if rows is None:
         rows = _rows(Frozen.load_locked(config, items, ranks), [source], config.prompt.summary.rows, items, key, base)
@@ -111,7 +111,12 @@ def _digest(source: Path) -> str:
         raise InputError(f"{source}: no feedback: {error.strerror}") from None
 
 
-def _items(config: Config, source: Path) -> pa.Array:
+def new_items_of(config: Config, source: Path) -> pa.Array:
+    """The items of a file of feedback, in order of their ids.
+
+    Raises:
+        InputError: the file cannot be read, has no row, or names an item that training rows have taught its vector.
+    """
     parts = [decoded(table[ITEM]).combine_chunks().unique().drop_null() for _, table in read_groups(source, [ITEM])]
     if not any(len(part) for part in parts):
         raise InputError(f"{source}: expected rows of new items, found none")

@@ -131,6 +131,8 @@ def _columns(inputs: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
         yield column, item
     for name in (*inputs["single"], *inputs["multi"]):
         yield name, name
+    if name := inputs.get("prompt"):
+        yield item, name
     for name in inputs["content"]:
         for column in [item, *(history if inputs["history_content"] else [])]:
             yield column, name

@@ -137,6 +137,8 @@ class Bundle:
         """
         target = self.inputs["item"]
         content = self._content(table) if self.inputs.get("content") else ()
+        if name := self.inputs.get("prompt"):
+            content = self.vectors[name].take(self.ids[name].rows(table[target], target)), *content
         # Where the model reads no history the program still takes one, of a single place.
         history = torch.zeros(table.num_rows, 1, self.vectors[target].dim)
         lengths, label = torch.zeros(table.num_rows, dtype=torch.int64), torch.zeros(table.num_rows, 1).long()

@@ -33,13 +33,13 @@ from recsys.data.schema import read_info
 from recsys.distributed import Ranks, of_first, on_first, together
 from recsys.errors import InputError
 from recsys.files import replacing
-from recsys.model.ranker import Served
+from recsys.model.ranker import Served, ServedPrompted
 from recsys.tables import checkpoint, manifest, parts
 from recsys.tables.bundle import EXPORT, PROBE, Bundle
 from recsys.tables.folded import served
 from recsys.tables.locks import reading
 from recsys.tables.parts import Table, Vectors, tables_of
-from recsys.tables.probe import Trained, probe, raw_rows
+from recsys.tables.probe import Prompted, Trained, probe, raw_rows
 from recsys.tables.program import PROGRAM
 
 PART_ROWS = 65536
@@ -50,26 +50,35 @@ JUDGED_ROWS = 65536
 """Valid rows on which the AUC of 8-bit tables is judged, about."""
 
 
-def export(config: Config, ranks: Ranks, int8: bool = False, part_rows: int = PART_ROWS) -> Path:
+def export(
+    config: Config,
+    ranks: Ranks,
+    int8: bool = False,
+    part_rows: int = PART_ROWS,
+    prompted: Prompted | None = None,
+) -> Path:
     """Write the bundle of the run's best checkpoint to `<run>/export/`, all of it or nothing. Collective.
 
     Args:
         int8: keep vectors as 8-bit codes with a scale and an offset a row: D + 8 bytes instead of 4 D.
+        prompted: the network beside the ranker whose vectors the bundle has too; it then goes to `<its folder>/export/`
+            and follows the network's deltas instead of the run's.
 
     Raises:
         InputError: the run has no checkpoint, it cannot be read, its tables are not those of the run's id maps, or the
             bundle does not score as the trained model does.
     """
     run = Path(config.run)
-    folder = run / "export"
     with reading(run) if ranks.is_first else nullcontext():
-        return _export(config, ranks, run, folder, int8, part_rows)
+        return _export(config, ranks, run, int8, part_rows, prompted)
 
 
-def _export(config: Config, ranks: Ranks, run: Path, folder: Path, int8: bool, part_rows: int) -> Path:
+def _export(config: Config, ranks: Ranks, run: Path, int8: bool, part_rows: int, prompted: Prompted | None) -> Path:
+    folder = (prompted.folder if prompted else run) / "export"
     source = of_first(ranks, lambda: checkpoint.best(run / "checkpoints"))
     tables = together(lambda: tables_of(run, source))
     exported = together(lambda: served(config, source, tables))
+    exported += [(prompted.table, prompted.vectors)] if prompted else []
     with replacing(folder) if ranks.is_first else nullcontext() as partial:
         target = of_first(ranks, lambda: Path(str(partial)))
         target.mkdir(parents=True, exist_ok=True)
@@ -77,12 +86,12 @@ def _export(config: Config, ranks: Ranks, run: Path, folder: Path, int8: bool, p
 
         def finish() -> None:
             encoder = Encoder.load(config, run / "encoder", {table.name: table.ids for table in tables})
-            trained = Trained(config, encoder, source, tables)
+            trained = Trained(config, encoder, source, tables, prompted)
             told = {
                 "source": _origin(run, source),
-                "inputs": _inputs(encoder),
+                "inputs": _inputs(encoder) | ({"prompt": prompted.table.name} if prompted else {}),
                 "tables": {table.name: table.describe(part_rows) for table, _ in exported},
-                "origin": asdict(checkpoint.version_of(source)),
+                "origin": asdict(prompted.version if prompted else checkpoint.version_of(source)),
                 "probe": PROBE,
                 "deltas": [],
             }
@@ -157,12 +166,15 @@ def _write_program(trained: Trained, path: Path) -> None:
         torch.zeros(rows, dtype=torch.int64),
         torch.zeros(rows, longest, dtype=torch.int64),
     )
+    if trained.prompted:
+        example += (torch.zeros(rows, trained.prompted.table.dim),)
     if arch.proxies is not None:
         content = spec.content[0].dim + width * (len(spec.content) - 1)
         example += (torch.zeros(rows, content),)
         example += (torch.zeros(rows, longest, content),) if in_history(trained.encoder.config) else ()
     batch = torch.export.Dim("batch", min=1)
-    program = torch.export.export(Served(arch).eval(), example, dynamic_shapes=tuple({0: batch} for _ in example))
+    served_arch = (ServedPrompted if trained.prompted else Served)(arch).eval()
+    program = torch.export.export(served_arch, example, dynamic_shapes=tuple({0: batch} for _ in example))
     program.example_inputs = None  # they would be pickled
     torch.export.save(program, path)
 

@@ -7,7 +7,7 @@ have their numbers from the checkpoint by `recsys.tables.stored`.
 """
 
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -28,9 +28,10 @@ from recsys.data.side import decoded, read_side
 from recsys.evaluate.held_out import held_out
 from recsys.model.ranker import DenseArch, Ranker
 from recsys.tables import checkpoint
-from recsys.tables.parts import Table
+from recsys.tables.parts import Table, Vectors
 from recsys.tables.sharding import table_of
 from recsys.tables.stored import StoredTensor
+from recsys.tables.version import Version
 
 BATCH = 4096
 """Rows that the trained model scores at a time."""
@@ -128,11 +129,30 @@ def _join(table: pa.Table, side: pa.Table, key: str) -> pa.Table:
     return table
 
 
+@dataclass(frozen=True, eq=False)
+class Prompted:
+    """A prompt network beside the ranker, for a bundle: e_final of each item, by which its last layer is corrected."""
+
+    folder: Path
+    """Of the network, whose deltas the bundle is to follow."""
+    version: Version
+    """Of the network."""
+    table: Table
+    vectors: Vectors
+
+
 class Trained:
     """The run's ranker at a checkpoint, on rows that carry their features: [n] probabilities."""
 
-    def __init__(self, config: Config, encoder: Encoder, source: Path, tables: list[Table]) -> None:
-        self.config, self.encoder = config, encoder
+    def __init__(
+        self,
+        config: Config,
+        encoder: Encoder,
+        source: Path,
+        tables: list[Table],
+        prompted: Prompted | None = None,
+    ) -> None:
+        self.config, self.encoder, self.prompted = config, encoder, prompted
         self.stored = {table.name: StoredTensor(source, table.tensor) for table in tables}
         self.dense = _dense_state(source)
 
@@ -151,7 +171,11 @@ class Trained:
         batch = Batcher(own, len(block)).cut(block, np.arange(len(block)))
         ranker, batch = self._cut(own, batch)
         with torch.inference_mode():
-            return ranker(batch).sigmoid()
+            logit_B, hidden_BH = ranker.represent(batch)
+            if self.prompted:
+                rows = torch.from_numpy(self.prompted.table.ids.rows(table[ITEM]))
+                logit_B = logit_B + (hidden_BH * self.prompted.vectors.take(rows)).sum(dim=1)
+            return logit_B.sigmoid()
 
     def _cut(self, encoder: Encoder, batch: Batch) -> tuple[Ranker, Batch]:
         """The ranker with the rows that the batch names, and the batch that names them by their new places."""

@@ -20,7 +20,7 @@ def inputs(seed: int = 0, items: tuple[int, ...] = (1, 5, 5, 7)) -> PromptInputs
     return PromptInputs(
         item_B=torch.tensor(items),
         h_BD=normal(4, D),
-        user_BD=normal(4, D),
+        user_BE=normal(4, D),
         logit_B=normal(4),
         pos_BKD=normal(4, 3, D),
         pos_mask_BK=pos_mask,

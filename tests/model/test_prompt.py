@@ -53,7 +53,7 @@ def by_hand(prompt: Promo, given: PromptInputs, b: int) -> Tensor:
                 user = torch.tanh(user @ weight[b] + bias[b])
             outputs.append(user)
         parts += [sum(outputs, torch.zeros(D)) / max(len(outputs), 1), last[b]]
-    return given.logit_B[b] + given.user_BD[b] @ prompt.head(torch.cat(parts))
+    return given.logit_B[b] + given.user_BE[b] @ prompt.head(torch.cat(parts))
 
 
 @variants

@@ -138,7 +138,7 @@ def test_each_variant_is_the_ranker_written_out(home: Path, variant: str) -> Non
     padded = torch.stack([nn.functional.pad(part, (0, 0, 0, 6 - len(part))) for part in parts])
     labels = torch.split(batch.history_label, lengths.tolist())
     label = torch.stack([nn.functional.pad(part, (0, 6 - len(part))) for part in labels])
-    expected = arch.logits(batch.dense, pooled, target, padded, lengths, label, features)
+    expected = arch.last(arch.hidden(batch.dense, pooled, target, padded, lengths, label, features))
     torch.testing.assert_close(ranker(batch), expected)
 
 

@@ -15,7 +15,7 @@ from recsys.train import train
 
 
 def peak_of_training(config: Config) -> dict[str, int]:
-    """`bytes` resident at the most, and `rows` trained on, of `recsys.train.train` on one rank from its start to its end.
+    """The most `bytes` resident, and `rows` trained on, of `recsys.train.train` on one rank, from start to end.
 
     Raises:
         InputError: it failed; it has said why.

@@ -73,7 +73,7 @@ class Statistics:
 
 
 def of_training_rows(dataset: Path, counted: list[str], dense: dict[str, bool]) -> Statistics:
-    """Of split=train: counts of the columns `counted` (of lists, their values), moments of `dense` (True: of its log)."""
+    """Of split=train: counts of the columns `counted` (of lists, their values), moments of `dense` (True: of logs)."""
     files = split_files(dataset, "train")
     where = kept.place(dataset, "statistics", [counted, dense], files)
     if where.exists():

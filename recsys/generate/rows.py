@@ -47,7 +47,7 @@ class Shelf:
 
 
 def impressions(day: int, config: Generate) -> Iterator[tuple[pa.Table, Doubles]]:
-    """Chunks of a day in order of time: user_id, item_id, timestamp, clicked, device; and each row's chance of a click."""
+    """Chunks of a day in order of time: user_id, item_id, timestamp, clicked, device; and each row's chance [n]."""
     shelf = Shelf.of(day, config)
     chunks = -(-config.rows_a_day // CHUNK)
     bounds = np.arange(chunks + 1) * config.rows_a_day // chunks

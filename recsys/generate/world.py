@@ -2,8 +2,8 @@
 
     P(click | u, i, day) = sigmoid(base + taste * sum_s w_s [topic_i = interest_us(day)] + a_u + q_i + c_device)
 
-w = (1, 0.7, 0.5); a_u and q_i are normal. All of it is a closed form of (seed, id, day): nothing is kept from one day to
-the next, so any part of a log can be made alone.
+w = (1, 0.7, 0.5); a_u and q_i are normal. All of it is a closed form of (seed, id, day): nothing is kept from one day
+to the next, so any part of a log can be made alone.
 """
 
 import numpy as np

@@ -28,10 +28,10 @@ def test_a_dataset_is_checked_once_for_the_same_features(tmp_path: Path) -> None
     damage(damaged)
     assert check(config) == info
     fewer = tiny.config(tmp_path / "data", tmp_path / "run", features=[{"name": "user_id", "of": "user"}])
-    with pytest.raises(InputError, match="part-00000.parquet: row group 0"):
+    with pytest.raises(InputError, match=r"part-00000\.parquet: row group 0"):
         check(fewer)
     damaged.touch()
-    with pytest.raises(InputError, match="part-00000.parquet: row group 0"):
+    with pytest.raises(InputError, match=r"part-00000\.parquet: row group 0"):
         check(config)
 
 

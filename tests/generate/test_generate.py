@@ -144,10 +144,12 @@ def test_texts_tell_the_topic(made: Path) -> None:
 
 
 def test_another_log_is_left_alone(made: Path, tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"generate.yaml: drift: the log was generated with 0.05, the config says 0.5"):
+    with pytest.raises(
+        InputError, match=r"generate\.yaml: drift: the log was generated with 0\.05, the config says 0\.5"
+    ):
         log(made, replace(SMALL, drift=0.5))
     (tmp_path / "notes.txt").write_text("mine")
-    with pytest.raises(InputError, match="holds files but no generate.yaml"):
+    with pytest.raises(InputError, match=r"holds files but no generate\.yaml"):
         log(tmp_path)
 
 

@@ -35,6 +35,7 @@ ROWS = {
     "generate": Row("proxy.bench:measure", ranks=1),
     "judge": Row("simulator.bench:measure", ranks=1),
     "judge-shared": Row("simulator.bench:measure_shared", ranks=1),
+    "index": Row("simulator.bench_index:measure", ranks=1),
     "filter": Row("simulator.bench_filter:measure", ranks=1),
     "update": Row("simulator.bench_update:measure", ranks=1),
 }

@@ -7,6 +7,7 @@ nanoseconds for each code that is looked at, the unit that `tools.cost` reckons 
 
 import time
 from dataclasses import asdict
+from typing import Any
 
 import faiss
 import numpy as np
@@ -32,7 +33,8 @@ def measure(config: Config, ranks: Ranks) -> Measured:
 def compare(users: int, items: int, coded: Retrieve) -> Measured:
     """The share of the true best users of so many items that an index finds."""
     vectors, asked = _planted(users, items, 2 * Filter().width)
-    found, detail = {}, {"users": users, "items": items, "candidates": K, "options": asdict(coded)}
+    found: dict[str, NDArray[np.int64]] = {}
+    detail: dict[str, Any] = {"users": users, "items": items, "candidates": K, "options": asdict(coded)}
     for name, options in (("flat", Retrieve()), ("ivf-pq", coded)):
         begin = time.perf_counter()
         index = retrieve.build(vectors, options)

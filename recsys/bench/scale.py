@@ -20,7 +20,7 @@ from recsys.bench.peak import peak_of_training
 from recsys.bench.train import Ours
 from recsys.config import Config, Data, Evaluate, Feature, Files, Label, Model, Source, Split, Train
 from recsys.config_generate import Generate
-from recsys.data import schema
+from recsys.data import kept, schema
 from recsys.data.check import check
 from recsys.data.fit import fit
 from recsys.data.prepare import prepare
@@ -46,9 +46,9 @@ def measure_start(config: Config, ranks: Ranks) -> Measured:
 
 def compare_memory(config: Config, times: int) -> Measured:
     """Peak bytes of `times` the rows ("ours") and of the rows; the ratio is above 1 where the former is less."""
-    peaks = {}
+    peaks: dict[str, dict[str, int]] = {}
     for name, one in (("ours", repeated(config, times)), ("once", config)):
-        shutil.rmtree(one.run, ignore_errors=True)
+        _forget(one)
         begin = time.perf_counter()
         peaks[name] = peak_of_training(one) | {"seconds": round(time.perf_counter() - begin)}
     rows, once = (peaks[name]["bytes"] for name in ("ours", "once"))
@@ -68,7 +68,10 @@ def compare_memory(config: Config, times: int) -> Measured:
 def compare_starts(config: Config, times: int, rounds: int, ranks: Ranks) -> Measured:
     """Starts a second on `times` the rows ("ours") and on the rows. Collective over one rank."""
     contenders = {"ours": repeated(config, times), _titled(_rows(config)): config}
-    detail = {f"first reading, rows/s, {name}": _rows(one) / _start(one, ranks) for name, one in contenders.items()}
+    detail = {}
+    for name, one in contenders.items():
+        _forget(one)
+        detail[f"first reading, rows/s, {name}"] = _rows(one) / _start(one, ranks)
     rates: dict[str, list[float]] = {name: [] for name in contenders}
     for _ in range(rounds):
         for name, one in contenders.items():
@@ -121,6 +124,12 @@ def _repeat(source: Path, target: Path, times: int) -> None:
     for name in (schema.USERS, schema.ITEMS, schema.HELD_OUT, schema.SETTINGS):
         os.link(source / name, target / name)
     schema.write_info(replace(info, counts={split: rows * times for split, rows in info.counts.items()}), target)
+
+
+def _forget(config: Config) -> None:
+    """Leave neither a run nor what readings of the dataset have found."""
+    for folder in (Path(config.run), Path(config.data.path) / kept.FOLDER):
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _start(config: Config, ranks: Ranks) -> float:

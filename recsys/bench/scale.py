@@ -18,8 +18,9 @@ from pathlib import Path
 from recsys.bench.frame import Measured, median_ratio
 from recsys.bench.peak import peak_of_training
 from recsys.bench.train import Ours
-from recsys.config import Config, Data, Evaluate, Feature, Files, Label, Model, Source, Split, Train
+from recsys.config import Config, Data, Evaluate, Feature, Files, Label, Model, Source, Split
 from recsys.config_generate import Generate
+from recsys.config_train import Train
 from recsys.data import kept, schema
 from recsys.data.check import check
 from recsys.data.fit import fit

@@ -55,7 +55,7 @@ def test_the_same_settings_give_the_same_bytes_whatever_days_were_there(made: Pa
 
 
 def test_items_are_shown_from_their_day_on(made: Path) -> None:
-    seen = {}
+    seen: dict[int, int] = {}
     for day in range(SMALL.days):
         ids, born = (column(made, "items", day, name) for name in ("item_id", "first_seen"))
         seen |= dict(zip(ids.tolist(), born.tolist(), strict=True))

@@ -50,11 +50,11 @@ class Unit:
     place: Above = 8.0
     """Bytes that a user takes in an IVF-PQ index besides the code: the id (row `index`)."""
     code_ns: Above = 1.0
-    """Nanoseconds of one core for a code that a search looks at (row `index`)."""
+    """Nanoseconds of one core for a code that a search looks at: an estimate, to be set from row `index`."""
     pairs: Above = 27.0
     """Pairs a second that one judge answers (row `judge-shared`)."""
-    delta: Above = 284.0
-    """Bytes of a delta's row of 64 numbers: 4 each, and the rest (row `delta`)."""
+    delta: Above = 240.0
+    """Bytes of a delta's row of 64 numbers, as compressed (row `delta`)."""
     rows: Above = 21_664.0
     """Impressions a second that two ranks train on (row `train`)."""
 

@@ -21,7 +21,7 @@ from simulator import retrieve
 
 USERS, ITEMS, K = 1_000_000, 256, 50
 LATENT, MIDDLES = 16, 400
-REQUIRED = 0.8
+REQUIRED = 0.6
 CODED = Retrieve(index="ivf-pq", lists=1024, bytes=32, probe=32)
 
 

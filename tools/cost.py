@@ -4,12 +4,12 @@ python -m tools.cost configs/cost.yaml
 python -m tools.cost configs/cost.yaml size.users=50000000 size.ranks=8 unit.pairs=2000
 """
 
-from rich.console import Console
 from rich.table import Table
 
 from recsys import settings
 from recsys.config_cost import Cost
 from recsys.cost import lines
+from recsys.evaluate.report import wide
 from tools import _cli
 
 
@@ -19,7 +19,7 @@ def main(argv: list[str] | None = None) -> None:
     table = Table("cost", "amount", "unit", "by")
     for line in lines(settings.load_as(Cost, arguments.config, arguments.overrides)):
         table.add_row(line.name, f"{line.amount:,.1f}", line.unit, line.by)
-    Console().print(table)
+    wide().print(table)
 
 
 if __name__ == "__main__":

@@ -19,7 +19,12 @@ T = TypeVar("T")
 
 
 def load(path: str | Path, overrides: Iterable[str] = ()) -> Config:
-    """Read a config file, lay others over it, and apply dotted overrides such as `train.lr=0.01`.
+    """Read a config file, lay others over it, and apply dotted overrides such as `train.lr=0.01`; see `load_as`."""
+    return load_as(Config, path, overrides)
+
+
+def load_as(schema: type[T], path: str | Path, overrides: Iterable[str] = ()) -> T:
+    """Read a file of any schema, lay others over it, and apply dotted overrides.
 
     overrides: `key=value`, where the key of a list's entry is its number (`features.0.capacity=100`), or the path of a
         config file, whose keys win over those before; lists are replaced whole. Of files and keys the last word counts.
@@ -34,7 +39,7 @@ def load(path: str | Path, overrides: Iterable[str] = ()) -> Config:
             tree, origin = _laid(tree, read(override)), f"{origin} {override}"
         else:
             _apply(tree, override)
-    return parse(tree, origin=origin)
+    return parse_as(schema, tree, origin)
 
 
 def is_file(override: str) -> bool:

@@ -10,7 +10,6 @@ from pathlib import Path
 import torch
 import torch.distributed as dist
 from torch.utils.tensorboard import SummaryWriter
-from torchmetrics.classification import BinaryAUROC
 from torchrec.distributed.train_pipeline import TrainPipelineSparseDist
 from tqdm import tqdm
 
@@ -23,6 +22,7 @@ from recsys.data.pieces import Leg
 from recsys.data.reader import Reader
 from recsys.distributed import Ranks, of_first, on_first
 from recsys.errors import InputError
+from recsys.evaluate.streamed import StreamedAuc
 from recsys.model.ranker import Ranker
 from recsys.runs import begin
 from recsys.score import score
@@ -237,19 +237,19 @@ class Loop:
 
 
 def validate(sharded: Sharded, reader: Reader, device: torch.device) -> tuple[float, float]:
-    """AUC (exact, ties counted half) and normalised entropy of a split, the same numbers on every rank. Collective."""
-    area = BinaryAUROC(thresholds=None).to(device)
+    """AUC (see `StreamedAuc`) and normalised entropy of a split, the same numbers on every rank. Collective."""
+    area = StreamedAuc(device)
     sums = torch.zeros(3, dtype=torch.float64, device=device)  # log loss, positives, rows
     for logit, label, weight, _ in score(sharded, reader, device):
         real = weight > 0
         logit, label = logit[real], label[real]
-        area.update(logit.sigmoid().double(), label.long())
+        area.update(logit.sigmoid(), label)
         loss = torch.nn.functional.binary_cross_entropy_with_logits(logit, label, reduction="sum")
         sums += torch.stack([loss.double(), label.sum().double(), label.new_tensor(len(label)).double()])
     dist.all_reduce(sums)
     rate = sums[1] / sums[2]
     entropy = -(rate * rate.log() + (1 - rate) * (1 - rate).log())
-    return float(area.compute()), float(sums[0] / sums[2] / entropy)
+    return area.compute().value, float(sums[0] / sums[2] / entropy)
 
 
 def _first(batches: Iterator, steps: int) -> Iterator:

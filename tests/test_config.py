@@ -42,9 +42,11 @@ def test_dlrm_on_criteo_fits_in_60_lines(tmp_path: Path) -> None:
     assert made.model.cross == "dot" and not made.model.history
 
 
-# Pipelines are no configs: tests/pipeline/test_steps.py reads them.
+# Pipelines, a log to generate and a cost are schemas of their own: their own tests read them.
 CONFIGS = [
-    path for path in sorted((ROOT / "configs").glob("*.yaml")) if "steps" not in yaml.safe_load(path.read_text())
+    path
+    for path in sorted((ROOT / "configs").glob("*.yaml"))
+    if {"steps", "rows_a_day", "size"}.isdisjoint(yaml.safe_load(path.read_text()))
 ]
 
 

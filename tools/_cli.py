@@ -9,14 +9,15 @@ from recsys.config import Config
 from recsys.errors import InputError, RelayedError
 
 
-def parser(module_doc: str | None, **words: str) -> argparse.ArgumentParser:
+def parser(module_doc: str | None, schema: type = Config, **words: str) -> argparse.ArgumentParser:
     """An argument parser that takes CONFIG, files that are laid over it, and overrides; a tool adds its switches.
 
+    schema: of the config, for the help.
     words: what stands between CONFIG and the rest, with its help.
     """
     made = argparse.ArgumentParser(
         description=module_doc,
-        epilog="every key of the config, with its default:\n" + "\n".join(settings.describe()),
+        epilog="every key of the config, with its default:\n" + "\n".join(settings.describe(schema)),
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     made.add_argument("config", help="a YAML file such as configs/movielens-1m.yaml")

@@ -15,6 +15,10 @@ from tools import _cli
 
 ROWS = {
     "train": Row("recsys.bench.train:measure", ranks=2),
+    "reader": Row("recsys.bench.reader:measure", ranks=1),
+    "memory": Row("recsys.bench.scale:measure_memory", ranks=1),
+    "start": Row("recsys.bench.scale:measure_start", ranks=1),
+    "auc": Row("recsys.bench.auc:measure", ranks=1),
     "export": Row("recsys.bench.bundle:measure_export", ranks=1),
     "load": Row("recsys.bench.bundle:measure_load", ranks=1),
     "rank": Row("recsys.bench.rank:measure", ranks=1),
@@ -31,6 +35,7 @@ ROWS = {
     "generate": Row("proxy.bench:measure", ranks=1),
     "judge": Row("simulator.bench:measure", ranks=1),
     "judge-shared": Row("simulator.bench:measure_shared", ranks=1),
+    "index": Row("simulator.bench_index:measure", ranks=1),
     "filter": Row("simulator.bench_filter:measure", ranks=1),
     "update": Row("simulator.bench_update:measure", ranks=1),
 }

@@ -51,6 +51,7 @@ def compare(ranks: Ranks, named: int, capacity: int) -> Measured:
         start = time.perf_counter()
         patch(source, [made])
         detail = {"rows": named, "of": capacity, "checkpoint_rows_per_second": named / (time.perf_counter() - start)}
+        detail["bytes a row"] = (made.folder / "large.parquet").stat().st_size / named
 
         def bare() -> None:
             with pq.ParquetFile(made.folder / "large.parquet") as file:

@@ -77,8 +77,8 @@ def _batches(frozen: Frozen, split: str, batcher: Batcher, wanted: NDArray[np.bo
     for piece in tqdm(pieces, f"rescore {split}", unit="row group", disable=quiet):
         held = concat([held, cold(piece)])
         while len(held) >= size:
-            yield batcher.cut(held, np.arange(size))
-            held = take(held, np.arange(size, len(held)))
+            yield batcher.cut(held.slice(0, size))
+            held = held.slice(size, len(held))
     while True:
-        yield batcher.cut(held, np.arange(len(held)))
-        held = take(held, np.arange(0))
+        yield batcher.cut(held)
+        held = held.slice(0, 0)

@@ -64,10 +64,10 @@ class Passes:
     def __iter__(self) -> Iterator[Batch]:
         size = self._batcher.batch_size
         for begin in range(0, self._largest, size):
-            rows = np.arange(begin, min(begin + size, len(self._block)))
-            batch = self._batcher.cut(self._block, rows)
+            start, stop = (min(row, len(self._block)) for row in (begin, begin + size))
+            batch = self._batcher.cut(self._block.slice(start, stop))
             if self._weight is not None:
-                batch.weight[: len(rows)] = torch.from_numpy(self._weight[rows])
+                batch.weight[: stop - start] = torch.from_numpy(self._weight[start:stop])
             yield batch.to(self._frozen.ranks.device)
 
 

@@ -72,56 +72,55 @@ class Batcher:
         self.batch_size = batch_size
         self.hide_ids, self.hide_users = hide_ids, hide_users
         spec = encoder.spec
+        self._item_keys = [spec.item.name, HISTORY]
         self.unknown_users = self.unknown_items = 0
         self._single_keys = [table.name for table in spec.single]
         self._user_column = self._single_keys.index(USER) if USER in self._single_keys else None
         self._multi_keys = [table.name for table in spec.multi]
         self._content = {table.name: table.capacity for table in spec.content}
 
-    def cut(self, block: Block, rows: np.ndarray, salt: int = 0) -> Batch:
-        """The rows `rows` ([b] int64, b <= B) of a block, padded to B. `salt` draws which items are hidden."""
-        pad = self.batch_size - len(rows)
+    def cut(self, block: Block, salt: int = 0) -> Batch:
+        """A block of at most B rows, padded to B. `salt` draws which items are hidden."""
+        pad = self.batch_size - len(block)
         users, items = self.encoder.users, self.encoder.items
-        user, item = block.user[rows], block.item[rows]
-        single = np.concatenate([users.single[user], items.single[item], block.single[rows]], axis=1)
-        target = block.item_row[rows]
+        user, item = block.user, block.item
+        single = np.concatenate([users.single[user], items.single[item], block.single], axis=1)
+        target, history = block.item_row, block.history
         self.unknown_items += int((target == UNKNOWN).sum())
         if self._user_column is not None:
             self.unknown_users += int((single[:, self._user_column] == UNKNOWN).sum())
         if self.hide_users and self._user_column is not None:
             single[:, self._user_column] = hide(single[:, self._user_column], self.hide_users, ~salt)
-        dense = np.concatenate([users.dense[user], items.dense[item], block.dense[rows]], axis=1)
+        dense = np.concatenate([users.dense[user], items.dense[item], block.dense], axis=1)
         multi = [side.take(user) for side in users.multi]
         multi += [side.take(item) for side in items.multi]
-        multi += [column.take(rows) for column in block.multi]
-        where = block.history.index(rows)
-        history = Jagged(block.history.values[where.values], where.offsets)
+        multi += block.multi
         if self.hide_ids:
             target = hide(target, self.hide_ids, salt)
             history = Jagged(hide(history.values, self.hide_ids, salt), history.offsets)
-        content, content_index = self._distinct(block.content[rows], block.history_content[where.values])
+        content, content_index = self._distinct(block.content, block.history_content)
         return Batch(
-            dense=_pad(torch.from_numpy(dense), pad),
+            dense=torch.from_numpy(_padded(dense, pad)),
             sparse=self._sparse(single, multi, pad),
             items=_keyed(
-                [self.encoder.spec.item.name, HISTORY],
+                self._item_keys,
                 # A padding row asks for the unknown item: torchrec must find one target a row.
-                [Jagged(np.pad(target, (0, pad), constant_values=UNKNOWN), np.arange(self.batch_size + 1)), history],
+                [Jagged(_padded(target, pad, UNKNOWN), np.arange(self.batch_size + 1)), history],
                 [0, pad],
             ),
-            history_label=torch.from_numpy(block.history_label[where.values].astype(np.int64)),
+            history_label=torch.from_numpy(block.history_label.astype(np.int64)),
             content=content,
             content_index=content_index,
-            label=_pad(torch.from_numpy(block.label[rows]), pad),
-            weight=_pad(torch.from_numpy(block.weight[rows]), pad),
-            row_id=_pad(torch.from_numpy(block.row_id[rows]), pad, value=-1),
+            label=torch.from_numpy(_padded(block.label, pad)),
+            weight=torch.from_numpy(_padded(block.weight, pad)),
+            row_id=torch.from_numpy(_padded(block.row_id, pad, -1)),
         )
 
     def _distinct(self, target: np.ndarray, history: np.ndarray) -> tuple[KeyedJaggedTensor, Tensor]:
         """`Batch.content` and `Batch.content_index` of targets [b, C] and history items [T, C], or [T, 0]."""
         if not self._content:
             return _keyed([], [], []), torch.zeros(0, dtype=torch.int64)
-        rows = np.pad(target, ((0, self.batch_size - len(target)), (0, 0)))
+        rows = _padded(target, self.batch_size - len(target))
         rows = np.concatenate([rows, history]) if history.shape[1] else rows
         capacity = tuple(self._content.values())
         index, distinct = pd.factorize(np.ravel_multi_index(tuple(rows.T), capacity))
@@ -147,14 +146,13 @@ def hide(rows: np.ndarray, share: float, salt: int) -> np.ndarray:
     return np.where((mixed >> np.uint64(40)).astype(np.float64) < share * 2**24, UNKNOWN, rows)
 
 
-def _pad(x: Tensor, pad: int, value: float = 0.0) -> Tensor:
-    if not pad:
-        return x
-    return torch.cat([x, torch.full((pad, *x.shape[1:]), value, dtype=x.dtype)])
+def _padded(x: np.ndarray, pad: int, value: float = 0.0) -> np.ndarray:
+    """A copy of x [n, ...] with `pad` more rows."""
+    return np.concatenate([x, np.full((pad, *x.shape[1:]), value, x.dtype)])
 
 
 def _keyed(keys: list[str], columns: list[Jagged], pads: list[int]) -> KeyedJaggedTensor:
-    lengths = [np.pad(column.lengths, (0, pad)) for column, pad in zip(columns, pads, strict=True)]
+    lengths = [_padded(column.lengths, pad) for column, pad in zip(columns, pads, strict=True)]
     return KeyedJaggedTensor(
         keys=keys,
         values=torch.from_numpy(np.concatenate([column.values for column in columns] or [np.zeros(0, np.int64)])),

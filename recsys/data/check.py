@@ -6,7 +6,7 @@ one row group at a time, besides the ids of users and items.
 
 import sys
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,12 +18,14 @@ import pyarrow.types as pat
 from tqdm import tqdm
 
 from recsys.config import Config, Feature
-from recsys.data import labels, schema, splits
+from recsys.data import kept, labels, schema, splits
 from recsys.data.schema import Info, is_list, is_text
 from recsys.data.side import decoded
 from recsys.errors import InputError
 
 KEYS = {"user": "user_id", "item": "item_id"}
+CHECKED_BY = 1
+"""Raised whenever more is refused than before."""
 
 
 @dataclass(frozen=True)
@@ -51,6 +53,8 @@ class Held:
 def check(config: Config) -> Info:
     """The manifest of `config.data.path`, once everything that training will read has been found sound.
 
+    Files that were found so are not read again for the same features (see `recsys.data.kept`).
+
     Raises:
         InputError: a missing or mistyped column, a null or duplicate id, a label that is not 0 or 1, a dense value that
             is not finite, a weight that is no number from 0 on, a history that is longer than declared or has other
@@ -61,6 +65,9 @@ def check(config: Config) -> Info:
     path = Path(config.data.path)
     info = schema.read_info(path)
     _same_settings(config, info, path)
+    sound = _kept(config, info)
+    if sound.exists():
+        return info
     kinds = {
         owner: _check_entities(path / name, owner, config.features)
         for owner, name in (("user", schema.USERS), ("item", schema.ITEMS))
@@ -76,7 +83,17 @@ def check(config: Config) -> Info:
         if files:
             ranges[split] = _check_split(files, split, config, info, kinds, held)
     _check_order(info, ranges)
+    kept.keep(sound, lambda partial: partial.write_text(""))
     return info
+
+
+def _kept(config: Config, info: Info) -> Path:
+    """What is there once the dataset has been found sound."""
+    path = Path(config.data.path)
+    files = [path / name for name in (schema.USERS, schema.ITEMS, schema.HELD_OUT) if (path / name).exists()]
+    files += [file for split in schema.SPLITS for file in schema.split_files(path, split)]
+    read = [[feature.name, feature.of, feature.kind] for feature in config.features]
+    return kept.place(path, "sound", [CHECKED_BY, asdict(info), read, config.train.weight], files)
 
 
 def _same_settings(config: Config, info: Info, path: Path) -> None:

@@ -82,6 +82,25 @@ class Block:
     def __len__(self) -> int:
         return len(self.label)
 
+    def slice(self, start: int, stop: int) -> "Block":
+        """Rows start to stop, without copying them."""
+        first, last = self.history.offsets[start], self.history.offsets[stop]
+        return Block(
+            user=self.user[start:stop],
+            item=self.item[start:stop],
+            item_row=self.item_row[start:stop],
+            single=self.single[start:stop],
+            multi=[column.slice(start, stop) for column in self.multi],
+            dense=self.dense[start:stop],
+            history=self.history.slice(start, stop),
+            history_label=self.history_label[first:last],
+            content=self.content[start:stop],
+            history_content=self.history_content[first:last],
+            label=self.label[start:stop],
+            weight=self.weight[start:stop],
+            row_id=self.row_id[start:stop],
+        )
+
 
 class Encoder:
     """Id maps, scalers and encoded side tables of one training run.

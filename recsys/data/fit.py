@@ -1,52 +1,20 @@
-"""Fit id maps and scalers in one streamed pass over the training rows, so that nothing later can leak into them."""
+"""Fit id maps and scalers to the training rows alone, so that nothing later can leak into them."""
 
 from pathlib import Path
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
 from recsys.config import Config, Feature
 from recsys.data import content
 from recsys.data.encode import ITEM, USER, Encoder, context_features
 from recsys.data.ids import IdMap
-from recsys.data.schema import is_list, split_files
-from recsys.data.side import Moments, Scaler, decoded, floats, read_side
-
-_MERGE_EVERY = 64
-
-
-class Counter:
-    """Distinct values of a column and how often each was seen; memory grows with the distinct values only."""
-
-    def __init__(self) -> None:
-        self._parts: list[pa.Table] = []
-
-    def add(self, values: pa.Array | pa.ChunkedArray, counts: np.ndarray | None = None) -> None:
-        """Count values, each once or `counts` [n] times; nulls are not counted."""
-        values = decoded(values)
-        if counts is None:
-            counted = pc.value_counts(values.drop_null())
-            self._parts.append(pa.table({"value": counted.field("values"), "count": counted.field("counts")}))
-        else:
-            kept = values.is_valid()
-            self._parts.append(pa.table({"value": values.filter(kept), "count": pa.array(counts).filter(kept)}))
-        if len(self._parts) > _MERGE_EVERY:
-            self._parts = [self._merged()]
-
-    def _merged(self) -> pa.Table:
-        merged = pa.concat_tables(self._parts).group_by("value").aggregate([("count", "sum")])
-        return merged.rename_columns(["value", "count"])
-
-    def result(self) -> tuple[pa.Array, np.ndarray]:
-        """[n] distinct values and their [n] int64 counts, in no particular order."""
-        merged = self._merged()
-        return merged["value"].combine_chunks(), merged["count"].to_numpy()
+from recsys.data.side import Scaler, floats, read_side
+from recsys.data.statistics import Counter, of_training_rows
 
 
 def fit(config: Config) -> Encoder:
-    """One pass over split=train: ids, categories and dense moments as the training rows show them.
+    """Ids, categories and dense moments as split=train shows them, which is read once (see `recsys.data.statistics`).
 
     Side features count once for each training row of their user or item; users and items without a training row are
     not counted.
@@ -56,19 +24,9 @@ def fit(config: Config) -> Encoder:
     """
     root = Path(config.data.path)
     context = context_features(config)
-    counters = {name: Counter() for name in (USER, ITEM, *(f.name for f in context if f.kind != "dense"))}
-    moments = {f.name: Moments() for f in context if f.kind == "dense"}
-    for path in split_files(root, "train"):
-        with pq.ParquetFile(path) as file:
-            for group in range(file.num_row_groups):
-                table = file.read_row_group(group, columns=[*counters, *moments])
-                for feature in context:
-                    if feature.kind == "dense":
-                        values = floats(table[feature.name])
-                        moments[feature.name] += Moments.of(values, np.ones(len(values)), feature.log)
-                for name, counter in counters.items():
-                    column = table[name]
-                    counter.add(pc.list_flatten(column) if is_list(column.type) else column)
+    counted = dict.fromkeys([USER, ITEM, *(f.name for f in context if f.kind != "dense")])
+    seen = of_training_rows(root, list(counted), {f.name: f.log for f in context if f.kind == "dense"})
+    counters, moments = seen.counters, seen.moments
     maps = {ITEM: _map(config, ITEM, config.item_capacity, counters[ITEM])}
     for feature in context:
         if feature.kind != "dense":

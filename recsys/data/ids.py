@@ -100,7 +100,7 @@ class IdMap:
             ids = ids.combine_chunks()
         if isinstance(ids, pa.DictionaryArray):
             known = np.append(self.rows(ids.dictionary), UNKNOWN)
-            return known[ids.indices.fill_null(len(ids.dictionary)).to_numpy(zero_copy_only=False)]
+            return known.take(ids.indices.fill_null(len(ids.dictionary)) if ids.null_count else ids.indices)
         if not pa.types.is_null(ids.type) and pa.types.is_integer(ids.type) != pa.types.is_integer(self.ids.type):
             raise InputError(f"{self.name}: expected ids of type {self.ids.type}, found {ids.type}")
         if ids.null_count:

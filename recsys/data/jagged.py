@@ -22,7 +22,8 @@ class Jagged:
         starts = self.offsets[picked]
         lengths = self.offsets[picked + 1] - starts
         offsets = np.concatenate([[0], np.cumsum(lengths)])
-        positions = np.arange(offsets[-1]) + np.repeat(starts - offsets[:-1], lengths)
+        positions = np.repeat(starts - offsets[:-1], lengths)
+        positions += np.arange(offsets[-1])
         return Jagged(positions, offsets)
 
     def take(self, picked: np.ndarray) -> "Jagged":

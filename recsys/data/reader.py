@@ -93,12 +93,12 @@ class Reader:
             block = concat([rest, loaded])
             whole = len(block) // size * size
             for start in range(0, whole, size):
-                yield self._cut(block, np.arange(start, start + size), epoch, step)
+                yield self._cut(block.slice(start, start + size), epoch, step)
                 step += 1
-            rest = take(block, np.arange(whole, len(block)))
+            rest = block.slice(whole, len(block))
         while step < steps:
-            yield self._cut(rest, np.arange(len(rest)), epoch, step)
-            rest = take(rest, np.arange(0))
+            yield self._cut(rest, epoch, step)
+            rest = rest.slice(0, 0)
             step += 1
 
     def _plan(self, epoch: int, before: tuple[Leg, ...]) -> tuple[list[Piece], int]:
@@ -127,8 +127,8 @@ class Reader:
                 if block:
                     yield block
 
-    def _cut(self, block: Block, rows: np.ndarray, epoch: int, step: int) -> Batch:
-        return self.batcher.cut(block, rows, salt=hash((self.seed, epoch, step, self.rank)) & 0xFFFFFFFF)
+    def _cut(self, block: Block, epoch: int, step: int) -> Batch:
+        return self.batcher.cut(block, salt=hash((self.seed, epoch, step, self.rank)) & 0xFFFFFFFF)
 
     def _nothing(self) -> Block:
         path = self.groups[0].path
@@ -197,11 +197,16 @@ def take(block: Block, rows: np.ndarray) -> Block:
         single=block.single[rows],
         multi=[column.take(rows) for column in block.multi],
         dense=block.dense[rows],
-        history=Jagged(block.history.values[where.values], where.offsets),
-        history_label=block.history_label[where.values],
+        history=Jagged(block.history.values.take(where.values), where.offsets),
+        history_label=block.history_label.take(where.values),
         content=block.content[rows],
-        history_content=block.history_content[where.values],
+        history_content=_rows_of(block.history_content, where.values),
         label=block.label[rows],
         weight=block.weight[rows],
         row_id=block.row_id[rows],
     )
+
+
+def _rows_of(content: np.ndarray, rows: np.ndarray) -> np.ndarray:
+    # NumPy takes as long for rows without columns as for others.
+    return content[rows] if content.shape[1] else np.zeros((len(rows), 0), content.dtype)

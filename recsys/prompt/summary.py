@@ -30,7 +30,7 @@ from tqdm import tqdm
 from recsys.coldrows.frozen import Frozen
 from recsys.data.batch import Batch, Batcher
 from recsys.data.encode import Block
-from recsys.data.reader import concat, take
+from recsys.data.reader import concat
 from recsys.evaluate.scores import read_groups
 from recsys.prompt.feedback import Codes, Feedback
 from recsys.prompt.values import Doubles
@@ -152,8 +152,8 @@ def _batches(frozen: Frozen, feedback: Feedback, size: int) -> Iterator[Batch]:
         while len(held) < size and (block := next(blocks, None)) is not None:
             held = concat([held, block])
         cut = min(size, len(held))
-        yield batcher.cut(held, np.arange(cut)).to(ranks.device)
-        held = take(held, np.arange(cut, len(held)))
+        yield batcher.cut(held.slice(0, cut)).to(ranks.device)
+        held = held.slice(cut, len(held))
 
 
 def _blocks(frozen: Frozen, feedback: Feedback, begin: int, end: int) -> Iterator[Block]:

@@ -168,7 +168,7 @@ class Trained:
 
     def _score(self, table: pa.Table) -> Tensor:
         own, block = self.encoder.joined(table)
-        batch = Batcher(own, len(block)).cut(block, np.arange(len(block)))
+        batch = Batcher(own, len(block)).cut(block)
         ranker, batch = self._cut(own, batch)
         with torch.inference_mode():
             logit_B, hidden_BH = ranker.represent(batch)

@@ -12,9 +12,10 @@ import pytest
 from recsys.config import Config
 from recsys.data.check import check
 from recsys.data.encode import Encoder
-from recsys.data.fit import Counter, fit
+from recsys.data.fit import fit
 from recsys.data.reader import Reader
 from recsys.data.schema import split_files
+from recsys.data.statistics import Counter
 from recsys.errors import InputError
 from tests import wide
 

@@ -5,6 +5,7 @@ import re
 import signal
 import time
 from collections.abc import Callable
+from contextlib import redirect_stderr
 from pathlib import Path
 from typing import Any
 
@@ -58,11 +59,9 @@ def rewrite(config: Config) -> None:
 
 def train_and_suffer(config: Config, rank: int, suffer: Callable[[Config], Any], said: Path) -> None:
     """Train; one rank suffers before a step. What the ranks print as errors goes to `said`."""
-    with said.open("a") as file:
-        os.dup2(file.fileno(), 2)
     if os.environ["RANK"] == str(rank):
         dying.before(STEP, lambda: suffer(config))
-    with process_group() as ranks:
+    with said.open("a", buffering=1) as file, redirect_stderr(file), process_group() as ranks:
         train(config, ranks)
 
 

@@ -51,14 +51,14 @@ def test_ranks_with_fewer_rows_or_none_go_through_all_epochs(tmp_path: Path, wor
     few = alternate(tiny.write(tmp_path / "few", {"train": 4, "valid": 4, "test": 1}))
     odd = alternate(tiny.write(tmp_path / "odd", {"train": 67, "valid": 9, "test": 2}))
     settings = {"batch_size": 8, "epochs": 3, "patience": 99, "hide_ids": 0.0}
-    none = alternate(tiny.write(tmp_path / "none", {"train": 2, "valid": 2, "test": 1}))
+    none = alternate(tiny.write(tmp_path / "none", {"train": 3, "valid": 3, "test": 1}))
     configs = [
         tiny.config(none, tmp_path / "runs" / "none", train=settings),
         tiny.config(few, tmp_path / "runs" / "few", train=settings),
         tiny.config(few, tmp_path / "runs" / "one", train={**settings, "batch_size": 1, "evals_per_epoch": 5}),
         tiny.config(odd, tmp_path / "runs" / "odd", train={**settings, "keep_negatives": 0.1}),
     ]
-    # The largest share of 2 rows is 1, and a rank or two have none; that of 4 rows is 2 or 1; that of 33 positives and
+    # The largest share of 3 rows is 1, and of 4 ranks one has none; that of 4 rows is 2 or 1; that of 33 positives and
     # a tenth of 34 negatives is 12 or 9.
     expected = [3, 3, 3 * (2 if world_size == 3 else 1), 3 * 2]
     for done in run_ranks(world_size, train_all, configs):

@@ -79,7 +79,10 @@ class Train:
     patience: Positive = 3
     """Stop after this many validations without a better AUC; the best checkpoint is kept."""
     keep: Positive = 2
-    """Checkpoints kept, besides the best."""
+    """Checkpoints kept, besides the best. A damaged one is stepped over for the one before it: keep 2 or more."""
+    timeout: Positive = 900
+    """Seconds that ranks wait for one that does not get on; then the run ends, and says which rank and in what step.
+    More than the longest of these takes: a step, a batch of validation, the writing of a checkpoint, a delta."""
     bf16: bool = False
     """Run the dense part under bfloat16 autocast."""
     max_steps: Natural = 0

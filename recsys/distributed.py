@@ -6,12 +6,14 @@ import logging
 import os
 import sys
 import tempfile
+import time
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, TypeVar, cast
+from uuid import uuid4
 
 import torch
 import torch.distributed as dist
@@ -73,11 +75,37 @@ def _place() -> dict[str, Any]:
     """Where torchrun's ranks meet."""
     store, rank, world_size = next(rendezvous("env://", timeout=_TIMEOUT))
     store.set_timeout(_TIMEOUT)
-    if os.environ.get("LOCAL_WORLD_SIZE") == os.environ["WORLD_SIZE"]:
-        # torchrun keeps its store when it starts ranks again: they would call at the addresses of the dead. Over
-        # several hosts the counts of restarts may differ.
-        store = dist.PrefixStore(f"start {os.environ.get('TORCHELASTIC_RESTART_COUNT', '0')}", store)
-    return {"store": store, "rank": rank, "world_size": world_size}
+    return {
+        "store": dist.PrefixStore(start_name(store, rank, world_size), store),
+        "rank": rank,
+        "world_size": world_size,
+    }
+
+
+def start_name(store: dist.Store, rank: int, world_size: int) -> str:
+    """A name for this start of the ranks, the same on all of them, that none before on the same store has had.
+
+    torchrun keeps its store when it starts ranks again: they would call at the addresses of the dead. Over several
+    hosts its counts of restarts may differ. So the first rank draws a name, under which every rank writes one that it
+    has drawn; a name that the first rank has not answered with all of theirs is of the dead.
+    """
+    mine = uuid4().hex
+    if not rank:
+        store.set("start", mine)
+        store.set(f"{mine} all", " ".join(store.get(f"{mine} {other}").decode() for other in range(1, world_size)))
+        return mine
+    while True:
+        name = store.get("start").decode()
+        store.set(f"{name} {rank}", mine)
+        while store.get("start").decode() == name:
+            if store.check([f"{name} all"]) and mine.encode() in store.get(f"{name} all"):
+                return name
+            time.sleep(0.05)
+
+
+def store(name: str) -> dist.Store:
+    """A connection of the caller's own, which blocks no other, to a part of the store where the ranks met."""
+    return dist.PrefixStore(name, dist.distributed_c10d._get_default_store().clone())  # type: ignore[attr-defined]
 
 
 def on_first(ranks: Ranks, work: Callable[[], object]) -> None:

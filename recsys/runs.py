@@ -23,6 +23,7 @@ _FREE = {
     "train.shuffle_rows",
     "train.keep",
     "train.profile",
+    "train.timeout",
 }
 """Keys that may change within a run. So may the sharding, since checkpoints reshard, and `data.source`, since the
 dataset's fingerprint stands for it."""

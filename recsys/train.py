@@ -24,15 +24,16 @@ from recsys.distributed import Ranks, of_first, on_first
 from recsys.errors import InputError
 from recsys.evaluate.streamed import StreamedAuc
 from recsys.model.ranker import Ranker
-from recsys.runs import begin
+from recsys.runs import begin, require
 from recsys.score import score
 from recsys.tables import checkpoint, content, live
 from recsys.tables.checkpoint import Progress, Saver
-from recsys.tables.locks import reading, training
-from recsys.tables.sharding import Sharded, shard
+from recsys.tables.locks import training
+from recsys.tables.sharding import Sharded, refuse, shard
 from recsys.tables.version import Version
 from recsys.training.profile import Profile
 from recsys.training.schedule import height
+from recsys.training.watch import Watch
 
 _LOG_EVERY = 50
 """Steps between two points of the curves of loss and learning rates."""
@@ -61,7 +62,8 @@ def fitted(config: Config, ranks: Ranks) -> Encoder:
 
 
 def train(config: Config, ranks: Ranks) -> Progress:
-    """Train until the epochs are done or validation AUC stops rising; resumes from the newest checkpoint. Collective.
+    """Train until the epochs are done or validation AUC stops rising; resumes from the newest intact checkpoint.
+    Collective.
 
     Writes `<run>/config.yaml`, `<run>/encoder/`, `<run>/checkpoints/` and TensorBoard events to `<run>/logs/`; a
     finished run is left as it is.
@@ -70,8 +72,9 @@ def train(config: Config, ranks: Ranks) -> Progress:
     of more, DDP rounds the first sum of gradients in another order. Other ranks are dealt what is left of the epoch.
 
     Raises:
-        InputError: the dataset is not sound (see `recsys.data.check`), a capacity is too small, or the run was begun
-            with another config, dataset or model.
+        InputError: the dataset is not sound (see `recsys.data.check`), a capacity is too small, a pattern of
+            `train.groups` matches nothing, the run was begun with another config, dataset or model, or a file of the
+            dataset has gone or the disk is full meanwhile.
     """
     run = Path(config.run)
     with training(run) if ranks.is_first else nullcontext():
@@ -79,31 +82,43 @@ def train(config: Config, ranks: Ranks) -> Progress:
 
 
 def _train(config: Config, run: Path, ranks: Ranks) -> Progress:
-    newest = of_first(ranks, lambda: checkpoint.latest(run / "checkpoints"))
-    if not newest:
-        # Reads the whole dataset once; a resumed run vouches for it by its fingerprint.
-        on_first(ranks, lambda: check(config))
-    on_first(ranks, lambda: begin(config))
+    saved = of_first(ranks, lambda: bool(checkpoint.found(run / "checkpoints")))
+    on_first(ranks, lambda: _begin(config, saved, ranks))
     encoder = fitted(config, ranks)
     sharded = build(config, encoder, ranks)
-    if newest:
-        with reading(run) if ranks.is_first else nullcontext():
-            # Others may have patched it meanwhile.
-            newest = of_first(ranks, lambda: checkpoint.latest(run / "checkpoints")) or newest
-            progress, version = checkpoint.load(newest, sharded), checkpoint.version_of(newest)
-            dist.barrier()
+    if saved:
+        progress, version = checkpoint.resume(run, sharded, ranks)
     else:
         content.fill(sharded, encoder, ranks)
         progress, version = Progress(), of_first(ranks, lambda: Version.new(encoder.lineage))
     if progress.done:
         return progress
-    return Loop(config, encoder, sharded, ranks).run(progress, version)
+    with Watch(ranks, config.train.timeout) as watch:
+        return Loop(config, encoder, sharded, ranks, watch).run(progress, version)
+
+
+def _begin(config: Config, saved: bool, ranks: Ranks) -> None:
+    """Write config and encoder of a run, once all that can be refused has been looked at."""
+    run = Path(config.run)
+    if (run / "config.yaml").exists():
+        require(config)
+    if not saved:
+        # Reads the whole dataset once; a resumed run vouches for it by its fingerprint.
+        check(config)
+    encoder = None if (run / "encoder" / "encoder.json").exists() else fit(config)
+    if encoder:
+        refuse(encoder.spec, config, ranks)
+    begin(config)
+    if encoder:
+        encoder.save(run / "encoder")
 
 
 class Loop:
-    """One run's readers, pipeline and log."""
+    """One run's readers, pipeline and log. `watch` is told where they are."""
 
-    def __init__(self, config: Config, encoder: Encoder, sharded: Sharded, ranks: Ranks) -> None:
+    def __init__(
+        self, config: Config, encoder: Encoder, sharded: Sharded, ranks: Ranks, watch: Watch | None = None
+    ) -> None:
         self.config, self.sharded, self.ranks = config, sharded, ranks
         place = {"rank": ranks.rank, "world_size": ranks.world_size}
         settings_ = config.train
@@ -121,6 +136,7 @@ class Loop:
         self.valid = Reader(encoder, "valid", config.evaluate.batch_size, **place)
         self._open: Iterator[Batch] = iter(())
         self._open_at: tuple[int, int, tuple[Leg, ...]] | None = None
+        self.watch = watch or Watch(ranks, settings_.timeout)
         self.profile = Profile(Path(config.run), ranks.rank, settings_.profile)
         self.log = SummaryWriter(str(Path(config.run) / "logs")) if ranks.is_first else None
 
@@ -134,10 +150,12 @@ class Loop:
         run, stale = Path(self.config.run), self.config.tables.max_staleness
         with self.profile, Saver(run / "checkpoints", self.config.train.keep) as saver:
             while not progress.done:
+                self.watch.at(f"the deltas before step {progress.step + 1}")
                 version = live.catch_up(run, self.sharded, version.at(progress.step), self.ranks, stale)
                 until = min(progress.epoch_step + every, self._steps(progress))
                 progress = self.stretch(progress, until)
                 progress = self._validate(progress)
+                self.watch.at(f"the checkpoint of step {progress.step}")
                 saver.save(self.sharded, progress, version.at(progress.step))
         if self.log:
             self.log.close()
@@ -164,7 +182,7 @@ class Loop:
         steps = until - progress.epoch_step
         if limit:
             steps = min(steps, limit - progress.step)
-        batches = iter(_first(self._rest(progress), steps))
+        batches = self._taken(self._rest(progress), steps)
         loss_sum = torch.zeros((), device=self.ranks.device)
         start = time.perf_counter()
         bar = tqdm(
@@ -174,6 +192,7 @@ class Loop:
             disable=None if self.ranks.is_first else True,
         )
         for ahead in bar:
+            self.watch.at(f"step {progress.step + ahead + 1}")
             self._set_rates(progress, ahead)
             loss, *_ = pipeline.progress(batches)
             self.profile.step()
@@ -190,6 +209,13 @@ class Loop:
         rows = steps * self.config.train.batch_size * self.ranks.world_size
         self._scalar("train/samples_per_second", rows / max(seconds, 1e-9), progress.step)
         return progress
+
+    def _taken(self, batches: Iterator[Batch], steps: int) -> Iterator[Batch]:
+        """The first `steps` batches, and not one more is taken."""
+        for _ in range(steps):
+            with self.watch.within("reading rows"):
+                batch = next(batches)
+            yield batch
 
     def _set_rates(self, progress: Progress, ahead: int) -> None:
         """Rates of the step `ahead` of `progress`, by the share of the planned epochs done, whatever ranks did them."""
@@ -209,7 +235,8 @@ class Loop:
         return self._open
 
     def _validate(self, progress: Progress) -> Progress:
-        auc, ne = validate(self.sharded, self.valid, self.ranks.device)
+        self.watch.at(f"the validation after step {progress.step}")
+        auc, ne = validate(self.sharded, self.valid, self.ranks.device, self.watch)
         if not math.isfinite(ne):
             raise InputError(
                 f"step {progress.step}: scores of split=valid are not finite: training diverged; "
@@ -236,11 +263,13 @@ class Loop:
             self.log.add_scalar(name, value, step)
 
 
-def validate(sharded: Sharded, reader: Reader, device: torch.device) -> tuple[float, float]:
+def validate(sharded: Sharded, reader: Reader, device: torch.device, watch: Watch | None = None) -> tuple[float, float]:
     """AUC (see `StreamedAuc`) and normalised entropy of a split, the same numbers on every rank. Collective."""
     area = StreamedAuc(device)
     sums = torch.zeros(3, dtype=torch.float64, device=device)  # log loss, positives, rows
-    for logit, label, weight, _ in score(sharded, reader, device):
+    for batch, (logit, label, weight, _) in enumerate(score(sharded, reader, device), 1):
+        if watch:
+            watch.at(f"a validation, {batch} of {reader.steps} batches done")
         real = weight > 0
         logit, label = logit[real], label[real]
         area.update(logit.sigmoid(), label)
@@ -250,9 +279,3 @@ def validate(sharded: Sharded, reader: Reader, device: torch.device) -> tuple[fl
     rate = sums[1] / sums[2]
     entropy = -(rate * rate.log() + (1 - rate) * (1 - rate).log())
     return area.compute().value, float(sums[0] / sums[2] / entropy)
-
-
-def _first(batches: Iterator, steps: int) -> Iterator:
-    """The first `steps` items, and not one more is taken."""
-    for _, batch in zip(range(steps), batches):  # noqa: B905 - the shorter one ends it
-        yield batch

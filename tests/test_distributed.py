@@ -1,6 +1,11 @@
 """What the first rank does for all, and its error on every rank."""
 
-from recsys.distributed import on_first, process_group, together
+from concurrent.futures import ThreadPoolExecutor
+from time import sleep
+
+import torch.distributed as dist
+
+from recsys.distributed import on_first, process_group, start_name, together
 from recsys.errors import InputError, RelayedError
 from tests.ranks import run_ranks
 
@@ -41,3 +46,15 @@ def test_what_any_rank_refuses_every_rank_hears() -> None:
     first, second = run_ranks(2, work_together)
     assert first == (10, InputError.__name__, "labels.parquet: no")
     assert second == (11, RelayedError.__name__, "labels.parquet: no")
+
+
+def test_each_start_on_a_store_that_is_kept_has_a_name_of_its_own() -> None:
+    store = dist.HashStore()
+    store.set("start", "that of one who died before the others had come")
+    lives = []
+    for _ in range(2):
+        with ThreadPoolExecutor(2) as pool:
+            others = [pool.submit(start_name, store, rank, 3) for rank in (1, 2)]
+            sleep(0.1)  # they have signed under the name of the dead by now
+            lives.append({start_name(store, 0, 3), *(other.result(60) for other in others)})
+    assert [len(names) for names in lives] == [1, 1] and not lives[0] & lives[1]

@@ -73,7 +73,7 @@ def _batches(frozen: Frozen, split: str, batcher: Batcher, wanted: NDArray[np.bo
         block = take(block, np.flatnonzero(frozen.place(block.item_row) >= 0))
         return block if wanted is None else take(block, np.flatnonzero(wanted[block.row_id]))
 
-    held = cold(Piece(groups[0].path, groups[0].group, 0, 0, 0))
+    held = cold(groups[0].part(0, 0))
     for piece in tqdm(pieces, f"rescore {split}", unit="row group", disable=quiet):
         held = concat([held, cold(piece)])
         while len(held) >= size:

@@ -39,6 +39,7 @@ class Piece:
     """Rows start to stop of one row group; `first_row` is the row id of the group's first row.
 
     Attributes:
+        whole: rows of the row group.
         draw: start and stop count only the rows that it leaves in; None: all are.
         picked: [k] the only rows of the piece, as places between start and stop, ascending; None: all of them.
     """
@@ -48,6 +49,7 @@ class Piece:
     start: int
     stop: int
     first_row: int
+    whole: int
     draw: Draw | None = None
     picked: Places | None = None
 
@@ -102,7 +104,7 @@ def row_groups(files: list[Path]) -> list[Piece]:
             raise InputError(f"{path}: truncated or not Parquet: {error}") from None
         for group in range(metadata.num_row_groups):
             rows = metadata.row_group(group).num_rows
-            pieces.append(Piece(path, group, 0, rows, first_row))
+            pieces.append(Piece(path, group, 0, rows, first_row, rows))
             first_row += rows
     return pieces
 

@@ -147,13 +147,18 @@ def read(encoder: Encoder, piece: Piece, text_columns: Callable[[Path], list[str
     """The encoded rows of one piece. `text_columns` is the function of that name, or a cached form of it.
 
     Raises:
-        InputError: the file cannot be read, named with its row group.
+        InputError: the file cannot be read or is another by now, named with its row group.
     """
     try:
         with pq.ParquetFile(piece.path, read_dictionary=text_columns(piece.path)) as file:
             table = file.read_row_group(piece.group, columns=encoder.columns())
     except (pa.ArrowInvalid, OSError) as error:
         raise InputError(f"{piece.path}: row group {piece.group}: cannot be read: {error}") from None
+    if table.num_rows != piece.whole:
+        raise InputError(
+            f"{piece.path}: row group {piece.group}: expected {piece.whole} rows as when the split was opened, found "
+            f"{table.num_rows}"
+        )
     if piece.draw is None and piece.picked is None:
         return encoder.encode(table.slice(piece.start, piece.rows), piece.first_row + piece.start)
     places = piece.places(table["label"].to_numpy())

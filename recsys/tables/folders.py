@@ -116,13 +116,18 @@ def version_of(path: Path) -> Version:
 
 def whole(folder: Path) -> list[Path]:
     """The whole checkpoints in a folder, oldest first; of those of one step only the one with the newest delta."""
-    newest: dict[int, tuple[int, bool, Path]] = {}
-    for path in folder.glob("step-*"):
-        match = _NAME.fullmatch(path.name)
-        if match and is_whole(path):
-            found = int(match["delta"] or 0), not match["old"], path
-            newest[int(match["step"])] = max(found, newest.get(int(match["step"]), found))
-    return [newest[step][-1] for step in sorted(newest)]
+    newest: dict[str, Path] = {}
+    for path in found(folder):
+        if is_whole(path):
+            newest.setdefault(path.name.partition(".")[0], path)
+    return list(reversed(newest.values()))
+
+
+def found(folder: Path) -> list[Path]:
+    """Every folder with the name of a checkpoint, the newest first, whatever is left of what it held."""
+    named = [(match, path) for path in folder.glob("step-*") if (match := _NAME.fullmatch(path.name))]
+    ages = {path: (int(match["step"]), int(match["delta"] or 0), not match["old"]) for match, path in named}
+    return sorted(ages, key=ages.__getitem__, reverse=True)
 
 
 def is_whole(path: Path) -> bool:
@@ -151,11 +156,10 @@ def sweep(folder: Path) -> None:
 
 def prune(folder: Path, keep: int) -> None:
     """Remove all but the last `keep` checkpoints and the best, and of one step all but that with the newest delta."""
-    named = [path for path in folder.glob("step-*") if _NAME.fullmatch(path.name) and is_whole(path)]
-    found = whole(folder)
-    kept = {best(folder), *(found[-keep:] if keep else [])}
-    for path in named:
-        if path not in kept:
+    last = whole(folder)
+    kept = {best(folder), *(last[-keep:] if keep else [])}
+    for path in found(folder):
+        if path not in kept and is_whole(path):
             discard(path)
 
 

@@ -1,7 +1,8 @@
 """Loading a checkpoint into a sharded model, whatever ranks and sharding it was saved under and the model has.
 
 Each rank reads the bytes of the cells that it holds, a few megabytes at a time. Everything is looked at before anything
-is changed: the bytes of every file (each rank reads a share of them), and that the tensors are this model's.
+is changed: the bytes of every file (each rank reads a share of them, which the system then has in its cache), and that
+the tensors are this model's.
 
 Where a table is cut by columns each piece keeps a row-wise Adagrad sum of its own for every row. Cut in another way, a
 new piece begins with the mean of the sums of the old pieces that it overlaps, by the columns shared: nothing is lost
@@ -18,7 +19,7 @@ from torch import Tensor
 from torch.distributed._shard.sharded_tensor import ShardedTensor
 
 from recsys.distributed import together
-from recsys.errors import InputError
+from recsys.errors import InputError, RelayedError
 from recsys.tables import manifest
 from recsys.tables.folders import Progress, progress_of
 from recsys.tables.places import FORMAT, Places, places
@@ -36,6 +37,38 @@ def load(path: Path, sharded: Sharded, optimizer: bool = True) -> Progress:
         InputError: it is damaged, or belongs to another model (the first differing tensor is named); on every rank,
             nothing loaded.
     """
+    if wrong := damage(path):
+        raise (RelayedError if dist.get_rank() else InputError)(wrong)
+    return load_intact(path, sharded, optimizer)
+
+
+def damage(path: Path) -> str | None:
+    """What of a checkpoint's files is missing, cut short or changed; None is nothing. Collective.
+
+    Each rank reads a share of their bytes; all are told the lowest one's finding.
+
+    Raises:
+        InputError: it is of another version, or the system refuses to read it; on every rank.
+    """
+
+    def look() -> str | None:
+        try:
+            files = manifest.read(path, FORMAT)["files"]
+            manifest.check_sizes(path, files)
+            manifest.check_bytes(path, files, sorted(files)[dist.get_rank() :: dist.get_world_size()])
+        except manifest.UnreadableError:
+            raise
+        except InputError as error:
+            return str(error)
+        return None
+
+    said: list[str | None] = [None] * dist.get_world_size()
+    dist.all_gather_object(said, together(look))
+    return next(filter(None, said), None)
+
+
+def load_intact(path: Path, sharded: Sharded, optimizer: bool = True) -> Progress:
+    """`load` for a checkpoint whose files have been found undamaged: their bytes are not looked at once more."""
     stored = together(lambda: _Checked.open(path, sharded, optimizer))
     with torch.no_grad():
         if optimizer:
@@ -75,7 +108,7 @@ def read(path: Path, names: list[str]) -> dict[str, Tensor]:
 
 @dataclass(frozen=True)
 class _Checked:
-    """A checkpoint that has been found whole and of this model: by tensor, by table, by parameter and key."""
+    """A checkpoint that has been found to be of this model: by tensor, by table, by parameter and key."""
 
     progress: Progress
     model: dict[str, StoredTensor]
@@ -84,12 +117,8 @@ class _Checked:
 
     @classmethod
     def open(cls, path: Path, sharded: Sharded, optimizer: bool) -> "_Checked":
-        """Look at all that is to be loaded, and at this rank's share of the bytes."""
-        told = manifest.read(path, FORMAT)
-        files = told["files"]
-        manifest.check_sizes(path, files)
-        manifest.check_bytes(path, files, sorted(files)[dist.get_rank() :: dist.get_world_size()])
-        found = places(path, told)
+        """Look at all that is to be loaded."""
+        found = places(path, manifest.read(path, FORMAT))
         state = sharded.model.state_dict()
         _compare(path, found, state)
         tables = {table: name for name in state if (table := table_of(name))} if optimizer else {}

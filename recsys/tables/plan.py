@@ -86,7 +86,7 @@ def make_plan(
     made: list[ShardingPlan | None] = [None]
 
     def plan() -> None:
-        _check(spec, config, ranks)
+        check(spec, config, ranks)
         try:
             made[0] = planner.plan(model, sharders())
         except PlannerError as error:
@@ -103,7 +103,12 @@ def tables_of(spec: InputSpec) -> list[TableSpec]:
     return [spec.item, *spec.single, *spec.multi, *spec.content]
 
 
-def _check(spec: InputSpec, config: Config, ranks: Ranks) -> None:
+def check(spec: InputSpec, config: Config, ranks: Ranks) -> None:
+    """Require that every table can be sharded as the config says.
+
+    Raises:
+        InputError: the first that cannot, with the reason.
+    """
     for table in tables_of(spec):
         reason = _refusal(table, table is spec.item or table in spec.content, config, ranks)
         if reason:

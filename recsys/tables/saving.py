@@ -11,6 +11,7 @@ files are written. torch's own `async_save` takes no sharded tables.
 A failure on any rank ends all of them: it is raised by the next `save` or by the end of the block, on every rank.
 """
 
+import shutil
 import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -28,10 +29,12 @@ from torch.distributed._shard.sharded_tensor import ShardedTensor
 from torch.distributed.checkpoint import DefaultSavePlanner, FileSystemWriter, SavePlan
 from torch.distributed.checkpoint.api import CheckpointException
 from torch.distributed.checkpoint.metadata import ChunkStorageMetadata, Metadata, MetadataIndex, TensorProperties
-from torch.distributed.checkpoint.planner import TensorWriteData, WriteItem, WriteItemType
+from torch.distributed.checkpoint.planner import SavePlanner, TensorWriteData, WriteItem, WriteItemType
+from torch.distributed.checkpoint.storage import WriteResult
+from torch.futures import Future
 
 from recsys.distributed import together
-from recsys.errors import InputError, RelayedError
+from recsys.errors import InputError
 from recsys.files import sync
 from recsys.tables import folders, manifest
 from recsys.tables.folders import PARTIAL, Progress
@@ -155,6 +158,8 @@ def _write(
     path = folders.place(folder, progress.step)
     partial = path.with_name(path.name + PARTIAL)
     first = dist.get_rank(group) == 0
+    needed = torch.tensor(sum(piece.values.nbytes for piece in pieces))
+    dist.all_reduce(needed, group=group)
 
     def begin() -> None:
         if first:
@@ -171,26 +176,47 @@ def _write(
                 folders.seal(partial, path, progress, version, of_metadata(metadata), files)
                 folders.prune(folder, keep)
 
-    together(_telling(begin, partial), group)
-    metadata = _save(partial, pieces, group)
-    mine = sorted(partial.glob(f"__{dist.get_rank(group)}_*")) + ([partial / ".metadata"] if first else [])
-    stamps = together(_telling(lambda: {file.name: manifest.stamp(file) for file in mine}, partial), group)
-    shares: list[manifest.Files] = [{}] * dist.get_world_size(group)
-    dist.all_gather_object(shares, stamps, group=group)
-    together(_telling(finish, partial), group)
+    try:
+        together(_telling(begin, partial), group)
+        metadata = together(_telling(lambda: _save(partial, pieces, group), partial), group)
+        mine = sorted(partial.glob(f"__{dist.get_rank(group)}_*")) + ([partial / ".metadata"] if first else [])
+        stamps = together(_telling(lambda: {file.name: manifest.stamp(file) for file in mine}, partial), group)
+        shares: list[manifest.Files] = [{}] * dist.get_world_size(group)
+        dist.all_gather_object(shares, stamps, group=group)
+        together(_telling(finish, partial), group)
+    except InputError as error:
+        if first:
+            shutil.rmtree(partial, ignore_errors=True)
+        raise type(error)(f"{error}; {_room(folder, int(needed))}") from None
     return path
+
+
+def _room(folder: Path, needed: int) -> str:
+    there = next(each for each in (folder, *folder.parents) if each.exists())
+    return f"a checkpoint takes {needed / 1e6:,.1f} MB and some, {shutil.disk_usage(there).free / 1e6:,.1f} MB are free"
 
 
 def _save(partial: Path, pieces: list[Piece], group: dist.ProcessGroup | None) -> Metadata:
     """Write the pieces of all ranks into the folder; where they lie. Collective."""
     try:
-        return dcp.save({}, storage_writer=FileSystemWriter(partial), planner=_Planner(pieces), process_group=group)
+        return dcp.save({}, storage_writer=_Writer(partial), planner=_Planner(pieces), process_group=group)
     except CheckpointException as error:
         # All ranks have been told of all their failures: the lowest one's is raised.
         cause = error.failures[min(error.failures)][0]
-        if not isinstance(cause, OSError):
-            raise
-        raise (RelayedError if dist.get_rank(group) else InputError)(f"{partial}: cannot be written: {cause}") from None
+        raise cause if isinstance(cause, OSError) else error from None
+
+
+class _Writer(FileSystemWriter):
+    """Raises what the disk has refused, rather than what torch's archive makes of it in the end."""
+
+    def write_data(self, plan: SavePlan, planner: SavePlanner) -> Future[list[WriteResult]]:
+        try:
+            return super().write_data(plan, planner)
+        except RuntimeError as error:
+            refused: BaseException | None = error
+            while refused and not isinstance(refused, OSError):
+                refused = refused.__context__
+            raise refused or error from None
 
 
 def _telling(work: Callable[[], T], path: Path) -> Callable[[], T]:

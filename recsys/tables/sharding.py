@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from math import log
 from typing import Any
 
+import torch
 from fbgemm_gpu.split_table_batched_embeddings_ops_training import WeightDecayMode
 from torch import Tensor, nn
 from torch.distributed._shard.sharded_tensor import ShardedTensor
@@ -20,7 +21,7 @@ from recsys.config_train import Train
 from recsys.data.encode import InputSpec
 from recsys.distributed import Ranks
 from recsys.model.ranker import Ranker, RankerLoss
-from recsys.tables.plan import make_plan, sharders
+from recsys.tables.plan import check, make_plan, sharders
 from recsys.training import groups
 from recsys.training.dense import DenseOptimizer
 
@@ -93,6 +94,18 @@ def shard(ranker: Ranker, spec: InputSpec, config: Config, ranks: Ranks) -> Shar
     return lay(loss, plan, config.train, ranks)
 
 
+def refuse(spec: InputSpec, config: Config, ranks: Ranks) -> None:
+    """What `shard` would refuse of a config, found from names alone, by this rank alone.
+
+    Raises:
+        InputError: as `shard`, unless it is that the tables do not fit.
+    """
+    check(spec, config, ranks)
+    with torch.device("meta"):
+        loss = RankerLoss(Ranker(spec, config.model))
+    _check_groups([name for name, _ in loss.named_parameters()], config.train)
+
+
 def lay(loss: nn.Module, plan: ShardingPlan, train: Train, ranks: Ranks) -> Sharded:
     """Any model with tables on the meta device, under its loss, laid over the ranks by a plan. Collective.
 
@@ -104,8 +117,7 @@ def lay(loss: nn.Module, plan: ShardingPlan, train: Train, ranks: Ranks) -> Shar
         InputError: a group of `train.groups` matches nothing.
     """
     named = dict(loss.named_parameters())
-    tables = {name: table for name in named if (table := table_of(name))}
-    groups.check(train, [name for name in named if name not in tables], list(tables.values()))
+    tables = _check_groups(list(named), train)
     rules = {name: groups.of_table(train, table) for name, table in tables.items()}
     for name, rule in rules.items():
         apply_optimizer_in_backward(RowWiseAdagrad, [named[name]], _adagrad(rule))
@@ -122,6 +134,13 @@ def lay(loss: nn.Module, plan: ShardingPlan, train: Train, ranks: Ranks) -> Shar
     optimizer = CombinedOptimizer(optimizers)
     full = {tables[name]: rule.lr for name, rule in rules.items()}
     return Sharded(model, optimizer, dense, adagrad, _rates(optimizer, dense, full))
+
+
+def _check_groups(parameters: list[str], train: Train) -> dict[str, str]:
+    """Of those of a model, the tables' weights and what tables they are of."""
+    tables = {name: table for name in parameters if (table := table_of(name))}
+    groups.check(train, [name for name in parameters if name not in tables], list(tables.values()))
+    return tables
 
 
 def _rates(optimizer: CombinedOptimizer, dense: DenseOptimizer, full: dict[str, float]) -> Rates:

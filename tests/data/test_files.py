@@ -51,6 +51,45 @@ def test_csv_by_column_mapping(tmp_path: Path) -> None:
     assert log.licence == "ours"
 
 
+def test_a_clock_that_runs_backwards_changes_nothing_and_is_told(tmp_path: Path) -> None:
+    """Rows in any order make the dataset that rows in order make; the note names the first that goes back."""
+    random = np.random.default_rng(0)
+    table = pa.table(
+        {
+            "user_id": random.integers(9, size=400),
+            "item_id": random.integers(9, size=400),
+            "timestamp": np.arange(400),
+            "label": random.integers(2, size=400),
+        }
+    )
+    mixed = random.permutation(400)
+    mixed[:3] = sorted(mixed[:3])
+    found = []
+    for name, rows in (("sorted", np.arange(400)), ("mixed", mixed)):
+        (tmp_path / name).mkdir()
+        pq.write_table(table.take(rows), tmp_path / name / "log.parquet", row_group_size=64)
+        for key in ("user_id", "item_id"):
+            pq.write_table(pa.table({key: np.arange(9)}), tmp_path / name / f"{key}.parquet")
+        source = {"kind": "files", "interactions": {"path": f"{tmp_path}/{name}/log.parquet"}}
+        source |= {key: {"path": f"{tmp_path}/{name}/{key[:4]}_id.parquet"} for key in ("users", "items")}
+        tree = {"path": f"{tmp_path}/{name}/made", "source": source, "label": {"rule": "column"}}
+        data = settings.parse({"data": {**tree, "split": {"rule": "temporal"}, "row_group": 100}}).data
+        info, _ = prepare.prepare(data)
+        found.append((info, {each: kept.read() for each in schema.SPLITS for kept in parts(data.path, each)}))
+    (straight, expected), (back, made) = found
+    assert made == expected and len(made) == 3
+    steps = -np.diff(mixed)
+    first = int(np.argmax(steps > 0)) + 1
+    assert straight.notes == [] and back.notes == [
+        f"{(steps > 0).sum()} rows are older than the row before them, by up to {steps.max()} seconds, the first at "
+        f"{tmp_path}/mixed/log.parquet: row {first}: column 'timestamp': put in order of time"
+    ]
+
+
+def parts(path: str, split: str) -> list[pq.ParquetFile]:
+    return [pq.ParquetFile(file) for file in schema.split_files(path, split)]
+
+
 def test_parquet_with_users_and_items(tmp_path: Path) -> None:
     times = [datetime(1970, 1, 1, 0, 0, 1, 900_000, tzinfo=UTC), datetime(1970, 1, 1, 0, 0, 2, tzinfo=UTC)]
     source = parquet_source(

@@ -4,11 +4,12 @@ from pathlib import Path
 
 import pytest
 
+from recsys.config import Config
 from recsys.config_train import Group, Train
 from recsys.data.fit import fit
-from recsys.distributed import process_group
+from recsys.distributed import Ranks, process_group
 from recsys.errors import InputError
-from recsys.train import build
+from recsys.train import build, train
 from recsys.training.groups import Rule, check, of_dense, of_table
 from tests import tiny
 
@@ -50,7 +51,13 @@ def test_a_run_with_such_a_group_does_not_begin(tmp_path: Path) -> None:
     decay = {"groups": [{"pattern": "gender", "weight_decay": 0.1}]}
     other = tiny.config(path, tmp_path / "run", features=decayed, train=decay)
     with process_group() as ranks:
-        with pytest.raises(InputError, match=r"pattern=gendr: matches no .* the nearest is gender"):
-            build(made, fit(made), ranks)
-        with pytest.raises(InputError, match=r"table gender: sharding data_parallel: .*weight_decay"):
-            build(other, fit(other), ranks)
+        for refused in (build_fitted, train):
+            with pytest.raises(InputError, match=r"pattern=gendr: matches no .* the nearest is gender"):
+                refused(made, ranks)
+            with pytest.raises(InputError, match=r"table gender: sharding data_parallel: .*weight_decay"):
+                refused(other, ranks)
+    assert [each.name for each in (tmp_path / "run").iterdir()] == [".training"], "the lock alone"
+
+
+def build_fitted(config: Config, ranks: Ranks) -> None:
+    build(config, fit(config), ranks)

@@ -6,6 +6,7 @@ otherwise strings. Users and items without a row in their file (or without a fil
 """
 
 from collections.abc import Iterable
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -40,7 +41,7 @@ def load(source: Source) -> Log:
     """
     if source.interactions is None:
         raise InputError("data.source.interactions: expected files for kind: files")
-    columns, dropped = _interactions(source.interactions)
+    columns, dropped, clock = _interactions(source.interactions)
     users = _entities(source.users, "users", "user_id")
     items = _entities(source.items, "items", "item_id")
     user, users, user_note = _join(columns.pop("user_id"), users, "user_id")
@@ -48,7 +49,7 @@ def load(source: Source) -> Log:
     time = np.asarray(columns.pop("timestamp"))
     value = columns.pop("value", None)
     label = columns.pop("label", None)
-    notes = [note for note in (user_note, item_note) if note]
+    notes = [note for note in (user_note, item_note, clock.note) if note]
     notes += [f"column {name!r} left out: no feature can have the type {kind}" for name, kind in dropped.items()]
     return Log(
         name=_named(source.interactions.path),
@@ -88,8 +89,37 @@ def _stamps(files: Iterable[Path]) -> list[str]:
     return [f"{file.name} {file.stat().st_size} {file.stat().st_mtime_ns}" for file in files]
 
 
-def _interactions(files: Files) -> tuple[dict[str, pa.ChunkedArray], dict[str, str]]:
-    """Columns of all files, strings dictionary-encoded; and the types of columns that were left out."""
+@dataclass
+class _Clock:
+    """How often, and by how much, the rows of a file go back in time. Whoever takes the log puts them in order."""
+
+    rows: int = 0
+    seconds: int = 0
+    where: str = ""
+    last: int = 0
+
+    def see(self, batch: Batch, seconds: np.ndarray) -> None:
+        """Look at the next rows [n] of a file."""
+        back = -np.diff(seconds, prepend=self.last if batch.first_row else seconds[:1])
+        if (back > 0).any():
+            self.where = self.where or batch.where(int(np.argmax(back > 0)), "timestamp")
+            self.rows += int(np.count_nonzero(back > 0))
+            self.seconds = max(self.seconds, int(back.max()))
+        self.last = int(seconds[-1]) if len(seconds) else self.last
+
+    @property
+    def note(self) -> str:
+        if not self.rows:
+            return ""
+        return (
+            f"{self.rows} rows are older than the row before them, by up to {self.seconds} seconds, the first at "
+            f"{self.where}: put in order of time"
+        )
+
+
+def _interactions(files: Files) -> tuple[dict[str, pa.ChunkedArray], dict[str, str], _Clock]:
+    """Columns of all files, strings dictionary-encoded; the types of columns that were left out; order in time."""
+    clock = _Clock()
     chunks: dict[str, list[pa.Array]] = {}
     dropped: dict[str, str] = {}
     first: Batch | None = None
@@ -109,11 +139,14 @@ def _interactions(files: Files) -> tuple[dict[str, pa.ChunkedArray], dict[str, s
             )
         for name in batch.table.column_names:
             column = _checked(batch, name)
+            if name == "timestamp":
+                clock.see(batch, np.asarray(column))
             if column is None:
                 dropped[name] = str(batch.table[name].type)
             else:
                 chunks.setdefault(name, []).extend(column.chunks)
-    return {name: _joined(name, parts, files) for name, parts in chunks.items() if name not in dropped}, dropped
+    columns = {name: _joined(name, parts, files) for name, parts in chunks.items() if name not in dropped}
+    return columns, dropped, clock
 
 
 def _checked(batch: Batch, name: str) -> pa.ChunkedArray | None:

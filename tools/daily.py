@@ -3,8 +3,8 @@ r"""Go through the days of a log: each is scored by the model of the days before
     torchrun --nproc-per-node 2 -m tools.daily configs/kuairand-pure.yaml configs/daily.yaml \
         run=runs/kuairand-daily data.path=data/kuairand-days daily.utc_offset=8
 
-The first model is trained on `daily.base` days, as `train` says. Of every day after them new ids are given rows, all rows
-are scored before any is trained on, then the model goes on with them. Days that are done are passed over; killed
+The first model is trained on `daily.base` days, as `train` says. Of every day after them new ids are given rows, all
+rows are scored before any is trained on, then the model goes on with them. Days that are done are passed over; killed
 anywhere, the same command goes on there and ends as if nothing had happened. Each day is a run of its own,
 <run>/day-00007, which every other tool takes by its config.yaml:
 
@@ -12,8 +12,8 @@ anywhere, the same command goes on there and ends as if nothing had happened. Ea
     python -m tools.delta RUN/day-00008/config.yaml --diff OLD_CHECKPOINT NEW_CHECKPOINT --out FOLDER
 
 Proxies of new items, exports and the like come with a day as `daily.arrive` and `daily.follow`. What was found is in
-<run>/daily.json: AUC of the day ahead, of its new and its old items' rows, and of rows held back from the first days, by
-which is seen what is forgotten; beside a model that is never updated and, by `daily.anew`, one trained anew.
+<run>/daily.json: AUC of the day ahead, of its new and its old items' rows, and of rows held back from the first days,
+by which is seen what is forgotten; beside a model that is never updated and, by `daily.anew`, one trained anew.
 """
 
 import json

@@ -64,7 +64,9 @@ class Loop:
         self.first, later = days[: asked.base], days[asked.base :]
         self.later = later[: asked.days] if asked.days else later
         if not self.later:
-            raise InputError(f"{config.data.path}: daily.base={asked.base} of {len(days)} days: none is left after them")
+            raise InputError(
+                f"{config.data.path}: daily.base={asked.base} of {len(days)} days: none is left after them"
+            )
         self.base = configs.first(config, self.first[-1])
 
     def run(self) -> Told:

@@ -32,8 +32,8 @@ from recsys.tables import checkpoint
 from recsys.train import build
 
 Results = dict[str, dict[str, Any]]
-"""By segment: `rows`, `users` with both classes; unless they are too few, of each system and of each difference to the
-first one [AUC, low, high]."""
+"""By segment: `rows` and their `users`; unless they are too few, of each system, and of the first one less each other,
+[AUC, low, high]."""
 Mask = NDArray[np.bool_]
 OURS = "continued"
 AHEAD, KEPT = ("train", "valid", "test"), ("test",)
@@ -100,9 +100,9 @@ def _judged(judge: _Judge, folders: Mapping[str, Path], masks: Mapping[str, Mask
     found: Results = {}
     for segment, mask in masks.items():
         sample = every.of(every.user[mask], every.item[mask], every.label[mask], every.user_key, every.item_key)
-        users = sample.users_with_both()
-        found[segment] = {"rows": len(sample.label), "users": users}
-        if len(sample.label) >= options.min_rows and users >= max(options.min_users, 1):
+        found[segment] = {"rows": len(sample.label), "users": sample.users}
+        enough = len(sample.label) >= options.min_rows and sample.users >= options.min_users
+        if enough and 0 < sample.label.sum() < len(sample.label):
             judged = _auc(sample, [score[mask] for score in scores.values()], options)
             found[segment] |= _told(judged, list(scores))
     return found

@@ -60,8 +60,8 @@ def prepare(data: Data, utc_offset: float = 0.0) -> list[Day]:
     """
     if data.split.rule != "daily" or data.label.rule == "observed":
         raise InputError(
-            f"data.split.rule={data.split.rule}, data.label.rule={data.label.rule}: expected the rule daily, and labels "
-            "that are not drawn (column, liked)"
+            f"data.split.rule={data.split.rule}, data.label.rule={data.label.rule}: expected the rule daily, and "
+            "labels that are not drawn (column, liked)"
         )
     root = Path(data.path)
     mark = f"{fingerprint(data)} {utc_offset:g}"

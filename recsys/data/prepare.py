@@ -174,7 +174,7 @@ def fingerprint(data: Data) -> str:
 def _interactions(
     divided: Divided, of: npt.NDArray[np.int64], path: Path
 ) -> tuple[dict[str, int], dict[str, list[int]], int]:
-    """Write every split of the rows; returns rows and time range by split, and how many negatives could not be drawn."""
+    """Write every split of the rows; their rows and time range by split, and how many negatives could not be drawn."""
     log, data, made = divided.log, divided.data, divided.made
     counts: dict[str, int] = {}
     times: dict[str, list[int]] = {}

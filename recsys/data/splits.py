@@ -16,12 +16,12 @@
 - `warm-up` (MetaEmb, MWUF, CVAR; for comparison only, it trains on users' future): items with more than 200 rows are
   old, with 60 to 200 new, others dropped. A new item's first 60 rows by time are feedback, ranked from 1 = oldest: the
   published phases a, b, c are ranks up to 20, 40 and 60. The rest is test. Old rows train, less a random valid share.
-- `daily`, for training that goes on day by day (`recsys.data.days`): of each day a random valid and a random test share;
-  the rest trains.
+- `daily`, for training that goes on day by day (`recsys.data.days`): of each day a random valid and a random test
+  share; the rest trains.
 
 History is made of all rows that happened strictly earlier, except that new items are masked out of it (`exposure`,
-`warm-up`), and that under rules without a time order (`cold-items`, `warm-up`, `daily`) only training rows may enter it:
-else the history of a later training row would show the held-out rows themselves.
+`warm-up`), and that under rules that hold out rows at random (`cold-items`, `warm-up`, `daily`) only training rows may
+enter it: else the history of a later training row would show the held-out rows themselves.
 """
 
 from collections.abc import Callable

@@ -59,14 +59,8 @@ class Loop:
 
     def __init__(self, config: Config, ranks: Ranks) -> None:
         self.config, self.ranks = config, ranks
-        asked = config.daily
-        days = of_first(ranks, lambda: log_days.prepare(config.data, asked.utc_offset))
-        self.first, later = days[: asked.base], days[asked.base :]
-        self.later = later[: asked.days] if asked.days else later
-        if not self.later:
-            raise InputError(
-                f"{config.data.path}: daily.base={asked.base} of {len(days)} days: none is left after them"
-            )
+        days, base = of_first(ranks, lambda: _prepared(config)), config.daily.base
+        self.first, self.later = days[:base], days[base:]
         self.base = configs.first(config, self.first[-1])
 
     def run(self) -> Told:
@@ -175,6 +169,15 @@ class Loop:
         keep = self.config.daily.keep
         for made in runs[1:-keep] if keep else ():
             on_first(self.ranks, lambda path=Path(made.run) / "checkpoints": remove(path))
+
+
+def _prepared(config: Config) -> list[Day]:
+    """The days to go through, those of the first model first."""
+    asked = config.daily
+    days = log_days.prepare(config.data, asked.utc_offset)
+    if len(days) <= asked.base:
+        raise InputError(f"{config.data.path}: daily.base={asked.base} of {len(days)} days: none is left after them")
+    return days[: asked.base + asked.days] if asked.days else days
 
 
 def line(told: Told) -> str:

@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -78,7 +79,7 @@ def prepare(data: Data, utc_offset: float = 0.0) -> list[Day]:
     return [Day(int(number), root / f"day-{int(number):05d}", digest) for number, digest in told["days"].items()]
 
 
-def _told(root: Path) -> dict:
+def _told(root: Path) -> dict[str, Any]:
     with suppress(OSError, ValueError):
         return dict(json.loads((root / _FILE).read_text()))
     return {}

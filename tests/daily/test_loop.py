@@ -42,7 +42,7 @@ def go_until(config: Config, day: int, stage: str, when: str) -> None:
         if Path(target) == place:
             os.kill(os.getpid(), signal.SIGKILL)
 
-    os.replace = replace
+    pytest.MonkeyPatch().setattr(os, "replace", replace)
     go(config)
 
 

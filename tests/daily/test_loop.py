@@ -22,8 +22,6 @@ from recsys.tables import checkpoint
 from tests.daily import logs
 from tests.ranks import RanksFailed, run_ranks
 
-STAGES = ("begun", "arrived", "ahead", "trained", "followed", "kept")
-
 
 def go(config: Config) -> None:
     with process_group() as ranks:

@@ -11,6 +11,7 @@ from pydantic import AfterValidator, Field, field_validator
 from pydantic.dataclasses import dataclass
 
 from recsys.config_backbone import Backbone
+from recsys.config_daily import Daily
 from recsys.config_lifecycle import Lifecycle
 from recsys.config_prompt import Prompt
 from recsys.config_proxy import Proxy
@@ -87,8 +88,8 @@ class Label:
 class Split:
     """How interactions are divided; a new seed redraws the held-out items, not only the order."""
 
-    rule: Literal["exposure", "cold-items", "temporal", "leave-one-out", "warm-up"] = "exposure"
-    """See `recsys.data.splits`."""
+    rule: Literal["exposure", "cold-items", "temporal", "leave-one-out", "warm-up", "daily"] = "exposure"
+    """See `recsys.data.splits`; daily: for `tools.daily`, a dataset for each day."""
     seed: Natural = 0
     """Draws the new or cold items and breaks ties in time."""
     cut: Literal["time", "user"] = "user"
@@ -102,7 +103,8 @@ class Split:
     valid_share: Share = 0.1
     """Share of training rows (the newest ones where the rule has a time order) kept for early stopping."""
     test_share: Share = 0.1
-    """temporal: share of newest rows in each of valid and test."""
+    """temporal: share of newest rows in each of valid and test; daily: share of a day's rows that no model trains on,
+    by which forgetting is measured."""
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
@@ -273,6 +275,8 @@ class Config:
     """Simulated users."""
     prompt: Prompt = field(default_factory=Prompt)
     """Pinnacle feedback of items with few rows."""
+    daily: Daily = field(default_factory=Daily)
+    """Training day by day."""
     lifecycle: Lifecycle = field(default_factory=Lifecycle)
     """What fills an item's row as its feedback grows."""
     serving: Serving = field(default_factory=Serving)

@@ -24,6 +24,7 @@ from recsys.errors import InputError, RelayedError
 T = TypeVar("T")
 _TIMEOUT = timedelta(hours=1)
 """The first rank checks and fits a large dataset while the others wait for it."""
+_PLACE = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE")
 
 
 @dataclass(frozen=True)
@@ -181,8 +182,8 @@ def torchrun() -> list[str]:
 
 def one_thread() -> dict[str, str]:
     """The environment of a command that starts ranks, with one thread each unless the caller has said otherwise."""
-    # Ranks that each take every core slow one another down.
-    return {"OMP_NUM_THREADS": "1", **os.environ}
+    # Ranks that each take every core slow one another down. A rank's own place is not the command's.
+    return {"OMP_NUM_THREADS": "1", **{name: value for name, value in os.environ.items() if name not in _PLACE}}
 
 
 def _quiet() -> None:

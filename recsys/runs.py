@@ -17,6 +17,7 @@ _FREE = {
     "backbone",
     "simulator",
     "prompt",
+    "daily",
     "lifecycle",
     "serving",
     "train.batch_size",

@@ -131,6 +131,23 @@ class IdMap:
         grown = self.assign(free[: len(fresh)], fresh)
         return grown, grown.rows(ids)
 
+    def grow(self, ids: pa.Array, counts: np.ndarray, spare: float | None) -> "IdMap":
+        """The map once `counts` [n] more training rows have named distinct `ids` [n]; no id changes its row.
+
+        New ids get rows in sorted order. Where they do not fit, the table grows to leave room for `spare` times its ids
+        (as in `fit`); None: it stays as large as it is, and those that do not fit stay unknown.
+        """
+        order = pc.sort_indices(ids)
+        ids, counts = ids.take(order).cast(self.ids.type), counts[order.to_numpy()]
+        new, taken = int((self.rows(ids) == UNKNOWN).sum()), len(self.ids) - self.ids.null_count
+        roomy = self
+        if spare is not None and new > self.free:
+            roomy = replace(self, capacity=len(self.ids) + new + 1 + max(8, int((taken + new) * spare)))
+        grown, rows = roomy.admit(ids)
+        named = grown.counts.copy()
+        named[rows[rows != UNKNOWN] - 1] += counts[rows != UNKNOWN]
+        return replace(grown, counts=named)
+
     def assign(self, rows: np.ndarray, ids: pa.Array) -> "IdMap":
         """The map in which `ids` [n] own `rows` [n] int64 and whoever had those rows has none; null leaves a row free.
 

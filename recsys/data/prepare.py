@@ -10,7 +10,7 @@ import hashlib
 import json
 import sys
 from collections.abc import Iterator
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
@@ -46,8 +46,10 @@ def prepare(data: Data) -> tuple[Info, bool]:
     Raises:
         InputError: bad source files, a split that comes out empty, or a directory in the way that is no dataset.
     """
+    if data.split.rule == "daily":
+        raise InputError("data.split.rule=daily: expected another rule: tools.daily prepares a dataset for each day")
     path = Path(data.path)
-    mark = _fingerprint(data)
+    mark = fingerprint(data)
     if (path / schema.MANIFEST).exists():
         info = schema.read_info(path)
         if info.fingerprint == mark:
@@ -66,39 +68,69 @@ def prepare(data: Data) -> tuple[Info, bool]:
 
 def write(log: Log, data: Data, path: Path, fingerprint: str = "") -> Info:
     """Label, split and write the log as the dataset directory `path`, which is empty; returns the manifest."""
-    label = labels.of_rows(log, data.label)
-    rows = splits.Rows(user=log.user, item=log.item, time=log.time, label=label, items=log.items.num_rows)
-    made = splits.assign(rows, data.split)
-    ties = splits.seeded_keys(len(log.time), data.split.seed, 2)
-    seen = _history(log, data, label, made, ties)
-    counts, times, undrawn = _interactions(log, data, label, made, seen, ties, path)
-    _write_table(log.users, path / schema.USERS)
-    _write_table(log.items, path / schema.ITEMS)
-    _write_table(_held_out(log, made), path / schema.HELD_OUT)
-    exposure = data.split.rule == "exposure"
-    info = Info(
-        schema_version=schema.SCHEMA_VERSION,
-        name=log.name,
-        source=log.source,
-        licence=log.licence,
-        label=labels.describe(data.label),
-        split=data.split.rule,
-        cut=data.split.cut if exposure else None,
-        seed=data.split.seed,
-        history=data.history,
-        history_labels=True,
-        counts=counts,
-        time_range=times,
-        users=log.users.num_rows,
-        items=log.items.num_rows,
-        exposures=splits.exposures(data.split),
-        context=log.context.column_names,
-        notes=[*log.notes, *_notes(log, made, undrawn)],
-        fingerprint=fingerprint,
-    )
-    schema.write_settings(data, path)
-    schema.write_info(info, path)
-    return info
+    divided = Divided.of(log, data)
+    return divided.write(path, divided.order, log.users, log.items, fingerprint)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Divided:
+    """A log of N rows with its labels, splits and histories."""
+
+    log: Log
+    data: Data
+    label: Labels
+    """[N]"""
+    made: splits.Assignment
+    seen: History
+    order: npt.NDArray[np.int64]
+    """[N] its rows in order of time, rows of one second by seed."""
+
+    @staticmethod
+    def of(log: Log, data: Data) -> "Divided":
+        """Label and split a log, and find its rows' histories."""
+        label = labels.of_rows(log, data.label)
+        rows = splits.Rows(user=log.user, item=log.item, time=log.time, label=label, items=log.items.num_rows)
+        made = splits.assign(rows, data.split)
+        ties = splits.seeded_keys(len(log.time), data.split.seed, 2)
+        seen = _history(log, data, label, made, ties)
+        return Divided(log=log, data=data, label=label, made=made, seen=seen, order=np.lexsort((ties, log.time)))
+
+    def write(
+        self, path: Path, rows: npt.NDArray[np.int64], users: pa.Table, items: pa.Table, fingerprint: str = ""
+    ) -> Info:
+        """Write rows of the log, in order of time, as the dataset directory `path`, which is empty.
+
+        users, items: the tables to write with them; they hold whoever the rows and their histories name.
+        """
+        log, data = self.log, self.data
+        counts, times, undrawn = _interactions(self, rows, path)
+        _write_table(users, path / schema.USERS)
+        _write_table(items, path / schema.ITEMS)
+        _write_table(_held_out(log, self.made), path / schema.HELD_OUT)
+        exposure = data.split.rule == "exposure"
+        info = Info(
+            schema_version=schema.SCHEMA_VERSION,
+            name=log.name,
+            source=log.source,
+            licence=log.licence,
+            label=labels.describe(data.label),
+            split=data.split.rule,
+            cut=data.split.cut if exposure else None,
+            seed=data.split.seed,
+            history=data.history,
+            history_labels=True,
+            counts=counts,
+            time_range=times,
+            users=users.num_rows,
+            items=items.num_rows,
+            exposures=splits.exposures(data.split),
+            context=log.context.column_names,
+            notes=[*log.notes, *_notes(log, self.made, undrawn)],
+            fingerprint=fingerprint,
+        )
+        schema.write_settings(data, path)
+        schema.write_info(info, path)
+        return info
 
 
 def _history(log: Log, data: Data, label: Labels, made: splits.Assignment, ties: npt.NDArray[np.uint64]) -> History:
@@ -130,7 +162,8 @@ def _notes(log: Log, made: splits.Assignment, undrawn: int) -> Iterator[str]:
         yield f"{masked} of {len(log.past.item)} earlier events are of masked items and in no history"
 
 
-def _fingerprint(data: Data) -> str:
+def fingerprint(data: Data) -> str:
+    """Of the config and the source's files: equal means that preparing again would change nothing."""
     config = asdict(data)
     del config["path"]
     del config["source"]["cache"]
@@ -139,29 +172,24 @@ def _fingerprint(data: Data) -> str:
 
 
 def _interactions(
-    log: Log,
-    data: Data,
-    label: Labels,
-    made: splits.Assignment,
-    seen: History,
-    ties: npt.NDArray[np.uint64],
-    path: Path,
+    divided: Divided, of: npt.NDArray[np.int64], path: Path
 ) -> tuple[dict[str, int], dict[str, list[int]], int]:
-    """Write every split; returns rows and time range by split, and how many negatives could not be drawn."""
+    """Write every split of the rows; their rows and time range by split, and how many negatives could not be drawn."""
+    log, data, made = divided.log, divided.data, divided.made
     counts: dict[str, int] = {}
     times: dict[str, list[int]] = {}
     undrawn = 0
-    order = np.lexsort((ties, log.time))
     for code, split in enumerate(schema.SPLITS):
-        rows = order[made.split[order] == code]
+        rows = of[made.split[of] == code]
         if not len(rows):
             continue
-        asked, missed = labels.examples(rows, log, label, data.label, made.pool, data.split.seed * 4 + code)
+        seed = data.split.seed * 4 + code
+        asked, missed = labels.examples(rows, log, divided.label, data.label, made.pool, seed)
         undrawn += missed
         names = [*schema.COLUMNS, *log.context.column_names]
         if split == "feedback":
             names.append("rank")
-        writer = _Chunks(log=log, rank=made.rank, seen=seen, names=names)
+        writer = _Chunks(log=log, rank=made.rank, seen=divided.seen, names=names)
         _write_split(writer, asked, path / "interactions" / f"split={split}", data.row_group, split)
         counts[split] = len(asked.row)
         times[split] = [int(log.time[rows[0]]), int(log.time[rows[-1]])]

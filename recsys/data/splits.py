@@ -1,4 +1,4 @@
-"""The five ways to divide a log into train, valid, test and feedback. Each names the items it holds out.
+"""The six ways to divide a log into train, valid, test and feedback. Each names the items it holds out.
 
 - `exposure`, the split of record for cold-start claims. A seeded share of the items is new. Each row is before or after
   a cut: one median second of the log (`cut: time`), or each user's own median second (`cut: user`); before means a
@@ -16,14 +16,16 @@
 - `warm-up` (MetaEmb, MWUF, CVAR; for comparison only, it trains on users' future): items with more than 200 rows are
   old, with 60 to 200 new, others dropped. A new item's first 60 rows by time are feedback, ranked from 1 = oldest: the
   published phases a, b, c are ranks up to 20, 40 and 60. The rest is test. Old rows train, less a random valid share.
+- `daily`, for training that goes on day by day (`recsys.data.days`): of each day a random valid and a random test
+  share; the rest trains.
 
 History is made of all rows that happened strictly earlier, except that new items are masked out of it (`exposure`,
-`warm-up`), and that under rules without a time order (`cold-items`, `warm-up`) only training rows may enter it: else
-the history of a later training row would show the held-out rows themselves.
+`warm-up`), and that under rules that hold out rows at random (`cold-items`, `warm-up`, `daily`) only training rows may
+enter it: else the history of a later training row would show the held-out rows themselves.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -45,6 +47,7 @@ READS: dict[str, tuple[str, ...]] = {
     "temporal": ("test_share",),
     "leave-one-out": (),
     "warm-up": ("valid_share",),
+    "daily": ("valid_share", "test_share"),
 }
 """The settings that a rule depends on, besides the seed."""
 
@@ -212,12 +215,21 @@ def _warm_up(rows: Rows, split: Split) -> Assignment:
     return _assignment(code, rank, code == TRAIN, np.where(new, "new", ""), new, ~old, pool)
 
 
+def _daily(rows: Rows, split: Split) -> Assignment:
+    # By a row's place in the log, so that rows appended to it draw for themselves alone.
+    drawn = (seeded_keys(len(rows.time), split.seed, 3) >> np.uint64(11)) / 2.0**53
+    held = split.valid_share + split.test_share
+    code = np.where(drawn < split.test_share, TEST, np.where(drawn < held, VALID, TRAIN)).astype(np.int8)
+    return replace(_nothing_held(rows, code), remembered=code == TRAIN)
+
+
 _RULES: dict[str, Callable[[Rows, Split], Assignment]] = {
     "exposure": _exposure,
     "cold-items": _cold_items,
     "temporal": _temporal,
     "leave-one-out": _leave_one_out,
     "warm-up": _warm_up,
+    "daily": _daily,
 }
 
 

@@ -67,7 +67,7 @@ def admit(config: Config, path: Path) -> Admitted:
             return
         rows = placed(run, ids, new["item_id"].combine_chunks(), path)
         source = checkpoint.best(run / "checkpoints")
-        vectors, base = _starts(config, source, ids, new), checkpoint.version_of(source)
+        vectors, base = starts(config, source, ids, new), checkpoint.version_of(source)
         owners = new["item_id"].combine_chunks().cast(ids.ids.type)
         for some in np.split(np.argsort(rows), range(ROWS, len(rows), ROWS)):
             named = torch.from_numpy(rows[some])
@@ -125,8 +125,16 @@ def placed(run: Path, ids: IdMap, items: pa.Array, path: Path) -> NDArray[np.int
     return rows
 
 
-def _starts(config: Config, source: Path, ids: IdMap, new: pa.Table) -> Tensor:
-    """[n, D] float32 vectors for new items to start from."""
+def starts(config: Config, source: Path, ids: IdMap, new: pa.Table) -> Tensor:
+    """[n, D] float32 vectors for new items to start from, by `tables.start`.
+
+    Args:
+        source: the checkpoint that they are made of, with its id map `ids`.
+        new: item_id and categories [n].
+
+    Raises:
+        InputError: no item is warm.
+    """
     start = config.tables.start
     if start == "unknown" or (start == "auto" and config.train.hide_ids > 0):
         return _weight(source).take(torch.full((new.num_rows,), UNKNOWN)).float()

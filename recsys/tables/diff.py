@@ -29,8 +29,9 @@ def diff(run: Path, base: Path, now: Path, folder: Path) -> Delta:
         run: what the checkpoints are of; its id maps tell who owns a row.
 
     Raises:
-        InputError: a checkpoint is damaged, they are not of one run, `now` is not the later one, or content has come
-            in between: a bundle has fine proxies made of it, which the deltas that brought it hold and tables do not.
+        InputError: a checkpoint is damaged, they are not of one run, `now` is not the later one, a table has grown, or
+            content has come in between: a bundle has fine proxies made of it, which the deltas that brought it hold and
+            tables do not.
     """
     old, new = checkpoint.version_of(base), checkpoint.version_of(now)
     if (old.lineage, old.dense) != (new.lineage, new.dense):
@@ -40,6 +41,9 @@ def diff(run: Path, base: Path, now: Path, folder: Path) -> Delta:
     for path in (base, now):
         manifest.verify(path, FORMAT)
     names = [name for name in checkpoint.stored_tensors(now) if table_of(name)]
+    sizes = checkpoint.stored_tensors(base)
+    if grown := [name for name in names if sizes[name] != checkpoint.stored_tensors(now)[name]]:
+        raise InputError(f"{now}: table {table_of(grown[0])} has grown since {base}: export anew")
     frozen = [name for name in names if table_of(name) in (COARSE, LAYERS)]
     if any(True for name in frozen for _ in _changed(run, base, now, name, new)):
         raise InputError(f"{now}: content has come in since {base}: give bundles the run's deltas first, then this")

@@ -27,11 +27,12 @@ from recsys.tables.sharding import Sharded, table_of
 from recsys.tables.stored import DENSE, MODEL, ROWS, StoredTensor, tensors
 
 
-def load(path: Path, sharded: Sharded, optimizer: bool = True) -> Progress:
+def load(path: Path, sharded: Sharded, optimizer: bool = True, grown: bool = False) -> Progress:
     """Load a checkpoint into a sharded model; where the run stood. Collective.
 
     Args:
         optimizer: load the optimizers' state too. A model saved before its first step has none of the dense part.
+        grown: the model's tables may have more rows than were saved, which stay as they are.
 
     Raises:
         InputError: it is damaged, or belongs to another model (the first differing tensor is named); on every rank,
@@ -39,7 +40,7 @@ def load(path: Path, sharded: Sharded, optimizer: bool = True) -> Progress:
     """
     if wrong := damage(path):
         raise (RelayedError if dist.get_rank() else InputError)(wrong)
-    return load_intact(path, sharded, optimizer)
+    return load_intact(path, sharded, optimizer, grown)
 
 
 def damage(path: Path) -> str | None:
@@ -67,9 +68,9 @@ def damage(path: Path) -> str | None:
     return next(filter(None, said), None)
 
 
-def load_intact(path: Path, sharded: Sharded, optimizer: bool = True) -> Progress:
+def load_intact(path: Path, sharded: Sharded, optimizer: bool = True, grown: bool = False) -> Progress:
     """`load` for a checkpoint whose files have been found undamaged: their bytes are not looked at once more."""
-    stored = together(lambda: _Checked.open(path, sharded, optimizer))
+    stored = together(lambda: _Checked.open(path, sharded, optimizer, grown))
     with torch.no_grad():
         if optimizer:
             _load_dense(stored, sharded)
@@ -79,7 +80,7 @@ def load_intact(path: Path, sharded: Sharded, optimizer: bool = True) -> Progres
             for (row, column), held in _pieces(value):
                 source = stored.model[name]
                 columns = range(column, column + held.size(1))
-                for rows, cells in source.blocks(range(row, row + len(held)), columns):
+                for rows, cells in source.blocks(range(row, min(row + len(held), source.rows)), columns):
                     held[rows.start - row : rows.stop - row] = cells.to(held.device)
     return stored.progress
 
@@ -116,11 +117,11 @@ class _Checked:
     dense: dict[tuple[str, str], StoredTensor]
 
     @classmethod
-    def open(cls, path: Path, sharded: Sharded, optimizer: bool) -> "_Checked":
+    def open(cls, path: Path, sharded: Sharded, optimizer: bool, grown: bool) -> "_Checked":
         """Look at all that is to be loaded."""
         found = places(path, manifest.read(path, FORMAT))
         state = sharded.model.state_dict()
-        _compare(path, found, state)
+        _compare(path, found, state, grown)
         tables = {table: name for name in state if (table := table_of(name))} if optimizer else {}
         dense = []
         if optimizer and any(name.startswith(DENSE) for name in found):
@@ -148,11 +149,14 @@ class _Checked:
                 raise InputError(f"{path}: {name}: optimizer state {key} is {stored.size}, expected {expected}")
 
 
-def _compare(path: Path, found: Places, model: dict[str, Tensor]) -> None:
+def _compare(path: Path, found: Places, model: dict[str, Tensor], grown: bool) -> None:
     stored = _model_sizes(found)
     for name, tensor in model.items():
         if name not in stored:
             raise InputError(f"{path}: checkpoint of another model: it has no tensor {name} {tuple(tensor.size())}")
+        rows, *rest = tuple(tensor.size()) or (1,)
+        if grown and table_of(name) and stored[name][0] <= rows and [*stored[name][1:]] == rest:
+            continue
         if stored[name] != tuple(tensor.size()):
             raise InputError(
                 f"{path}: checkpoint of another model: tensor {name} is {stored[name]}, expected {tuple(tensor.size())}"
@@ -179,17 +183,18 @@ def _load_dense(stored: _Checked, sharded: Sharded) -> None:
 
 
 def _load_sums(stored: _Checked, sharded: Sharded) -> None:
-    cut = {table: _columns(weight) for name, weight in sharded.model.state_dict().items() if (table := table_of(name))}
+    live = {table: weight for name, weight in sharded.model.state_dict().items() if (table := table_of(name))}
     names = {table: name for name in stored.model if (table := table_of(name))}
     for table, sums in sharded.states().items():
         source, saved = stored.sums[table], stored.model[names[table]].columns
+        cut, count = _columns(live[table]), live[table].size(0)
         pieces = [((0,), sums)] if not isinstance(sums, ShardedTensor) else _shards(sums)
         for (at,), held in pieces:
-            columns, row = cut[table][at // source.rows], at % source.rows
+            columns, row = cut[at // count], at % count
             shared = torch.tensor([len(_overlap(columns, each)) for each in saved], dtype=torch.float64)
             overlapped = range(int(shared.nonzero()[0]), int(shared.nonzero()[-1]) + 1)
             shares = shared[overlapped.start : overlapped.stop] / len(columns)
-            for rows, cells in source.blocks(range(row, row + len(held)), overlapped):
+            for rows, cells in source.blocks(range(row, min(row + len(held), source.rows)), overlapped):
                 held[rows.start - row : rows.stop - row] = (cells.double() @ shares).to(held)
 
 

@@ -140,6 +140,16 @@ def retire(run: Path, held: int) -> int:
     return len(gone)
 
 
+def follow(run: Path, last: int) -> None:
+    """Begin the log of a run whose tables hold the deltas up to `last` of the run before it: the next is the one after.
+
+    For a run that has none yet. Bundles and checkpoints of the run before can so go on with this one's deltas.
+    """
+    if last and not newest(run):
+        with replacing(folder_of(run) / _RETIRED) as partial:
+            partial.write_text(json.dumps({"last": last, "made_of": []}))
+
+
 def merged(chain: list[Delta]) -> Iterator[Piece]:
     """The rows of consecutive deltas, each as the last that names it says; by table and row.
 

@@ -14,7 +14,8 @@ class Version:
 
     Attributes:
         lineage: digest of features, table widths and fitted ids; admitting and evicting ids leaves it as it is.
-        dense: the training run that the dense part comes from; resuming it leaves it as it is, a retrain does not.
+        dense: the training run that the dense part comes from; resuming it, or going on with it on other days, leaves
+            it as it is, a retrain does not.
         step: training steps done.
         delta: the newest delta of the run's log that is in them; 0 is none.
     """

@@ -3,7 +3,7 @@
 Each seed breaks ties of a user's last second, and draws weights and negatives, anew.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -35,7 +35,7 @@ class Case:
     """Its config's name."""
     seeds: tuple[int, ...]
     variants: tuple[str, ...]
-    published: dict[str, tuple[float, ...]]
+    published: Mapping[str, tuple[float, ...]]
     """The paper's own rows: H@5, N@5, H@10, N@10 in percent."""
 
     def commands(self) -> list[str]:

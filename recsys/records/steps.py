@@ -61,7 +61,7 @@ class Steps:
 
 
 def _trains(command: str) -> bool:
-    return " tools.train " in command or " tools.rivals " in command
+    return any(f" tools.{tool} " in command for tool in ("train", "rivals", "daily"))
 
 
 def _run_of(command: str) -> Path:

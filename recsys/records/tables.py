@@ -11,7 +11,7 @@ from pathlib import Path
 from recsys.errors import InputError
 from recsys.evaluate import draws, report, results
 from recsys.pipeline import steps
-from recsys.records import coldllm, floor, idproxy, leave_one_out, promo, road, simulated
+from recsys.records import coldllm, daily, floor, idproxy, leave_one_out, promo, road, simulated
 from recsys.rivals import summary
 
 FOLDER = Path("runs/records")
@@ -222,5 +222,11 @@ RECORDS = (
         lambda paths: road.kuairand(paths.kuairand).table(),
     ),
     Record("cold-items", _cold_items, _cold_items_table),
+    Record(
+        "daily-kuairand",
+        lambda paths: daily.kuairand(paths.kuairand).commands() if paths.kuairand else None,
+        lambda paths: daily.kuairand(paths.kuairand).table(),
+    ),
+    Record("daily-generated", lambda paths: daily.generated().commands(), lambda paths: daily.generated().table()),
     Record("bench", lambda paths: ["python -m tools.bench configs/bench.yaml"], _bench_table),
 )

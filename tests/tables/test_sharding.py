@@ -17,7 +17,7 @@ from recsys.data.reader import Reader
 from recsys.distributed import Ranks, process_group
 from recsys.errors import InputError
 from recsys.model.ranker import DenseArch
-from recsys.tables.plan import _check
+from recsys.tables.plan import check
 from recsys.train import build
 from tests import live, wide
 from tests.plain import Plain
@@ -281,5 +281,5 @@ def test_a_single_row_is_not_laid_over_several_hosts() -> None:
     with pytest.raises(
         InputError, match="table a: sharding grid_shard: torchrec fails to lay a single row over several"
     ):
-        _check(spec, Config(), two_hosts)
-    _check(spec, Config(), one_host)
+        check(spec, Config(), two_hosts)
+    check(spec, Config(), one_host)

@@ -49,8 +49,10 @@ class Unit:
     """Bytes of a row's Adagrad sum (`tools.train --plan`)."""
     place: Above = 8.0
     """Bytes that a user takes in an IVF-PQ index besides the code: the id (row `index`)."""
-    code_ns: Above = 1.0
-    """Nanoseconds of one core for a code that a search looks at: an estimate, to be set from row `index`."""
+    centre_ns: Above = 19.0
+    """Nanoseconds of one core for a cell's centre that a search compares with (row `index`)."""
+    code_ns: Above = 18.0
+    """Nanoseconds of one core for a code that a search looks at (row `index`)."""
     pairs: Above = 27.0
     """Pairs a second that one judge answers (row `judge-shared`)."""
     delta: Above = 240.0

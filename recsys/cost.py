@@ -28,7 +28,7 @@ def lines(cost: Cost) -> list[Line]:
     place = size.code + unit.place
     looked = size.users * size.probe / size.lists
     pairs = size.new_items * size.judged
-    carried = unit.delta + 4 * (size.dim - 64)
+    carried = unit.delta * size.dim / 64
     return [
         Line(
             "tables and their Adagrad sums", tables / TIB, "TiB", f"{size.users + size.items:,} rows of {row:g} bytes"
@@ -36,7 +36,12 @@ def lines(cost: Cost) -> list[Line]:
         Line("of them on a rank", tables / size.ranks / GIB, "GiB", f"row-wise over {size.ranks} ranks"),
         Line("user index, flat", 4 * size.width * size.users / GIB, "GiB", f"{4 * size.width} bytes a user"),
         Line("user index, IVF-PQ", place * size.users / GIB, "GiB", f"{place:g} bytes a user"),
-        Line("its search, an item", looked * unit.code_ns / 1e6, "ms", f"{looked:,.0f} codes looked at by one core"),
+        Line(
+            "its search, an item",
+            (size.lists * unit.centre_ns + looked * unit.code_ns) / 1e6,
+            "ms",
+            f"{size.lists:,} cells' centres and {looked:,.0f} codes looked at by one core",
+        ),
         Line("judging new items", pairs / unit.pairs / _HOUR, "judge hours a day", f"{pairs:,} pairs"),
         Line("judges for that", pairs / unit.pairs / _DAY, "judges", f"{unit.pairs:g} pairs a second each"),
         Line("delta of new items", size.new_items * carried / GIB, "GiB a day", f"{carried:g} bytes a row"),

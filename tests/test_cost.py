@@ -18,17 +18,17 @@ def test_costs_are_those_worked_out_by_hand() -> None:
         users=3_000_000, items=1_000_000, new_items=1000, rows=864_000_000, dim=32, bytes=2, ranks=4, touched=2_000_000,
         width=64, code=16, lists=1000, probe=10, judged=72,
     )  # fmt: skip
-    unit = Unit(sums=4.0, place=8.0, code_ns=2.0, pairs=10.0, delta=300.0, rows=5000.0)
+    unit = Unit(sums=4.0, place=8.0, centre_ns=40.0, code_ns=2.0, pairs=10.0, delta=300.0, rows=5000.0)
     found = {line.name: line.amount for line in lines(Cost(size=size, unit=unit))}
     assert found["tables and their Adagrad sums"] == pytest.approx(4e6 * (32 * 2 + 4) / 2**40)
     assert found["of them on a rank"] == pytest.approx(68e6 / 2**30)
     assert found["user index, flat"] == pytest.approx(3e6 * 256 / 2**30)
     assert found["user index, IVF-PQ"] == pytest.approx(3e6 * 24 / 2**30)
-    assert found["its search, an item"] == pytest.approx(0.06)
+    assert found["its search, an item"] == pytest.approx(0.06 + 0.04)
     assert found["judging new items"] == pytest.approx(2.0)
     assert found["judges for that"] == pytest.approx(2 / 24)
-    assert found["delta of new items"] == pytest.approx(1000 * (300 - 128) / 2**30)
-    assert found["delta of training"] == pytest.approx(2e6 * 172 / 2**30)
+    assert found["delta of new items"] == pytest.approx(1000 * 150 / 2**30)
+    assert found["delta of training"] == pytest.approx(2e6 * 150 / 2**30)
     assert found["training"] == pytest.approx(2.0)
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from recsys.bench.frame import Row, bench
+from recsys.bench.frame import Row, amount, bench
 from tools import _cli
 
 ROWS = {
@@ -52,7 +52,7 @@ def main(argv: list[str] | None = None) -> None:
     table = Table("row", "ours", "bound", "unit", "ratio", "at least", "bound is")
     measured = bench(rows, arguments.config, arguments.overrides, path)
     for name, row in measured.items():
-        numbers = [f"{row['ours']:,.0f}", f"{row['bound']:,.0f}", row["unit"]]
+        numbers = [amount(row["ours"]), amount(row["bound"]), row["unit"]]
         table.add_row(name, *numbers, f"{row['ratio']:.3f}", f"{row['required']:.2f}", row["bound_is"])
     Console().print(table)
     print(f"bench: {path}")

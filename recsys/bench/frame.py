@@ -73,22 +73,27 @@ def median_ratio(rates: dict[str, list[float]], unit: str, required: float, deta
     )
 
 
+def amount(number: float) -> str:
+    """As a table shows it."""
+    return f"{number:,.0f}" if number >= 100 else f"{number:,.3g}"
+
+
 def alternated(
     contenders: Mapping[str, Callable[[], object]],
-    amount: int,
+    count: int,
     unit: str,
     required: float,
     rounds: int,
     detail: dict[str, Any],
 ) -> Measured:
-    """The row of contenders that do `amount` of the unit a turn, one turn each a round; who begins a round changes."""
+    """The row of contenders that do `count` of the unit a turn, one turn each a round; who begins a round changes."""
     rates: dict[str, list[float]] = {name: [] for name in contenders}
     names = list(contenders)
     for k in range(rounds):
         for name in names[k % len(names) :] + names[: k % len(names)]:
             start = time.perf_counter()
             contenders[name]()
-            rates[name].append(amount / (time.perf_counter() - start))
+            rates[name].append(count / (time.perf_counter() - start))
     return median_ratio(rates, unit, required, detail)
 
 

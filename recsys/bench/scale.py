@@ -13,9 +13,10 @@ import os
 import shutil
 import time
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
-from recsys.bench.frame import Measured, median_ratio
+from recsys.bench.frame import Measured, alternated
 from recsys.bench.peak import peak_of_training
 from recsys.bench.train import Ours
 from recsys.config import Config, Data, Evaluate, Feature, Files, Label, Model, Source, Split
@@ -73,11 +74,8 @@ def compare_starts(config: Config, times: int, rounds: int, ranks: Ranks) -> Mea
     for name, one in contenders.items():
         _forget(one)
         detail[f"first reading, rows/s, {name}"] = _rows(one) / _start(one, ranks)
-    rates: dict[str, list[float]] = {name: [] for name in contenders}
-    for _ in range(rounds):
-        for name, one in contenders.items():
-            rates[name].append(1 / _start(one, ranks))
-    return median_ratio(rates, "starts/s", START_REQUIRED, detail)
+    timed = {name: partial(_start, one, ranks) for name, one in contenders.items()}
+    return alternated(timed, 1, "starts/s", START_REQUIRED, rounds, detail)
 
 
 def made(home: Path, rows_a_day: int) -> Config:
@@ -107,7 +105,7 @@ def made(home: Path, rows_a_day: int) -> Config:
 def repeated(config: Config, times: int) -> Config:
     """The same on a dataset of each part file so many times, as links; it is made unless it is there."""
     source = Path(config.data.path)
-    target = source.with_name(f"{source.name}-{times}")
+    target = source.with_name(f"{source.name}-{times}-{schema.read_info(source).fingerprint[:8]}")
     if not target.exists():
         with replacing(target) as partial:
             _repeat(source, partial, times)

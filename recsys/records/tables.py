@@ -8,6 +8,7 @@ from collections.abc import Callable
 from dataclasses import astuple, dataclass
 from pathlib import Path
 
+from recsys.bench.frame import amount
 from recsys.errors import InputError
 from recsys.evaluate import draws, report, results
 from recsys.pipeline import steps
@@ -150,7 +151,7 @@ def _bench_table(paths: Paths) -> str:
     told = json.loads(Path("runs/bench.json").read_text())
     lines = ["| row | ours | bound | ratio | bound is |", "|---|---:|---:|---:|---|"]
     for name, row in told.items():
-        rates = f"{row['ours']:,.0f} {row['unit']} | {row['bound']:,.0f} {row['unit']}"
+        rates = " | ".join(f"{amount(row[key])} {row['unit']}" for key in ("ours", "bound"))
         lines.append(f"| {name} | {rates} | {row['ratio']:.3f} | {row['bound_is']} |")
     machine = next(iter(told.values()))["machine"]
     lines += [

@@ -13,8 +13,7 @@ def test_the_index_row_tells_recall_and_what_both_indexes_cost() -> None:
     assert 0.5 < row.ours == row.ratio <= 1.0 and row.unit == "recall@50"
     assert row.detail["flat"]["bytes a user"] == pytest.approx(512, rel=0.01)
     assert 40 < row.detail["ivf-pq"]["bytes a user"] < row.detail["flat"]["bytes a user"]
-    everything = bench_index.compare(users=2000, items=8, coded=Retrieve(index="flat"))
-    assert everything.ours == 1.0
+    assert {"ns a centre", "ns a code"} <= row.detail["ivf-pq"].keys()
 
 
 def test_recall_counts_by_line() -> None:

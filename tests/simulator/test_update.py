@@ -292,5 +292,7 @@ def test_rows_for_another_training_run_are_refused(here: Path) -> None:
 
 def test_a_damaged_file_of_rows_is_named(here: Path) -> None:
     (FOLDER / "rows.parquet").write_bytes(b"PAR1 and no more")
-    with pytest.raises(InputError, match=r"rows\.parquet: expected what tools\.simulate or tools\.prompt writes"):
+    with pytest.raises(
+        InputError, match=r"rows\.parquet: expected what tools\.simulate, tools\.prompt or tools\.lifecycle writes"
+    ):
         updated()

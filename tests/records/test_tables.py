@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 
 from recsys import settings
+from recsys.config import Config
+from recsys.config_generate import Generate
 from recsys.errors import InputError
 from recsys.floor.about import About
 from recsys.records import floor
@@ -27,8 +29,10 @@ def test_commands_are_what_the_tools_take(record: object, monkeypatch: pytest.Mo
     assert commands and len(set(commands)) == len(commands)
     for command in commands:
         words = shlex.split(command)
-        arguments = parse(words[words.index("-m") + 1], words[words.index("-m") + 2 :])
-        settings.load(arguments.config, arguments.overrides)
+        tool = words[words.index("-m") + 1]
+        arguments = parse(tool, words[words.index("-m") + 2 :])
+        schema = Generate if tool == "tools.generate" else Config
+        settings.load_as(schema, arguments.config, arguments.overrides)
 
 
 def test_nothing_of_the_users_own_paths_is_shown(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -66,7 +66,7 @@ def config(home: Path, cache: Path) -> Config:
     asked = {
         "prompt": {**words, "history": 2, "template": "{title}. {text}"},
         "judge": {"cache": str(cache), "batch_size": 40},
-        "tune": {"steps": 20, "positives": 3, "lr": 1e-3, "warmup": 2},
+        "tune": {"steps": 10, "positives": 3, "lr": 1e-3, "warmup": 2},
     }
     return tiny.config(home / "data", home / "run", simulator=asked)
 

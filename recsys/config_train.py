@@ -82,7 +82,9 @@ class Train:
     """Checkpoints kept, besides the best. A damaged one is stepped over for the one before it: keep 2 or more."""
     timeout: Positive = 900
     """Seconds that ranks wait for one that does not get on; then the run ends, and says which rank and in what step.
-    More than the longest of these takes: a step, a batch of validation, the writing of a checkpoint, a delta."""
+    More than the longest of these takes: the scan of all labels under `keep_negatives` at the start, a step, a batch
+    of validation, the writing of a checkpoint, a delta; and for the last two as long as another command (of
+    `tools.delta`, say) may hold the lock on the run."""
     bf16: bool = False
     """Run the dense part under bfloat16 autocast."""
     max_steps: Natural = 0

@@ -3,7 +3,7 @@
 import math
 import time
 from collections.abc import Iterator
-from contextlib import nullcontext
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 
@@ -72,12 +72,13 @@ def train(config: Config, ranks: Ranks) -> Progress:
     of more, DDP rounds the first sum of gradients in another order. Other ranks are dealt what is left of the epoch.
 
     Raises:
-        InputError: the dataset is not sound (see `recsys.data.check`), a capacity is too small, a pattern of
-            `train.groups` matches nothing, the run was begun with another config, dataset or model, or a file of the
-            dataset has gone or the disk is full meanwhile.
+        InputError: another process trains the run, the dataset is not sound (see `recsys.data.check`), a capacity is
+            too small, a pattern of `train.groups` matches nothing, the run was begun with another config, dataset or
+            model, or a file of the dataset has gone or the disk is full meanwhile.
     """
     run = Path(config.run)
-    with training(run) if ranks.is_first else nullcontext():
+    with ExitStack() as held:
+        on_first(ranks, lambda: held.enter_context(training(run)))
         return _train(config, run, ranks)
 
 

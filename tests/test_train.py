@@ -16,7 +16,9 @@ from recsys import settings
 from recsys.config import Config
 from recsys.data.schema import split_files
 from recsys.distributed import process_group
+from recsys.errors import InputError, RelayedError
 from recsys.tables.checkpoint import Progress
+from recsys.tables.locks import training
 from recsys.train import train
 from tests import tiny
 from tests.ranks import run_ranks
@@ -30,6 +32,23 @@ TRAIN = {"batch_size": 16, "shuffle_rows": 64, "epochs": 1, "hide_ids": 0.0}
 def train_all(configs: list[Config]) -> list[Progress]:
     with process_group() as ranks:
         return [train(config, ranks) for config in configs]
+
+
+def refused(config: Config) -> tuple[str, str]:
+    with process_group() as ranks:
+        try:
+            train(config, ranks)
+        except InputError as error:
+            return type(error).__name__, str(error)
+    return "", ""
+
+
+def test_a_run_that_another_process_trains_is_refused_on_all_ranks(tmp_path: Path) -> None:
+    made = tiny.config(tiny.write(tmp_path / "data"), tmp_path / "run", train=TRAIN)
+    with training(tmp_path / "run"):
+        first, second = run_ranks(2, refused, made)
+    assert first == (InputError.__name__, f"{tmp_path / 'run'}: another process trains this run")
+    assert second == (RelayedError.__name__, first[1])
 
 
 def rewrite(path: Path, split: str, change: Callable[[dict[str, list[Any]]], None]) -> None:

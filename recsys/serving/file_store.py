@@ -64,6 +64,7 @@ class FileStore:
         try:
             return self._current().head
         except FileNotFoundError:
+            self._view = None
             return None
 
     def begin(self, since: Version, instead: Head | None) -> None:
@@ -83,11 +84,12 @@ class FileStore:
                 if len(entries.ids):
                     files[name] = self._with(name, files.get(name, {}), Segment.of(entries), now)
             self._write(Head(before.since, now), files, view.files)
+            self._required()
             return True
 
     def read(self, ids: Mapping[str, pa.Array]) -> tuple[Head, dict[str, Entries]]:
-        """See `Store.read`."""
-        view = self._required()
+        """See `Store.read`. What others have put since is opened by `head` and `put`: no request waits for it."""
+        view = self._view or self._required()
         found = {name: _newest(view.segments[name], wanted) for name, wanted in ids.items() if name in view.segments}
         return view.head, {name: entries for name, entries in found.items() if entries}
 

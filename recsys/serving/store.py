@@ -74,9 +74,10 @@ class Store(Protocol):
         ...
 
     def read(self, ids: Mapping[str, pa.Array]) -> tuple[Head, dict[str, Entries]]:
-        """Of the ids asked for by table ([n], distinct) those that it holds, in any order, all as of the head.
+        """Of the ids asked for by table ([n], distinct) those that it holds, in any order, all as of one head.
 
-        A table of which it holds none may be missing.
+        That head is the newest, or the one that `head` or `put` has found last. A table of which it holds none may be
+        missing.
         """
         ...
 

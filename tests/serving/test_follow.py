@@ -142,6 +142,7 @@ def test_without_a_file_store_the_bundle_serves_alone_until_it_is_back(
         require_same(client, run, changes(run)[0]())
         online.rename(tmp_path / "away")
         online.write_text("in the way")
+        client.until(lambda: client.get("/ready").json()["store"] != "up")
         require_alone(client, exported, asked(run.made)[0])
         online.unlink()
         (tmp_path / "away").rename(online)

@@ -21,6 +21,7 @@ from recsys.errors import InputError
 from recsys.files import discard, locked
 from recsys.serving.store import GONE, Entries, Head, Store, StoreError
 from recsys.serving.stores import open_store
+from recsys.tables import manifest
 from recsys.tables.version import Version
 
 if TYPE_CHECKING:
@@ -93,8 +94,9 @@ def test_the_last_word_on_each_id_is_found(opened: Opened) -> None:
         for reader in (store, other, opened()):
             text = [None, "", "nothing", *(f"id {k}" for k in range(400))]
             number = [None, -1, *range(400)]
+            assert reader.head() == head
             at, found = reader.read({"text": pa.array(text), "number": pa.array(number, pa.int64())})
-            assert at == head == reader.head()
+            assert at == head
             assert {name: plainly(found.get(name)) for name in held} == held
         at, found = store.read({"text": pa.array(["id 5", "nothing"])})
         assert plainly(found.get("text")) == {name: each for name, each in held["text"].items() if name == "id 5"}
@@ -249,7 +251,26 @@ def test_who_read_before_a_merge_reads_on(tmp_path: Path) -> None:
     rows: dict[object, tuple[int, list[float]]] = {f"id {j}": (j + 1, [5.0] * DIM) for j in range(90)}
     assert store.put(head, replace(BASE, delta=9), {"text": entries("text", rows)})
     assert plainly(before["text"]) == {"id 7": (8, [0.0] * DIM)}
+    other.head()
     assert plainly(other.read({"text": pa.array(["id 7"])})[1]["text"]) == {"id 7": (8, [5.0] * DIM)}
+
+
+def test_a_read_opens_no_file_that_another_has_put(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> None:
+        raise AssertionError("a request would wait for this")
+
+    store, other = (open_store(Options(), tmp_path, BASE, TYPES) for _ in range(2))
+    put_some(store, 1)
+    head, asked = other.head(), {"text": pa.array(["id 7"])}
+    assert head
+    now = replace(BASE, delta=9)
+    assert store.put(head, now, {"text": entries("text", {"id 7": (8, [5.0] * DIM)})})
+    with monkeypatch.context() as patched:
+        patched.setattr(manifest, "check_bytes", refuse)
+        for reader, at, value in ((other, head, 0.0), (store, Head(BASE, now), 5.0)):
+            found = reader.read(asked)
+            assert (found[0], plainly(found[1]["text"])) == (at, {"id 7": (8, [value] * DIM)})
+    assert other.head() == Head(BASE, now) == other.read(asked)[0]
 
 
 def test_who_read_before_a_store_was_lost_and_filled_again_reads_what_it_holds_now(tmp_path: Path) -> None:
@@ -259,6 +280,7 @@ def test_who_read_before_a_store_was_lost_and_filled_again_reads_what_it_holds_n
         store = open_store(Options(), tmp_path, BASE, TYPES)
         rows: dict[object, tuple[int, list[float]]] = {"id 1": (2, [value] * DIM)}
         assert store.put(begun(store), replace(BASE, delta=1), {"text": entries("text", rows)})
+        assert reader.head() == Head(BASE, replace(BASE, delta=1))
         assert plainly(reader.read({"text": pa.array(["id 1"])})[1]["text"]) == rows
 
 

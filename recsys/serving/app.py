@@ -105,11 +105,11 @@ class Server:
         return JSONResponse(told | ({"logits": _logits(answer.probabilities).tolist()} if asked.logits else {}))
 
     async def _ready(self, request: Request) -> Response:
-        """503 once nothing is scored any more; without its store a server is ready. Why it is down may name machines:
+        """503 once nothing is scored or followed any more; without its store a server is ready. Why it is down may name machines:
         who may not ask for scores is not told."""
         down = self._scorer.down
         why = f"down: {down}" if self._limits.may_ask(request) else "down"
-        ready = self._batches is not None and not self._batches.done()
+        ready = self._batches is not None and not self._batches.done() and self._follower.alive
         told = {"ready": ready, "version": self._scorer.serves.name, "store": "up" if down is None else why}
         return JSONResponse(told, 200 if ready else 503)
 

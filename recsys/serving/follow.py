@@ -91,6 +91,11 @@ class Follower:
         self._heard: str | None = None
         self._refused: str | None = None
 
+    @property
+    def alive(self) -> bool:
+        """Whether its thread runs."""
+        return self._thread.is_alive()
+
     def start(self) -> None:
         """Look for deltas every `poll` seconds from here on."""
         self._thread.start()
@@ -104,10 +109,11 @@ class Follower:
         """Put in what has come, or say why not."""
         fell, self._well = self._well and self._scorer.down is not None, False
         try:
-            self._well = self._look(fell)
+            well = self._look(fell)
+            self._newer.look()
+            self._well = well
         except Exception as error:  # whatever it was, what is served goes on
             self._failed("deltas", error)
-        self._newer.look()
         self._metrics.following.set(self._well)
         self._metrics.store_up.set(self._scorer.down is None)
 

@@ -223,6 +223,13 @@ def test_a_server_that_scores_no_more_is_not_ready(made: Config) -> None:
         assert client.post({"user": {}, "items": ["item 01"]}).status == 503
 
 
+def test_a_server_that_follows_no_more_is_not_ready(made: Config) -> None:
+    with serving(made) as client:
+        assert client.get("/ready").status == 200
+        client.server._follower.stop()
+        assert client.get("/ready").status == 503
+
+
 def test_a_token_is_asked_for(made: Config, tmp_path: Path) -> None:
     (tmp_path / "token").write_text("s3cret\n")
     with serving(with_options(made, token_file=str(tmp_path / "token"))) as client:
@@ -233,8 +240,11 @@ def test_a_token_is_asked_for(made: Config, tmp_path: Path) -> None:
         assert client.post(body, Authorization="Bearer s3cret").status == 200
         assert client.get("/metrics", Authorization="Bearer s3cret").status == 200
         assert client.get("/ready").status == 200
+        client.server._follower.stop()  # it would find the store well again
         client.server._scorer.fail("10.0.0.5 does not answer")
-        assert client.get("/ready").json()["store"] in ("down", "up")
+        assert client.get("/ready").json()["store"] == "down"
+        told = client.get("/ready", Authorization="Bearer s3cret").json()
+        assert told["store"] == "down: 10.0.0.5 does not answer"
     (tmp_path / "token").write_text(" ")
     with pytest.raises(InputError, match="token: expected a secret"):
         server_of(with_options(made, token_file=str(tmp_path / "token")))

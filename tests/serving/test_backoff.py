@@ -133,3 +133,21 @@ def test_another_export_in_its_place_is_told_of_once(
     assert [one for one in caplog.messages if "restart" in one] == [
         f"{run.folder / 'export'}: an export of step 9 lies there now: restart to serve it"
     ]
+
+
+def test_a_look_for_another_export_that_fails_stops_no_follower(
+    run: Run, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail() -> None:
+        raise RuntimeError("whatever it is")
+
+    server = server_of(run.made)
+    with monkeypatch.context() as patched:
+        patched.setattr(server._follower._newer, "look", fail)
+        changes(run)[0]()
+        for _ in range(2):
+            server._follower.step()
+    assert server._scorer.serves.delta == 1
+    assert len([one for one in caplog.messages if "whatever it is" in one]) == 1
+    server._follower.step()
+    assert server._follower._well

@@ -15,7 +15,7 @@ from recsys.coldrows.frozen import Frozen
 from recsys.data.batch import Batch, Batcher
 from recsys.data.encode import Block
 from recsys.data.pieces import Piece, deal, row_groups
-from recsys.data.reader import concat, read, take, text_columns
+from recsys.data.reader import concat, nothing, read, take, text_columns
 from recsys.data.schema import split_files
 
 Scores = tuple[NDArray[np.int64], NDArray[np.float32]]
@@ -73,7 +73,7 @@ def _batches(frozen: Frozen, split: str, batcher: Batcher, wanted: NDArray[np.bo
         block = take(block, np.flatnonzero(frozen.place(block.item_row) >= 0))
         return block if wanted is None else take(block, np.flatnonzero(wanted[block.row_id]))
 
-    held = cold(groups[0].part(0, 0))
+    held = nothing(frozen.encoder, groups[0].path)
     for piece in tqdm(pieces, f"rescore {split}", unit="row group", disable=quiet):
         held = concat([held, cold(piece)])
         while len(held) >= size:

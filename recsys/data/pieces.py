@@ -39,7 +39,7 @@ class Piece:
     """Rows start to stop of one row group; `first_row` is the row id of the group's first row.
 
     Attributes:
-        whole: rows of the row group.
+        stamp: of the file as it was when the split was opened (`stamp`).
         draw: start and stop count only the rows that it leaves in; None: all are.
         picked: [k] the only rows of the piece, as places between start and stop, ascending; None: all of them.
     """
@@ -49,7 +49,7 @@ class Piece:
     start: int
     stop: int
     first_row: int
-    whole: int
+    stamp: tuple[int, int]
     draw: Draw | None = None
     picked: Places | None = None
 
@@ -99,14 +99,20 @@ def row_groups(files: list[Path]) -> list[Piece]:
     pieces, first_row = [], 0
     for path in files:
         try:
-            metadata = pq.read_metadata(path)
+            stamped, metadata = stamp(path), pq.read_metadata(path)
         except (pa.ArrowInvalid, OSError) as error:
             raise InputError(f"{path}: truncated or not Parquet: {error}") from None
         for group in range(metadata.num_row_groups):
             rows = metadata.row_group(group).num_rows
-            pieces.append(Piece(path, group, 0, rows, first_row, rows))
+            pieces.append(Piece(path, group, 0, rows, first_row, stamped))
             first_row += rows
     return pieces
+
+
+def stamp(path: Path) -> tuple[int, int]:
+    """Bytes of a file, and when it was written, in ns: another for a file that has been written since."""
+    found = path.stat()
+    return found.st_size, found.st_mtime_ns
 
 
 def deal(pieces: list[Piece], rank: int, world_size: int) -> list[Piece]:

@@ -20,7 +20,7 @@ from recsys.data.batch import Batch, Batcher
 from recsys.data.downsample import Negatives
 from recsys.data.encode import Block, Encoder
 from recsys.data.jagged import Jagged
-from recsys.data.pieces import Dealt, Leg, Piece, blocks, left, order, row_groups
+from recsys.data.pieces import Dealt, Leg, Piece, blocks, left, order, row_groups, stamp
 from recsys.data.schema import is_list, is_text, split_files
 from recsys.errors import InputError
 
@@ -88,7 +88,7 @@ class Reader:
         before: what other ranks have read of the epoch, before this one's first step.
         """
         size, step, steps = self.dealt.batch_size, start_step, self.steps_left(epoch, before)
-        rest = self._nothing()
+        rest = nothing(self.encoder, self.groups[0].path)
         for loaded in self._loaded(epoch, start_step * size, before):
             block = concat([rest, loaded])
             whole = len(block) // size * size
@@ -130,14 +130,6 @@ class Reader:
     def _cut(self, block: Block, epoch: int, step: int) -> Batch:
         return self.batcher.cut(block, salt=hash((self.seed, epoch, step, self.rank)) & 0xFFFFFFFF)
 
-    def _nothing(self) -> Block:
-        path = self.groups[0].path
-        try:
-            schema = pq.read_schema(path)
-        except (pa.ArrowInvalid, OSError) as error:
-            raise InputError(f"{path}: truncated or not Parquet: {error}") from None
-        return self.encoder.encode(schema.empty_table().select(self.encoder.columns()), 0)
-
     def _load(self, pieces: list[Piece], epoch: int, k: int, skip: int) -> Block:
         block = concat([read(self.encoder, piece, self._text_columns) for piece in pieces])
         return take(block, order(len(block), self.dealt, [self.seed, epoch], k)[skip:])
@@ -151,18 +143,32 @@ def read(encoder: Encoder, piece: Piece, text_columns: Callable[[Path], list[str
     """
     try:
         with pq.ParquetFile(piece.path, read_dictionary=text_columns(piece.path)) as file:
+            # Between opening and reading: what is put in its place from here on is not what is read.
+            if stamp(piece.path) != piece.stamp:
+                raise InputError(
+                    f"{piece.path}: row group {piece.group}: expected the file as when the split was opened; it has "
+                    "been written since"
+                )
             table = file.read_row_group(piece.group, columns=encoder.columns())
     except (pa.ArrowInvalid, OSError) as error:
         raise InputError(f"{piece.path}: row group {piece.group}: cannot be read: {error}") from None
-    if table.num_rows != piece.whole:
-        raise InputError(
-            f"{piece.path}: row group {piece.group}: expected {piece.whole} rows as when the split was opened, found "
-            f"{table.num_rows}"
-        )
     if piece.draw is None and piece.picked is None:
         return encoder.encode(table.slice(piece.start, piece.rows), piece.first_row + piece.start)
     places = piece.places(table["label"].to_numpy())
     return replace(encoder.encode(table.take(places), 0), row_id=piece.first_row + places)
+
+
+def nothing(encoder: Encoder, path: Path) -> Block:
+    """A block without rows, of a file's footer alone.
+
+    Raises:
+        InputError: the file is truncated or not Parquet.
+    """
+    try:
+        schema = pq.read_schema(path)
+    except (pa.ArrowInvalid, OSError) as error:
+        raise InputError(f"{path}: truncated or not Parquet: {error}") from None
+    return encoder.encode(schema.empty_table().select(encoder.columns()), 0)
 
 
 def text_columns(path: Path) -> list[str]:

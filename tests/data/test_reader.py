@@ -1,6 +1,7 @@
 """The streaming reader against one that takes a row at a time, and its promises to the ranks."""
 
 import math
+import os
 import threading
 from collections.abc import Callable, Iterator
 from itertools import islice
@@ -212,6 +213,44 @@ def test_a_truncated_file_is_named(tmp_path: Path) -> None:
     file.write_bytes(file.read_bytes()[:-100])
     with pytest.raises(InputError, match=r"part-00000.parquet"):
         Reader(encoder, "train", 16)
+
+
+def vanish(file: Path) -> None:
+    file.unlink()
+
+
+def shrink(file: Path) -> None:
+    os.truncate(file, file.stat().st_size // 2)
+
+
+def swap(file: Path) -> None:
+    """Other rows, as many in each row group."""
+    with pq.ParquetFile(file) as opened:
+        groups = [opened.read_row_group(k) for k in range(opened.num_row_groups)]
+    with pq.ParquetWriter(file, groups[0].schema) as writer:
+        for group in groups:
+            writer.write_table(group.take(list(range(len(group)))[::-1]))
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (vanish, "cannot be read: .*No such file"),
+        (shrink, "cannot be read: .*Parquet"),
+        (swap, "expected the file as when the split was opened"),
+    ],
+)
+def test_a_file_that_changes_while_it_is_read_is_named(
+    tmp_path: Path, change: Callable[[Path], None], said: str
+) -> None:
+    path = wide.write(tmp_path / "data")
+    reader = Reader(fit(wide.config(path, tmp_path / "run")), "train", 4, shuffle=8)
+    batches = reader.epoch()
+    next(batches)
+    for file in split_files(path, "train"):
+        change(file)
+    with pytest.raises(InputError, match=rf"split=train/part-0000\d.parquet: row group \d+: {said}"):
+        list(batches)
 
 
 def test_a_split_that_is_not_there_is_named(encoder: Encoder) -> None:

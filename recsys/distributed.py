@@ -89,19 +89,24 @@ def start_name(store: dist.Store, rank: int, world_size: int) -> str:
     torchrun keeps its store when it starts ranks again: they would call at the addresses of the dead. Over several
     hosts its counts of restarts may differ. So the first rank draws a name, under which every rank writes one that it
     has drawn; a name that the first rank has not answered with all of theirs is of the dead.
+
+    Raises:
+        DistStoreError: the others have not come within the store's time-out.
     """
     mine = uuid4().hex
     if not rank:
         store.set("start", mine)
         store.set(f"{mine} all", " ".join(store.get(f"{mine} {other}").decode() for other in range(1, world_size)))
         return mine
-    while True:
+    end = time.monotonic() + store.timeout.total_seconds()
+    while time.monotonic() < end:
         name = store.get("start").decode()
         store.set(f"{name} {rank}", mine)
-        while store.get("start").decode() == name:
+        while store.get("start").decode() == name and time.monotonic() < end:
             if store.check([f"{name} all"]) and mine.encode() in store.get(f"{name} all"):
                 return name
             time.sleep(0.05)
+    raise dist.DistStoreError(f"rank {rank}: the first rank has not answered within {store.timeout}")
 
 
 def store(name: str) -> dist.Store:

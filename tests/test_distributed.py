@@ -1,8 +1,10 @@
 """What the first rank does for all, and its error on every rank."""
 
 from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
 from time import sleep
 
+import pytest
 import torch.distributed as dist
 
 from recsys.distributed import on_first, process_group, start_name, together
@@ -58,3 +60,11 @@ def test_each_start_on_a_store_that_is_kept_has_a_name_of_its_own() -> None:
             sleep(0.1)  # they have signed under the name of the dead by now
             lives.append({start_name(store, 0, 3), *(other.result(60) for other in others)})
     assert [len(names) for names in lives] == [1, 1] and not lives[0] & lives[1]
+
+
+def test_who_is_never_answered_waits_no_longer_than_the_store() -> None:
+    store = dist.HashStore()
+    store.set_timeout(timedelta(seconds=0.3))
+    store.set("start", "that of the dead")
+    with pytest.raises(dist.DistStoreError, match="rank 1: the first rank has not answered"):
+        start_name(store, 1, 2)

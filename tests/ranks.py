@@ -98,6 +98,22 @@ def run_ranks(
     return [pickle.loads(rank.result or b"") for rank in ranks]
 
 
+def fork(fn: Callable[..., object], *args: Any, timeout: float = 120.0) -> None:
+    """Call `fn(*args)` in a process that may have children of its own, forked from the same server.
+
+    Raises:
+        RanksFailed: it exited non-zero, or was still running after `timeout` seconds (it is killed).
+    """
+    process = _context.Process(target=fn, args=args)
+    process.start()
+    process.join(timeout)
+    if process.is_alive():
+        process.kill()
+        process.join()
+    if process.exitcode:
+        raise RanksFailed(f"{fn.__name__}: exit code {process.exitcode}")
+
+
 def _start(
     number: int, world_size: int, local_world_size: int, port: int, payload: bytes, timeout: float, stacks: Path
 ) -> _Rank:

@@ -105,8 +105,8 @@ class Server:
         return JSONResponse(told | ({"logits": _logits(answer.probabilities).tolist()} if asked.logits else {}))
 
     async def _ready(self, request: Request) -> Response:
-        """503 once nothing is scored or followed any more; without its store a server is ready. Why it is down may name machines:
-        who may not ask for scores is not told."""
+        """503 once nothing is scored, or no delta followed, any more; without its store a server is ready. Why it is
+        down may name machines: who may not ask for scores is not told."""
         down = self._scorer.down
         why = f"down: {down}" if self._limits.may_ask(request) else "down"
         ready = self._batches is not None and not self._batches.done() and self._follower.alive

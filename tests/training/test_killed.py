@@ -1,32 +1,34 @@
-"""A rank killed at any step of a real torchrun, and the run resumed: the same bits as if nothing had happened.
+"""A rank killed at any step, and the run resumed: the same bits as if nothing had happened.
 
 `KILLS` in the environment is how many kills there are over all tests (20 unless it is set); a tenth of them is here.
 """
 
 import os
 import random
-import subprocess
+import signal
 from pathlib import Path
 
 import pytest
+from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
 from recsys import settings
 from recsys.config import Config
-from recsys.distributed import process_group, torchrun
+from recsys.distributed import process_group
 from recsys.tables import checkpoint, manifest
 from recsys.tables.places import FORMAT
 from recsys.train import train
 from tests import wide
-from tests.ranks import run_ranks
+from tests.ranks import HOST, RanksFailed, fork, run_ranks
+from tests.training import dying
 
-ROOT = Path(__file__).resolve().parents[2]
-STEPS = 14
+ROWS = {"train": 120, "valid": 20, "test": 20}
+STEPS = 8
 KILLS = int(os.environ.get("KILLS", "20")) // 10
 DEATHS = [(k % 2, random.Random(k).randint(1, STEPS), bool(k % 2)) for k in range(KILLS)]
-"""Rank, step, and whether torchrun itself starts the ranks again."""
+"""Rank, step, and whether torchrun's agent itself starts the ranks again."""
 TRAIN = {
     "batch_size": 16,
-    "shuffle_rows": 64,
+    "shuffle_rows": 32,
     "epochs": 2,
     "evals_per_epoch": 3,
     "patience": 99,
@@ -56,36 +58,45 @@ def train_whole(made: Config) -> int:
 def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A dataset, and a run on it that nothing interrupts."""
     folder = tmp_path_factory.mktemp("killed")
-    wide.write(folder / "data")
+    wide.write(folder / "data", ROWS)
     assert run_ranks(2, train_whole, config(folder, "whole")) == [STEPS, STEPS]
     return folder
 
 
-def launched(*arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [*torchrun(), "--nproc-per-node", "2", *arguments],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        timeout=150,
-        check=False,
+def train_and_die(made: Config, rank: int, step: int) -> None:
+    if os.environ["RANK"] == str(rank):
+        dying.before(step, lambda: os.kill(os.getpid(), signal.SIGKILL))
+    train_whole(made)
+
+
+def launch(*arguments: str) -> None:
+    """torchrun's agent over two ranks that are forked from this process, which has imported what they need."""
+    config = LaunchConfig(
+        min_nodes=1,
+        max_nodes=1,
+        nproc_per_node=2,
+        run_id="killed",
+        rdzv_backend="c10d",
+        rdzv_endpoint=f"{HOST}:0",
+        local_addr=HOST,
+        max_restarts=1,
+        start_method="fork",
     )
+    elastic_launch(config, dying.main)(*arguments)
 
 
 @pytest.mark.parametrize(("rank", "step", "again"), DEATHS)
 def test_killed_and_resumed_is_bit_identical(home: Path, rank: int, step: int, again: bool) -> None:
     """Tables, Adagrad's sums, dense part, its optimizers' state, early stopping: every byte of the last checkpoint."""
     run = f"rank {rank} before step {step}, restarted {again}"
-    written = home / f"{run}.yaml"
-    settings.dump(config(home, run), written)
-    dying = ["-m", "tests.training.dying", str(rank), str(step), str(written)]
+    made = config(home, run)
     if again:
-        ended = launched("--max-restarts", "1", *dying)
+        settings.dump(made, home / f"{run}.yaml")
+        fork(launch, str(rank), str(step), str(home / f"{run}.yaml"))
     else:
-        killed = launched(*dying)
-        assert (killed.returncode and "SIGKILL" in killed.stderr) or "-9" in killed.stderr, killed.stderr
-        ended = launched("-m", "tools.train", str(written))
-    assert ended.returncode == 0, ended.stderr
+        with pytest.raises(RanksFailed, match="exit code -9"):
+            run_ranks(2, train_and_die, made, rank, step)
+        assert run_ranks(2, train_whole, made) == [STEPS, STEPS]
     mine, theirs = (told(home / name) for name in (run, "whole"))
     assert mine["progress"] == theirs["progress"] and mine["progress"]["done"]
     assert mine["files"] == theirs["files"] and len(theirs["files"]) == 2

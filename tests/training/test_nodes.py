@@ -13,10 +13,11 @@ from recsys import settings
 from recsys.config import Config
 from tests import wide
 from tests.ranks import run_ranks
-from tests.training.test_killed import MODEL, ROOT, TRAIN, told, train_whole
+from tests.training.test_killed import MODEL, ROWS, TRAIN, told, train_whole
 
+ROOT = Path(__file__).resolve().parents[2]
 HOSTS = ("10.77.0.1", "10.77.0.2")
-STEP, STEPS = 9, 14
+STEP, STEPS = 6, 8
 """The step before which a rank is killed; steps of the run."""
 
 
@@ -73,13 +74,17 @@ def agent(number: int, name: str, *command: str) -> subprocess.Popen[str]:
 
 def test_two_agents_train_what_one_does_though_a_worker_is_killed(tmp_path: Path, nodes: list[str]) -> None:
     """The same bits as of two ranks of one agent: tables, optimizers, early stopping."""
-    wide.write(tmp_path / "data")
+    wide.write(tmp_path / "data", ROWS)
     assert run_ranks(2, train_whole, config(tmp_path, "one")) == [STEPS, STEPS]
     written = tmp_path / "two.yaml"
     settings.dump(config(tmp_path, "two"), written)
     command = ["-m", "tests.training.dying", "1", str(STEP), str(written)]
     agents = [agent(number, name, *command) for number, name in enumerate(nodes)]
-    said = [each.communicate(timeout=400)[0] for each in agents]
+    try:
+        said = [each.communicate(timeout=400)[0] for each in agents]
+    finally:
+        for each in agents:
+            each.kill()
     assert [each.returncode for each in agents] == [0, 0], "\n".join(said)
     assert "exitcode: -9" in "".join(said), "a worker was killed"
     one, two = told(tmp_path / "one"), told(tmp_path / "two")

@@ -83,7 +83,7 @@ def _place() -> dict[str, Any]:
     }
 
 
-def start_name(store: dist.Store, rank: int, world_size: int) -> str:
+def start_name(store: dist.Store, rank: int, world_size: int, timeout: timedelta = _TIMEOUT) -> str:
     """A name for this start of the ranks, the same on all of them, that none before on the same store has had.
 
     torchrun keeps its store when it starts ranks again: they would call at the addresses of the dead. Over several
@@ -91,14 +91,14 @@ def start_name(store: dist.Store, rank: int, world_size: int) -> str:
     has drawn; a name that the first rank has not answered with all of theirs is of the dead.
 
     Raises:
-        DistStoreError: the others have not come within the store's time-out.
+        DistStoreError: the first rank has not answered within the time-out, or the store's own has passed.
     """
     mine = uuid4().hex
     if not rank:
         store.set("start", mine)
         store.set(f"{mine} all", " ".join(store.get(f"{mine} {other}").decode() for other in range(1, world_size)))
         return mine
-    end = time.monotonic() + store.timeout.total_seconds()
+    end = time.monotonic() + timeout.total_seconds()
     while time.monotonic() < end:
         name = store.get("start").decode()
         store.set(f"{name} {rank}", mine)
@@ -106,7 +106,7 @@ def start_name(store: dist.Store, rank: int, world_size: int) -> str:
             if store.check([f"{name} all"]) and mine.encode() in store.get(f"{name} all"):
                 return name
             time.sleep(0.05)
-    raise dist.DistStoreError(f"rank {rank}: the first rank has not answered within {store.timeout}")
+    raise dist.DistStoreError(f"rank {rank}: the first rank has not answered within {timeout}")
 
 
 def store(name: str) -> dist.Store:

@@ -106,8 +106,8 @@ def meeting(monkeypatch: pytest.MonkeyPatch) -> Iterator[Meeting]:
             super().set(key, value)
 
     monkeypatch.setattr(watch, "store", lambda _: Said("watch", made.store))
-    monkeypatch.setattr(watch.dist, "barrier", Barrier(2).wait)
-    monkeypatch.setattr(watch.os, "_exit", made.exit)
+    monkeypatch.setattr(dist, "barrier", Barrier(2).wait)
+    monkeypatch.setattr(os, "_exit", made.exit)
     yield made
     made.over.set()
 

@@ -77,12 +77,14 @@ class Meeting:
         """Be busy for a share of the time-out, as the rank's own looks count it."""
         end = self.looks[str(rank)] + share * LOOKS
         with self.looked:
-            assert self.looked.wait_for(lambda: self.looks[str(rank)] >= end, PATIENCE)
+            assert self.looked.wait_for(lambda: self.over.is_set() or self.looks[str(rank)] >= end, PATIENCE)
 
     def exit(self, code: int) -> NoReturn:
         """Instead of `os._exit`: the rank's watch looks no more, and whoever hangs is let go."""
         self.exits.append(code)
         self.over.set()
+        with self.looked:
+            self.looked.notify_all()
         raise dist.DistError("the process has ended")
 
     def run(self, work: Callable[[Watch, int], object]) -> list[BaseException | None]:

@@ -4,8 +4,8 @@ Under the label rule `observed`, rows of label 0 are drawn, nobody's feedback, a
 or item has no record in users.parquet or items.parquet.
 """
 
-from collections.abc import Iterator
-from dataclasses import dataclass, fields
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +17,7 @@ from tqdm import tqdm
 from recsys.data.check import Place
 from recsys.data.feedback import Feedback, Raw, Values, build
 from recsys.data.ids import IdMap
-from recsys.data.log import Codes
+from recsys.data.log import Codes, Seconds
 from recsys.data.pieces import Piece, row_groups
 from recsys.data.schema import ITEMS, USERS, read_info, read_settings, split_files
 from recsys.data.side import read_side
@@ -38,6 +38,14 @@ class Entities:
         """The ids of the dataset directory."""
         return Entities(_index(dataset / USERS, "user_id"), _index(dataset / ITEMS, "item_id"))
 
+    def with_items(self, ids: pa.Array) -> "Entities":
+        """The same with codes, behind all others, for those of the raw item ids that have no record.
+
+        Raises:
+            InputError: the ids' type is not the dataset's.
+        """
+        return replace(self, items=replace(self.items, capacity=self.items.capacity + len(ids)).admit(ids)[0])
+
     def user(self, ids: pa.Array | pa.ChunkedArray) -> Codes:
         """[n] codes of raw user ids."""
         return (self.users.rows(ids) - 1).astype(np.int32)
@@ -52,20 +60,20 @@ def _index(path: Path, key: str) -> IdMap:
     return IdMap(key, ids, np.zeros(len(ids), np.int64), len(ids) + 1)
 
 
-def read(dataset: Path, exposure: int, entities: Entities, seed: int, more: Path | None = None) -> Feedback:
+def read(dataset: Path, exposure: int, entities: Entities, seed: int, more: Sequence[Path] = ()) -> Feedback:
     """The feedback that the rows of a dataset may see, with the `exposure` newest kept rows of each new item, and with
-    the rows of `more`, Parquet with the columns of a split.
+    the rows of the files `more`, Parquet with the columns of a split; what several of them tell is told once.
 
     Raises:
-        InputError: an exposure that the dataset cannot give, a file that cannot be read, a null id, second or label, or
-            a value that is not finite.
+        InputError: an exposure that the dataset cannot give, a file that cannot be read, a null id, second or label, a
+            second that is no integer, or a value that is not finite.
     """
     most = max(read_info(dataset).exposures, default=0)
     if not 0 <= exposure <= most:
         raise InputError(f"{dataset}: exposure {exposure}: expected 0 to {most}, the rows kept of each new item")
     drawn = drawn_negatives(dataset)
     sources = {split: split_files(dataset, split) for split in ("train", "feedback")[: 2 if exposure else 1]}
-    sources |= {"more": [more]} if more else {}
+    sources |= {"more": list(more)} if more else {}
     parts = [
         _raw(table, place, entities, split, exposure, drawn)
         for split, files in sources.items()
@@ -120,11 +128,22 @@ def _raw(table: pa.Table, place: Place, entities: Entities, split: str, exposure
     return Raw(
         user=user[kept],
         item=item[kept],
-        time=table["timestamp"].to_numpy().astype(np.int64)[kept],
+        time=seconds(table["timestamp"], place)[kept],
         label=label[kept],
         value=value[kept],
         trained=np.full(int(kept.sum()), split == "train"),
     )
+
+
+def seconds(column: pa.ChunkedArray, place: Place) -> Seconds:
+    """[n] of a column timestamp without nulls.
+
+    Raises:
+        InputError: the column is not of integers; a timestamp of Arrow's may count microseconds.
+    """
+    if not pa.types.is_integer(column.type):
+        raise place.error("timestamp", f"expected seconds as integers, found {column.type}")
+    return column.to_numpy().astype(np.int64)
 
 
 def _values(column: pa.ChunkedArray, place: Place) -> Values:

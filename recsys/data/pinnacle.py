@@ -69,6 +69,7 @@ def lists(
     user: Codes,
     whole: Mask | None = None,
     lender: Codes | None = None,
+    borrows: Mask | None = None,
 ) -> Lists:
     """The lists of rows (item, second, user), [B] each; -1 is an item without feedback, or an unknown user.
 
@@ -77,22 +78,32 @@ def lists(
             which the split itself has dropped what may not be seen (`recsys.floor.kept`).
         lender: [I] the item whose list stands in where a row sees no positive feedback (`recsys.data.similar`); its
             events are seen up to the row's second always.
+        borrows: [B] rows that take the lender's; None is all of them.
     """
     whole = np.zeros(len(item), bool) if whole is None else whole
+    lent = np.full(len(item), lender is not None)
+    lent = lent if borrows is None else lent & borrows
     parts = [
-        _lists(feedback, options, item[part], second[part], user[part], whole[part], lender)
+        _lists(feedback, options, item[part], second[part], user[part], whole[part], lender, lent[part])
         for part in (slice(first, first + CHUNK) for first in range(0, max(len(item), 1), CHUNK))
     ]
     return Lists.concat(parts)
 
 
 def _lists(
-    feedback: Feedback, options: Prompt, item: Codes, second: Seconds, user: Codes, whole: Mask, lender: Codes | None
+    feedback: Feedback,
+    options: Prompt,
+    item: Codes,
+    second: Seconds,
+    user: Codes,
+    whole: Mask,
+    lender: Codes | None,
+    borrows: Mask,
 ) -> Lists:
     as_of = np.where(whole, NEVER, second)
     events = feedback.positive
     best, own = _chosen(events, options, options.by, item, as_of, user)
-    borrowed = (best[:, 0] < 0) if lender is not None else np.zeros(len(item), bool)
+    borrowed = borrows & (best[:, 0] < 0)
     if lender is not None and borrowed.any():
         other = np.where(item[borrowed] < 0, NOBODY, lender[item[borrowed]])
         best[borrowed], lost = _chosen(events, options, options.by, other, second[borrowed], user[borrowed])

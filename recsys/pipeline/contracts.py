@@ -33,6 +33,8 @@ _NO_RESULT = (
     "simulator.gauge",
     "simulator.backbone",
     "train.keep",
+    "train.profile",
+    "train.timeout",
 )
 """Keys that say how, or are of commands that are no step."""
 
@@ -68,16 +70,20 @@ def contract(tool: Tool, config: Config, arguments: str) -> Contract:
     """That of a tool under a config, its leading word and its own switches.
 
     Raises:
-        InputError: scores without a name, a switch that lacks its value, or a word whose job has no contract.
+        InputError: scores without a name, a switch that is unknown here or lacks its value, or a job without a
+            contract.
     """
-    try:
-        switches, _ = _SWITCHES.parse_known_args(shlex.split(arguments))
-    except (argparse.ArgumentError, ValueError) as error:
-        raise InputError(f"{tool}: arguments {arguments!r}: {error}") from None
-    job = f"{tool} {leading(arguments)[0]}".rstrip()
+    word, rest = leading(arguments)
+    job = f"{tool} {word}".rstrip()
     if job not in _CONTRACTS:
         known = ", ".join(each for each in _CONTRACTS if each.split()[0] == tool)
         raise InputError(f"{job}: what it reads and writes is not known here: expected {known}")
+    try:
+        switches, strange = _SWITCHES.parse_known_args(shlex.split(rest))
+    except (argparse.ArgumentError, ValueError) as error:
+        raise InputError(f"{tool}: arguments {arguments!r}: {error}") from None
+    if strange:
+        raise InputError(f"{tool}: arguments {arguments!r}: what {strange[0]} changes is not known here")
     return _CONTRACTS[job](config, switches)
 
 
@@ -88,15 +94,16 @@ def leading(arguments: str) -> tuple[str, str]:
 
 
 def _switches() -> argparse.ArgumentParser:
-    """Those that name files, or choose among results."""
+    """Of all tools: those that name files or choose among results, and those that only change what is said of them."""
     parser = argparse.ArgumentParser(add_help=False, exit_on_error=False, allow_abbrev=False)
-    for name in ("--scores", "--vectors"):
+    for name in ("--scores", "--vectors", "--only"):
         parser.add_argument(name, action="append", default=[])
-    for name in ("--out", "--system", "--name", "--feedback", "--items"):
+    for name in ("--out", "--system", "--name", "--feedback", "--items", "--against", "--by"):
         parser.add_argument(name)
     parser.add_argument("--split", default="test")
     parser.add_argument("--exposure", type=int)
-    parser.add_argument("--replay", action="store_true")
+    for name in ("--replay", "--int8", "--network"):
+        parser.add_argument(name, action="store_true")
     return parser
 
 
@@ -187,9 +194,10 @@ def _floor(config: Config, switches: argparse.Namespace) -> Contract:
 
 def _prompt(config: Config, switches: argparse.Namespace) -> Contract:
     reads = (config.data.path, *_of(config, "checkpoints"))
-    if switches.exposure is None and not switches.feedback:
+    if switches.network or (switches.exposure is None and not switches.feedback):
         raise InputError(
-            "prompt: expected --exposure or --feedback: what its other jobs read and write is not known here"
+            "prompt: expected --exposure or --feedback without --network: what its other jobs read and write is not "
+            "known here"
         )
     if switches.feedback:
         writes = (*_of(config, "prompt/live"), *_published(config))

@@ -15,7 +15,7 @@ from recsys.errors import InputError
 from tests import arrived
 
 
-def found(data: Path, exposure: int, more: Path | None = None) -> Feedback:
+def found(data: Path, exposure: int, *more: Path) -> Feedback:
     return read(data, exposure, Entities.read(data), 0, more)
 
 
@@ -32,6 +32,32 @@ def test_kept_rows_come_by_rank_and_a_file_as_a_whole(tmp_path: Path) -> None:
     for kind in ("positive", "negative"):
         for name, column in vars(getattr(one, kind)).items():
             assert np.array_equal(vars(getattr(other, kind))[name], column), (kind, name)
+
+
+def test_items_without_a_record_have_feedback_once_they_are_named(tmp_path: Path) -> None:
+    data = arrived.write(tmp_path) / "data"
+    rows = pq.read_table(split_files(data, "train")[0])[:6]
+    ids = pa.array(["item 98", "item 99"] * 3)
+    path = tmp_path / "more.parquet"
+    pq.write_table(rows.set_column(rows.column_names.index("item_id"), "item_id", ids), path)
+    entities = Entities.read(data)
+    named = entities.with_items(pa.array(["item 00", "item 99"]))
+    items = len(entities.items.ids)
+    assert named.item(pa.array(["item 00", "item 98", "item 99"])).tolist() == [0, -1, items]
+    assert events(read(data, 0, entities, 0, [path])) == 203 and events(read(data, 0, named, 0, [path])) == 203 + 3
+    assert len(read(data, 0, named, 0, [path]).positive.start) == items + 2
+
+
+def test_seconds_are_integers(tmp_path: Path) -> None:
+    data = arrived.write(tmp_path) / "data"
+    rows = pq.read_table(split_files(data, "train")[0])[:6]
+    times = rows["timestamp"].cast(pa.timestamp("us"))
+    path = tmp_path / "more.parquet"
+    pq.write_table(rows.set_column(rows.column_names.index("timestamp"), "timestamp", times), path)
+    with pytest.raises(InputError) as error:
+        found(data, 0, path)
+    told = f"{path}: row group 0: column 'timestamp': expected seconds as integers, found timestamp[us]"
+    assert str(error.value) == told
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("-inf")])

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from recsys import runs
 from recsys.errors import InputError
 from recsys.pipeline import steps
 from recsys.pipeline.plan import to_remove
@@ -87,6 +88,12 @@ def test_a_step_follows_from_its_own_keys(word: str, expected: set[str]) -> None
     assert {name for name in now if now[name].values != before[name].values} == expected
 
 
+def test_what_may_change_within_a_run_is_followed_only_where_scores_do() -> None:
+    free = {key for key in runs._FREE if key.startswith("train.")}
+    followed = {key for key in free if demo()["train"].contract.follows_from(key)}
+    assert followed == {"train.batch_size", "train.shuffle_rows"}
+
+
 def test_what_reads_what_another_has_written() -> None:
     made: dict[str, list[str]] = {}
     for step in demo().values():
@@ -152,6 +159,9 @@ def test_what_cannot_be_is_refused(tmp_path: Path) -> None:
         ("steps: [{tool: floor, arguments: --exposure many}]", "floor: arguments '--exposure many'"),
         ("steps: [{tool: evaluate, arguments: '--scores'}]", "evaluate: arguments '--scores'"),
         ("steps: [{tool: align, arguments: look}]", "align look: .* expected align, align generate, align refresh"),
+        ("steps: [{tool: prompt, arguments: --network --exposure 8}]", "prompt: expected --exposure or .* without"),
+        ("steps: [{tool: prompt, arguments: --retention}]", "prompt: .* what --retention changes is not known here"),
+        ("steps: [{tool: train, arguments: --profile 3}]", "train: .* what --profile changes is not known here"),
         ("steps: [{tool: align, arguments: generate}]", "align generate: expected --items"),
         ("steps: [{tool: align, arguments: refresh}]", "model.proxy.coarse: none: expected the vectors"),
     ):

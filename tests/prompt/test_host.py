@@ -17,6 +17,7 @@ from recsys.config import Config
 from recsys.config_prompt import Prompt
 from recsys.config_prompt_model import PromptModel, Tuning
 from recsys.data.check import Place
+from recsys.data.feedback import NEVER
 from recsys.data.reader import Reader
 from recsys.data.schema import split_files
 from recsys.distributed import Ranks, process_group
@@ -24,11 +25,13 @@ from recsys.errors import InputError
 from recsys.floor import kept
 from recsys.prompt.host.asked import Asked
 from recsys.prompt.host.beside import Host
-from recsys.prompt.host.network import Network
+from recsys.prompt.host.network import Network, folder_of
 from recsys.prompt.host.stage import prompt
 from recsys.prompt.host.training import _Loop, own_rows, train
 from recsys.tables import checkpoint
+from recsys.tables.locks import training
 from recsys.tables.rows import Rows
+from recsys.training.watch import Watch
 from tests import arrived
 from tests.ranks import run_ranks
 
@@ -181,6 +184,71 @@ def test_items_that_pose_as_new_are_seen_as_new_ones(home: Path) -> None:
         assert not torch.allclose(some.logit_B[posed], none.logit_B[posed])
 
 
+def test_items_that_pose_as_new_borrow_no_list(home: Path) -> None:
+    """A new item has no trained vector by which to find a lender."""
+    made = config(home)
+    with process_group() as ranks:
+        _, host = live(made, ranks)
+        asked = Asked.of_split(home / "data", "train", host.entities)
+        posed = np.ones(len(asked.item), bool)
+        lent, own = host.lists(asked), host.lists(asked, posed=posed)
+        assert lent.borrowed.any() and not own.borrowed.any()
+        zeros = torch.zeros(len(posed), 16)
+        given = host.given(torch.zeros(len(posed), dtype=torch.int64), zeros, zeros, zeros[:, 0], own)
+        assert not given.pos_mask_BK[lent.borrowed].any()
+        assert np.array_equal(own.pinnacle[~lent.borrowed], lent.pinnacle[~lent.borrowed])
+
+
+def test_scores_that_are_not_finite_end_training(home: Path) -> None:
+    made = config(home)
+    with process_group() as ranks:
+        network, host = live(made, ranks)
+        for parameter in network.model.head[-1].parameters():
+            nn.init.constant_(parameter, float("nan"))
+        with pytest.raises(InputError, match="split=valid: 41 scores are not finite"):
+            _Loop(network, host, Watch(ranks, made.train.timeout))._auc()
+
+
+def test_training_goes_on_after_more_epochs_and_from_an_intact_checkpoint(home: Path, own: Path) -> None:
+    made = replace(config(home, epochs=1), run=str(own))
+    scored(made, 0)
+    steps = [path.name for path in checkpoint.whole(folder_of(made) / "checkpoints")]
+    more = replace(made, prompt=replace(made.prompt, tuning=replace(made.prompt.tuning, epochs=2)))
+    scored(more, 0)
+    newest = checkpoint.latest(folder_of(made) / "checkpoints")
+    assert newest is not None and newest.name not in steps and checkpoint.progress_of(newest).epoch == 2
+    for path in newest.glob("*.distcp"):
+        content = bytearray(path.read_bytes())
+        content[len(content) // 2] ^= 1
+        path.write_bytes(content)
+    with process_group() as ranks:
+        network = Network.open(*frozen(more, ranks))
+        assert network.progress.epoch == 1 and not network.progress.done
+    assert newest.with_name(f"{newest.name}.damaged").exists()
+
+
+def test_a_network_is_trained_by_one_process(home: Path, own: Path) -> None:
+    made = replace(config(home), run=str(own))
+    with training(folder_of(made)), pytest.raises(InputError, match="another process trains this run"):
+        scored(made, 0)
+
+
+def test_an_item_without_a_record_has_lists_by_rows_from_elsewhere(home: Path, tmp_path: Path) -> None:
+    made = config(home)
+    rows = pq.read_table(split_files(home / "data", "train")[0])[:40]
+    strange = rows.set_column(rows.column_names.index("item_id"), "item_id", pa.array(["item 99"] * 40))
+    pq.write_table(strange, tmp_path / "more.parquet")
+    with process_group() as ranks:
+        network = Network.open(*frozen(made, ranks))
+        items = pa.concat_arrays([arrived.NEW, pa.array(["item 99"])])
+        host = Host.read(Frozen.load(made, items, ranks), network.rows, 0, [tmp_path / "more.parquet"])
+        item = host.entities.item(pa.array(["item 99"]))
+        lists = host.lists(Asked(np.array([-1], np.int32), item, np.array([NEVER])))
+        liked = {row["user_id"] for row in rows.to_pylist() if row["label"]}
+        listed = host.entities.users.ids.take(pa.array(lists.pinnacle[0])).to_pylist()
+        assert len(listed) == 3 and set(listed) <= liked
+
+
 def test_new_items_rows_alone_learn_from_kept_rows(home: Path, own: Path) -> None:
     made = replace(config(home), run=str(own))
     with process_group() as ranks:
@@ -201,9 +269,8 @@ def test_new_items_rows_alone_learn_from_kept_rows(home: Path, own: Path) -> Non
         assert all(torch.equal(value, head[key]) for key, value in network.model.head[0].state_dict().items())
 
 
-@pytest.mark.parametrize("parameters", ["code", "rows"])
-def test_two_ranks_go_on_from_what_one_has_saved(parameters: str, home: Path, own: Path) -> None:
-    model = {"parameters": parameters, "sharding": "row_wise"}
+def test_two_ranks_go_on_from_what_one_has_saved(home: Path, own: Path) -> None:
+    model = {"parameters": "rows", "sharding": "row_wise"}
     made = replace(config(home, model, epochs=1), run=str(own))
     scored(made, 0)
     one, two = run_ranks(2, resumed, made)
@@ -215,7 +282,7 @@ def resumed(made: Config) -> tuple[float, float]:
     with process_group() as ranks:
         beside, base = frozen(made, ranks)
         network = Network.open(beside, base).restore()
-        loop = _Loop(network, Host.read(beside, network.rows, 0))
+        loop = _Loop(network, Host.read(beside, network.rows, 0), Watch(ranks, made.train.timeout))
         return network.progress.best_auc, loop._auc()
 
 
@@ -224,7 +291,7 @@ def test_what_does_not_fit_is_refused(home: Path, own: Path) -> None:
     scored(made, 0)
     with pytest.raises(InputError, match="begun beside another base, on another dataset or with other settings"):
         scored(replace(made, prompt=replace(made.prompt, k=2)), 0)
-    with pytest.raises(InputError, match="network=shared: beside the ranker each item has one"):
+    with pytest.raises(InputError, match="network=shared: beside the ranker each item has its own"):
         scored(replace(made, prompt=replace(made.prompt, model=replace(made.prompt.model, network="shared"))), 0)
     with pytest.raises(InputError, match="information=both: the ranker itself reads the items' features"):
         scored(replace(made, prompt=replace(made.prompt, model=replace(made.prompt.model, information="both"))), 0)

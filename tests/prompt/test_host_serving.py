@@ -1,7 +1,9 @@
 """The network in a bundle and in deltas: new feedback reaches served scores and checkpoints without retraining."""
 
 import shutil
+from collections.abc import Callable
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -38,31 +40,42 @@ from tests.ranks import run_ranks
 from tools import prompt as command
 
 
-@pytest.fixture(scope="module", params=["code", "rows"])
-def begun(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Config:
-    """A network whose last layer is not zero, with a bundle."""
-    home = arrived.write(tmp_path_factory.mktemp("serving"))
-    made = config(home, {"parameters": request.param})
-    with process_group() as ranks:
-        arrived.run(made, ranks)
-        network, _ = live(made, ranks)
-        progress = Progress(step=1, best_auc=0.5, done=True)
-        checkpoint.save(network.folder / "checkpoints", network.sharded, progress, 1, network.version.at(1))
-        exported(made, ranks)
-    return made
+@pytest.fixture(scope="module")
+def begun(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Config]:
+    """By `prompt.model.parameters` a network whose last layer is not zero, with a bundle; each is made once."""
+
+    @cache
+    def make(parameters: str) -> Config:
+        home = arrived.write(tmp_path_factory.mktemp(parameters))
+        made = config(home, {"parameters": parameters}, epochs=0)
+        with process_group() as ranks:
+            arrived.run(made, ranks)
+            network, _ = live(made, ranks)
+            progress = Progress(step=1, best_auc=0.5, done=True)
+            checkpoint.save(network.folder / "checkpoints", network.sharded, progress, 1, network.version.at(1))
+            exported(made, ranks)
+        return made
+
+    return make
 
 
 @pytest.fixture
-def made(begun: Config, tmp_path: Path) -> Config:
+def made(request: pytest.FixtureRequest, begun: Callable[[str], Config], tmp_path: Path) -> Config:
     """A copy that a test may change, on the same dataset."""
-    shutil.copytree(begun.run, tmp_path / "run")
-    return replace(begun, run=str(tmp_path / "run"))
+    one = begun(getattr(request, "param", "code"))
+    shutil.copytree(one.run, tmp_path / "run")
+    return replace(one, run=str(tmp_path / "run"))
 
 
-def feedback(made: Config, path: Path, rank: int = 2) -> Path:
-    """The rows of new items up to a rank, as a file from elsewhere."""
-    table = pq.read_table(split_files(made.data.path, "feedback")[0])
-    pq.write_table(table.filter(pa.compute.less_equal(table["rank"], rank)).drop_columns("rank"), path)
+EITHER = pytest.mark.parametrize("made", ["code", "rows"], indirect=True)
+
+
+def feedback(made: Config, path: Path, rank: int = 2, above: int = 0) -> Path:
+    """The rows of new items between ranks, as a file from elsewhere."""
+    table = pq.read_table(split_files(made.data.path, "feedback")[0]).to_pandas()
+    asked = table[(table["rank"] > above) & (table["rank"] <= rank)].drop(columns="rank")
+    schema = pq.read_schema(split_files(made.data.path, "train")[0])
+    pq.write_table(pa.Table.from_pandas(asked, schema, preserve_index=False), path)
     return path
 
 
@@ -86,7 +99,7 @@ def live_scores(made: Config, source: Path | None) -> np.ndarray:
         beside, base = frozen(made, ranks)
         network = Network.open(beside, base).restore()
         network.sharded.model.eval()
-        host = Host.read(beside, network.rows, 0, more=source)
+        host = Host.read(beside, network.rows, 0, [source] if source else [])
         asked = Asked.of_split(Path(made.data.path), "test", host.entities)
         # One that nobody is scored as: a served list leaves no user out.
         asked = replace(asked, user=np.full_like(asked.user, -1), second=np.full_like(asked.second, NEVER))
@@ -94,6 +107,7 @@ def live_scores(made: Config, source: Path | None) -> np.ndarray:
         return probabilities(network, host, next(iter(batches)), asked).numpy()
 
 
+@EITHER
 def test_the_bundle_scores_as_the_network_does(made: Config) -> None:
     np.testing.assert_allclose(bundle_scores(made), live_scores(made, None), atol=1e-5)
 
@@ -120,29 +134,55 @@ def test_new_feedback_changes_its_items_scores_by_a_delta(passes: int, made: Con
     assert again is not None and np.abs(bundle_scores(made) - after)[new].max() > 1e-6
 
 
+@EITHER
 def test_rows_of_the_delta_are_in_checkpoints_and_maps_for_any_ranks(made: Config, tmp_path: Path) -> None:
     delta = answered(made, feedback(made, tmp_path / "new.parquet"))
     assert delta is not None
     source, tables = checkpoint.best(folder_of(made) / "checkpoints"), delta.taken_by("training")
     names = {name: tensor for tensor in checkpoint.stored_tensors(source) for name in tables if f".{name}." in tensor}
     assert names.keys() == tables.keys() and checkpoint.version_of(source).delta == delta.last
-    for ranks, (name, tensor) in zip((1, 2, 2), names.items(), strict=False):
-        (piece,) = delta.pieces(name)
-        assert piece.state.min() > 0, "its optimizer's state goes with a row"
-        torch.testing.assert_close(StoredTensor(source, tensor).take(piece.rows), piece.vectors, rtol=0, atol=0)
+    pieces = {name: next(delta.pieces(name)) for name in names}
+    for name, piece in pieces.items():
+        assert piece.state.max() > 0, "its optimizer's state goes with a row"
+        stored = StoredTensor(source, names[name])
+        torch.testing.assert_close(stored.take(piece.rows), piece.vectors, rtol=0, atol=0)
         sums = StoredTensor(source, name, ROWS).take(piece.rows)
         torch.testing.assert_close(sums.squeeze(1), piece.state, rtol=0, atol=0)
         ids = IdMap.load(folder_of(made) / "encoder" / f"{name}.parquet")
         assert ids.rows(arrived.NEW).tolist() == piece.rows.tolist() and ids.delta == delta.last
-        for vectors in run_ranks(ranks, read_rows, made, name, piece.rows):
-            assert torch.equal(vectors, piece.vectors)
+    asked = {name: piece.rows for name, piece in pieces.items()}
+    for found in run_ranks(2, read_rows, made, asked):
+        assert all(torch.equal(found[name], piece.vectors) for name, piece in pieces.items())
 
 
-def read_rows(made: Config, table: str, rows: torch.Tensor) -> torch.Tensor:
+def read_rows(made: Config, asked: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     with process_group() as ranks:
         beside: Frozen
         beside, base = frozen(made, ranks)
-        return Rows(Network.open(beside, base).sharded, ranks).read(table, rows)[0]
+        rows = Rows(Network.open(beside, base).sharded, ranks)
+        return {table: rows.read(table, named)[0] for table, named in asked.items()}
+
+
+def test_an_export_holds_what_has_been_published(made: Config, tmp_path: Path) -> None:
+    answered(made, feedback(made, tmp_path / "new.parquet"))
+    after = bundle_scores(made)
+    with process_group() as ranks:
+        exported(made, ranks)
+    np.testing.assert_allclose(bundle_scores(made), after, atol=1e-6)
+    assert answered(made, tmp_path / "new.parquet") is None
+    # Other passes are another answer.
+    other = replace(made, prompt=replace(made.prompt, tuning=replace(made.prompt.tuning, passes=1)))
+    assert answered(other, tmp_path / "new.parquet") is not None
+
+
+def test_files_one_after_the_other_are_as_one(made: Config, tmp_path: Path) -> None:
+    other = replace(made, run=str(tmp_path / "other"))
+    shutil.copytree(made.run, other.run)
+    for name, rank, above in (("first", 1, 0), ("second", 4, 1)):
+        answered(made, feedback(made, tmp_path / f"{name}.parquet", rank, above))
+    answered(other, feedback(other, tmp_path / "both.parquet", 4))
+    np.testing.assert_allclose(bundle_scores(made), bundle_scores(other), atol=1e-6)
+    assert answered(made, tmp_path / "first.parquet") is None
 
 
 def test_bad_feedback_is_refused_and_changes_nothing(made: Config, tmp_path: Path) -> None:

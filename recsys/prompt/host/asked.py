@@ -13,7 +13,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from recsys.data.check import Place
-from recsys.data.feedback_rows import Entities, read_columns
+from recsys.data.feedback_rows import Entities, read_columns, seconds
 from recsys.data.log import Codes, Seconds
 from recsys.data.pieces import row_groups
 from recsys.data.schema import split_files
@@ -44,14 +44,14 @@ class Asked:
         """The rows of tables, one behind the other.
 
         Raises:
-            InputError: a null, with its place.
+            InputError: a null, or a second that is no integer, with its place.
         """
         parts = [(np.zeros(0, np.int32), np.zeros(0, np.int32), np.zeros(0, np.int64))]
         for place, table in tables:
             for name in COLUMNS:
                 if table[name].null_count:
                     raise place.error(name, "is null; expected a value in every row", pc.is_null(table[name]))
-            second = table["timestamp"].to_numpy().astype(np.int64)
+            second = seconds(table["timestamp"], place)
             parts.append((entities.user(table["user_id"]), entities.item(table["item_id"]), second))
         user, item, second = (np.concatenate(column) for column in zip(*parts, strict=True))
         return cls(user, item, second)

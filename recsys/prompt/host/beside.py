@@ -17,6 +17,7 @@ Legend: B batch, I items of items.parquet, U users of users.parquet, N rows of t
 D ID width, E = H width of the last hidden layer.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -44,7 +45,8 @@ from recsys.prompt.host.asked import Asked
 
 @dataclass(frozen=True, eq=False)
 class Host:
-    """Lists name users and items by their rows of users.parquet and items.parquet."""
+    """Lists name users and items by their rows of users.parquet and items.parquet; items without a record, where rows
+    from elsewhere name them, come behind."""
 
     frozen: Frozen
     entities: Entities
@@ -62,8 +64,9 @@ class Host:
     """[U, D] float32."""
 
     @classmethod
-    def read(cls, frozen: Frozen, own: IdMap, exposure: int, more: Path | None = None) -> "Host":
-        """The feedback of training, `exposure` kept rows of each new item, and the rows of the file `more`. Collective.
+    def read(cls, frozen: Frozen, own: IdMap, exposure: int, more: Sequence[Path] = ()) -> "Host":
+        """The feedback of training, `exposure` kept rows of each new item, and the rows of the files `more`, whose
+        items the frozen ranker knows. Collective.
 
         own: rows of the network's tables.
 
@@ -81,6 +84,9 @@ class Host:
                 "and a short list's length would tell: expected true"
             )
         entities = Entities.read(dataset)
+        if more:
+            known = np.arange(maps[ITEM].capacity)
+            entities = entities.with_items(maps[ITEM].owners(known[frozen.place(known) >= 0]))
         feedback = feedback_rows.read(dataset, exposure, entities, options.seed, more)
         item_row = maps[ITEM].rows(entities.items.ids)
         new = frozen.place(item_row) >= 0
@@ -106,10 +112,17 @@ class Host:
             users=frozen.features(USER, maps[USER].rows(entities.users.ids)),
         )
 
-    def lists(self, asked: Asked, whole: bool = False) -> Lists:
-        """Of rows [B]; whole: those of new items see all of their remembered events, whatever their second."""
+    def lists(self, asked: Asked, whole: bool = False, posed: Mask | None = None) -> Lists:
+        """Of rows [B].
+
+        Args:
+            whole: those of new items see all of their remembered events, whatever their second.
+            posed: [B] whose item poses as a new one, which has no trained vector to borrow a list by.
+        """
         seen = np.append(self.new, False)[asked.item] if whole else None
-        return pinnacle.lists(self.feedback, self.options, asked.item, asked.second, asked.user, seen, self.lender)
+        borrows = None if posed is None else ~posed
+        rows = asked.item, asked.second, asked.user
+        return pinnacle.lists(self.feedback, self.options, *rows, seen, self.lender, borrows)
 
     def inputs(self, batch: Batch, lists: Lists, posed_B: Tensor | None = None) -> PromptInputs:
         """What the network reads of a batch of the frozen ranker's encoder, on its device; no gradient leaves it.

@@ -21,6 +21,7 @@ import torch.distributed as dist
 
 from recsys.coldrows.frozen import Frozen
 from recsys.config import Config
+from recsys.config_prompt_model import Tuning
 from recsys.config_train import Train
 from recsys.data.encode import ITEM, InputSpec, TableSpec
 from recsys.data.ids import IdMap
@@ -63,24 +64,27 @@ class Network:
 
     @classmethod
     def open(cls, frozen: Frozen, base: str) -> "Network":
-        """The network of the frozen ranker's config at its newest checkpoint; a fresh one where there is none.
+        """The network of the frozen ranker's config at its newest intact checkpoint; a fresh one where there is none.
         Collective.
 
         base: the version of the frozen ranker.
 
         Raises:
-            InputError: a setting that no network beside the ranker has, or a checkpoint that is damaged or of another
-                base, dataset or setting.
+            InputError: a setting that no network beside the ranker has, or checkpoints of which none is intact, or of
+                another base, dataset or setting.
         """
         config, ranks = frozen.encoder.config, frozen.ranks
         _require(config)
         folder, lineage = folder_of(config), _lineage(config, base)
-        known = of_first(ranks, lambda: _kept(folder, lineage))
+        begun = of_first(ranks, lambda: _begun(folder, lineage))
         on_first(ranks, lambda: _begin(folder, frozen))
         specs = prompt_tables(config.prompt.model, config.model.dim, _capacity(folder, config))
         sharded = _laid(config, specs, ranks)
-        progress = checkpoint.load(known, sharded) if known else Progress()
-        version = checkpoint.version_of(known) if known else of_first(ranks, lambda: Version.new(lineage))
+        if begun:
+            progress, version = checkpoint.resume(folder, sharded, ranks)
+            progress = replace(progress, done=ended(progress, config.prompt.tuning))
+        else:
+            progress, version = Progress(), of_first(ranks, lambda: Version.new(lineage))
         dist.barrier()
         ids = {spec.name: IdMap.load(_map(folder, spec.name)) for spec in specs}
         return cls(folder, specs, ids, sharded, progress, version)
@@ -125,14 +129,20 @@ def _lineage(config: Config, base: str) -> str:
     return hashlib.sha256(json.dumps(told).encode()).hexdigest()[:16]
 
 
-def _kept(folder: Path, lineage: str) -> Path | None:
+def ended(progress: Progress, tuning: Tuning) -> bool:
+    """Whether training is over, under settings that may have changed since it began."""
+    judged = progress.best_auc >= 0
+    return judged and (progress.epoch >= tuning.epochs or progress.worse >= tuning.patience)
+
+
+def _begun(folder: Path, lineage: str) -> bool:
     path = checkpoint.latest(folder / "checkpoints")
     if path and checkpoint.version_of(path).lineage != lineage:
         raise InputError(
             f"{folder}: begun beside another base, on another dataset or with other settings of `prompt`: give another "
             "prompt.name, or remove the folder"
         )
-    return path
+    return bool(checkpoint.found(folder / "checkpoints"))
 
 
 def _map(folder: Path, table: str) -> Path:

@@ -2,25 +2,30 @@
 
     <run>/prompt/host/<name>/final.npy    [N, E] float32, by the rows of the network's tables, as of the last export
     <run>/prompt/host/<name>/export/      the ranker's bundle with these as table `item_prompt`
+    <run>/prompt/host/<name>/feedback/    what has been published: see `recsys.prompt.host.published`
 
 e_final follows from an item, its pinnacle list and its own rows alone: a server adds one product to the logit and needs
 neither lists nor generator. New feedback is new vectors of its items: a delta of the network's log, which holds their
 own rows for its checkpoints and e_final for its bundle. Nothing is trained but these rows, and the base not at all.
+Both follow from all that has been published, however it was dealt to files: an item's rows begin anew.
 
 Legend: B batch, N rows of the network's tables, E width of the ranker's last hidden layer.
 """
 
 import hashlib
 import json
-from collections.abc import Iterator
+import sys
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import torch
 import torch.distributed as dist
 from torch import Tensor
+from tqdm import tqdm
 
 from recsys.coldrows.frozen import Frozen
 from recsys.config import Config
@@ -29,12 +34,12 @@ from recsys.data.encode import ITEM
 from recsys.data.feedback import NEVER
 from recsys.data.ids import UNKNOWN, IdMap
 from recsys.distributed import Ranks, of_first, on_first
-from recsys.evaluate.scores import read_groups
 from recsys.files import replacing
 from recsys.floor import kept
+from recsys.prompt.host import published
 from recsys.prompt.host.asked import COLUMNS, Asked
 from recsys.prompt.host.beside import Host
-from recsys.prompt.host.network import Network
+from recsys.prompt.host.network import Network, folder_of
 from recsys.prompt.host.stage import begin, trained
 from recsys.prompt.host.training import own_rows
 from recsys.prompt.stage import new_items_of
@@ -96,9 +101,10 @@ def exported(config: Config, ranks: Ranks) -> Path:
         InputError: as `recsys.prompt.host.stage.prompt` and `recsys.tables.export.export`.
     """
     base = of_first(ranks, lambda: begin(config, 0))
-    frozen = Frozen.load_locked(config, kept.new_items(Path(config.data.path)), ranks)
+    known = of_first(ranks, lambda: published.files(folder_of(config)))
+    frozen = _frozen(config, of_first(ranks, lambda: _items(config, known)), ranks)
     network = trained(frozen, base)
-    made = finals(network, Host.read(frozen, network.rows, 0), np.arange(len(network.rows.ids) + 1))
+    made = finals(network, Host.read(frozen, network.rows, 0, known), np.arange(len(network.rows.ids) + 1))
     path = network.folder / FINAL
     on_first(ranks, lambda: _save(path, made))
     dist.barrier()
@@ -113,8 +119,9 @@ def _save(path: Path, made: Tensor) -> None:
 
 
 def answer(config: Config, source: Path, ranks: Ranks) -> Delta | None:
-    """Bring the network's items up to the rows in `source`, a Parquet file with the columns of a split: a delta of
-    their own rows, which learn from these rows, and of e_final by lists that hold them. Collective.
+    """Bring the network's items up to the rows in `source`, a Parquet file with the columns of a split, and to all that
+    was published before: a delta of their own rows, which learn from these rows, and of e_final by lists that hold
+    them. Collective.
 
     None: the network has these rows already.
 
@@ -123,20 +130,22 @@ def answer(config: Config, source: Path, ranks: Ranks) -> Delta | None:
             new items than the network's tables have rows for; or as `recsys.prompt.host.stage.prompt`.
     """
     base = of_first(ranks, lambda: begin(config, 0))
-    items = of_first(ranks, lambda: new_items_of(config, source))
-    every = pa.chunked_array([kept.new_items(Path(config.data.path)), items]).combine_chunks().unique()
-    frozen = Frozen.load_locked(config, every, ranks)
+    more = of_first(ranks, lambda: _with(folder_of(config), source))
+    items = of_first(ranks, lambda: _items(config, more))
+    frozen = _frozen(config, items, ranks)
     network = trained(frozen, base)
-    key = of_first(ranks, lambda: _key(network, source))
+    key = of_first(ranks, lambda: _key(network, more, config.prompt.tuning.passes))
     if of_first(ranks, lambda: _read(network.folder / LIVE) == key):
         return None
     network, place = _admitted(network, items, source)
-    host = Host.read(frozen, network.rows, 0, more=source)
-    _learn(network, host, source, place)
+    host = Host.read(frozen, network.rows, 0, more)
+    _learn(network, host, more, place)
     pieces = list(_pieces(network, host, place))
     brought: list[Delta | None] = [None]
 
     def bring_in() -> None:
+        # Before they are published: what is in a delta is never missing here.
+        published.keep(network.folder, source)
         brought[0] = service.publish(network.folder, lambda: pieces, stale=config.tables.max_staleness)
         with replacing(network.folder / LIVE) as partial:
             partial.write_text(json.dumps({"key": key}) + "\n")
@@ -145,10 +154,34 @@ def answer(config: Config, source: Path, ranks: Ranks) -> Delta | None:
     return brought[0]
 
 
-def _key(network: Network, source: Path) -> str:
-    with source.open("rb") as file:
-        told = [network.version.base, hashlib.file_digest(file, "sha256").hexdigest()]
-    return hashlib.sha256(json.dumps(told).encode()).hexdigest()
+def _with(network: Path, source: Path) -> list[Path]:
+    """The published files and one more, unless that is among them."""
+    known = published.files(network)
+    return known if published.place(network, source) in known else [*known, source]
+
+
+def _items(config: Config, sources: Sequence[Path]) -> pa.Array | None:
+    """[n] the items of the files, in order of their ids; None without files.
+
+    Raises:
+        InputError: as `recsys.prompt.stage.new_items_of`.
+    """
+    if not sources:
+        return None
+    items = pa.chunked_array([new_items_of(config, source) for source in sources]).unique()
+    return items.take(pc.sort_indices(items))
+
+
+def _frozen(config: Config, items: pa.Array | None, ranks: Ranks) -> Frozen:
+    """The ranker, for the items that the split holds out and others. Collective."""
+    every = kept.new_items(Path(config.data.path))
+    every = every if items is None else pa.concat_arrays([every, items.cast(every.type)]).unique()
+    return Frozen.load_locked(config, every, ranks)
+
+
+def _key(network: Network, sources: Sequence[Path], passes: int) -> str:
+    digests = sorted(published.place(network.folder, source).stem for source in sources)
+    return hashlib.sha256(json.dumps([network.version.base, passes, digests]).encode()).hexdigest()
 
 
 def _read(path: Path) -> str | None:
@@ -164,13 +197,15 @@ def _admitted(network: Network, items: pa.Array, source: Path) -> tuple[Network,
     return replace(network, ids=ids), np.sort(rows)
 
 
-def _learn(network: Network, host: Host, source: Path, place: np.ndarray) -> None:
-    frozen = host.frozen
-    encoder, ranks = frozen.encoder, frozen.ranks
-    columns = list(dict.fromkeys([*encoder.columns(), *COLUMNS]))
-    table = pa.concat_tables(group for _, group in read_groups(source, columns))
+def _learn(network: Network, host: Host, sources: Sequence[Path], place: np.ndarray) -> None:
+    encoder, ranks = host.frozen.encoder, host.frozen.ranks
+    table = published.rows(sources, [*encoder.columns(), *COLUMNS])
     begin_, end = (table.num_rows * k // ranks.world_size for k in (ranks.rank, ranks.rank + 1))
-    asked = Asked.of([(Place(source, 0), table)], host.entities)
+    asked = Asked.of([(Place(sources[-1], 0), table)], host.entities)
+    strange = int((asked.user < 0).sum())
+    if strange and ranks.is_first:
+        said = f"{strange} of {len(asked.user)} rows of feedback are of users without a record in users.parquet"
+        tqdm.write(f"{said}: no list holds them", file=sys.stderr)
     own_rows(network, host, encoder.encode(table.slice(begin_, end - begin_), begin_), asked, place)
 
 

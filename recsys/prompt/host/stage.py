@@ -9,6 +9,7 @@ rows learn from it. The ranker's checkpoints, tables and scores stay as they are
 
 import hashlib
 import json
+from contextlib import nullcontext
 from dataclasses import asdict
 from pathlib import Path
 
@@ -31,6 +32,7 @@ from recsys.prompt.host.beside import Host
 from recsys.prompt.host.network import Network, folder_of, promo
 from recsys.prompt.host.training import own_rows, probabilities, train
 from recsys.tables import checkpoint, service
+from recsys.tables.locks import training
 
 SCORES = "scores.parquet"
 
@@ -65,12 +67,18 @@ def prompt(config: Config, exposure: int, ranks: Ranks) -> Path:
 
 
 def trained(frozen: Frozen, base: str) -> Network:
-    """The network of the frozen ranker's config at its best checkpoint. Collective."""
-    network = Network.open(frozen, base)
-    if not network.progress.done:
-        train(network, Host.read(frozen, network.rows, 0))
-    network = network.restore()
-    on_first(frozen.ranks, lambda: _tell(frozen, network))
+    """The network of the frozen ranker's config at its best checkpoint. Collective.
+
+    Raises:
+        InputError: another process trains it; or as `Network.open`, `Host.read` and `train`.
+    """
+    folder = folder_of(frozen.encoder.config)
+    with training(folder) if frozen.ranks.is_first else nullcontext():
+        network = Network.open(frozen, base)
+        if not network.progress.done:
+            train(network, Host.read(frozen, network.rows, 0))
+        network = network.restore()
+        on_first(frozen.ranks, lambda: _tell(frozen, network))
     return network
 
 

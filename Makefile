@@ -45,7 +45,7 @@ test-vllm: venv ## test the judge against a real vLLM server, whose environment 
 soak: venv ## 200 kills of the table service (KILLS=... for more), ten minutes of load on a server (SOAK=seconds)
 	@KILLS=$(or $(KILLS),200) $(ONE) pytest tests/tables/test_crash.py tests/tables/test_crash_delta.py \
 		tests/training/test_killed.py $(ARGS)
-	@SOAK=$(or $(SOAK),600) $(ONE) pytest tests/serving/test_soak.py $(ARGS)
+	@SOAK=$(or $(SOAK),600) $(ONE) pytest -o faulthandler_timeout=1200 tests/serving/test_soak.py $(ARGS)
 
 lint: venv ## ruff (check and format) and mypy; all three report before it fails
 	@failed=0; \

@@ -25,10 +25,14 @@ class Daily:
     """Days that the first model is trained on, as `train` says. The days after them come one by one."""
     days: Natural = 0
     """Days to go through after those; 0: all that the log has."""
+    last: bool = True
+    """Go through the newest day of the log as well. False where it may not be over yet: a day that has been gone
+    through and gets more rows later is refused."""
     utc_offset: Annotated[float, Field(ge=-14, le=14)] = 0.0
     """Hours that the clock is ahead of UTC where a day begins at midnight: 8 in China."""
     epochs: Positive = 1
-    """Passes over a day's rows."""
+    """Passes over a day's rows. This, `rate` and `replay` may change from day to day: one that has been begun keeps its
+    own."""
     rate: Amount = 1.0
     """Height of the learning rates on a day, as a share of `train.lr` and `train.table_lr`. They do not fall within it.
     """
@@ -46,7 +50,8 @@ class Daily:
     follow: list[str] = field(default_factory=list)
     """Tools called once a day is trained on, such as `export {config}`."""
     keep: Natural = 2
-    """Newest days whose checkpoints are kept, besides the first model's; 0: all."""
+    """Newest days whose checkpoints are kept, those of models trained anew as well, besides the first model's; 0: all.
+    """
 
     @field_validator("arrive", "follow")
     @classmethod

@@ -24,6 +24,8 @@ from recsys.errors import InputError, RelayedError
 T = TypeVar("T")
 _TIMEOUT = timedelta(hours=1)
 """The first rank checks and fits a large dataset while the others wait for it."""
+_LOOK_EVERY = 0.2
+"""Seconds between two looks for the end of long work."""
 _PLACE = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE")
 
 
@@ -130,6 +132,28 @@ def on_first(ranks: Ranks, work: Callable[[], object]) -> None:
     if said[0] is not None:
         dist.barrier()
         raise (InputError if ranks.is_first else RelayedError)(said[0])
+
+
+def long_on_first(ranks: Ranks, name: str, work: Callable[[], object]) -> None:
+    """`on_first` for work that may take longer than a collective waits: the others look for its end now and then.
+    Collective.
+
+    name: of this call alone, since the ranks met.
+
+    Raises:
+        InputError: as `on_first`.
+    """
+    told = store("long on first")
+
+    def ending() -> None:
+        try:
+            work()
+        finally:
+            told.set(name, "ended")
+
+    while not ranks.is_first and not told.check([name]):
+        time.sleep(_LOOK_EVERY)
+    on_first(ranks, ending)
 
 
 def of_first(ranks: Ranks, work: Callable[[], T]) -> T:

@@ -9,6 +9,7 @@ Each is a run like any other, of the dataset in its `data/`: all tools take its 
 from dataclasses import replace
 from pathlib import Path
 
+from recsys import settings
 from recsys.config import Config
 from recsys.config_train import Train
 from recsys.data.days import Day
@@ -42,6 +43,22 @@ def of_day(config: Config, day: Day) -> Config:
         keep=1,
     )
     return _at(config, day.name, own)
+
+
+def begun(config: Config) -> Config:
+    """Of a day, with the passes and rates that its run was begun with where there is one."""
+    path = Path(config.run) / "config.yaml"
+    if not path.exists():
+        return config
+    began = settings.load(path).train
+    own = {name: getattr(began, name) for name in ("epochs", "patience", "lr", "table_lr", "groups")}
+    return replace(config, train=replace(config.train, **own))
+
+
+def anew_beside(made: Config) -> Path:
+    """The run of the model trained anew after the day that `made` is of, if there is one."""
+    run = Path(made.run)
+    return run.with_name(run.name.replace("day", "anew"))
 
 
 def _at(config: Config, name: str, train: Train) -> Config:

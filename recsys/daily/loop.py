@@ -1,12 +1,15 @@
 """The days of a log, one after the other: each is scored by the model of the days before, and then trained on.
 
-    <run>/daily.json               what was found of every day, and which model each began from
+    <run>/daily.json               what was found of the days so far, and which model each began from
     <run>/day-00007/               the run of a day; `data/` are links to its rows
-    <run>/day-00007/daily/*.json   its stages that are done: begun, arrived, ahead, trained, followed, kept
+    <run>/day-00007/daily/*.json   its stages that are done: lacks, begun, arrived, ahead, trained, followed, kept
     <run>/day-00007/scores/        what the stages ahead and kept judge, by system and split
 
 A stage is made again unless its file is there, and leaves the same then: a loop that is killed anywhere and started
 again ends as if nothing had happened. Nothing of a later day is read before a day is done.
+
+A day that lacks what training needs (`recsys.data.days.lacking`) is scored by the model of the days before, and not
+trained on: the next one goes on from the day before it.
 """
 
 import json
@@ -14,6 +17,7 @@ import shlex
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,11 +26,13 @@ from tqdm import tqdm
 from recsys.config import Config
 from recsys.daily import configs, measure
 from recsys.daily.measure import OURS
+from recsys.daily.same import same
 from recsys.daily.start import start
 from recsys.data import days as log_days
 from recsys.data.compose import compose
 from recsys.data.days import Day
-from recsys.distributed import Ranks, of_first, on_first
+from recsys.data.schema import MANIFEST
+from recsys.distributed import Ranks, long_on_first, of_first, on_first
 from recsys.errors import InputError
 from recsys.files import remove, replacing
 from recsys.pipeline.launch import launch
@@ -43,14 +49,16 @@ Told = dict[str, Any]
 def daily(config: Config, ranks: Ranks) -> Path:
     """Go through the days of the config's log that are not done yet; the file with what was found. Collective.
 
+    The file is written after each day, `complete` once all of the log's are in it.
+
     Raises:
         InputError: the log (`recsys.data.days.prepare`), fewer days than `daily.base` and one more, a day that is not
-            sound, a tool of `daily.arrive` or `daily.follow` that fails, or a run begun otherwise.
+            sound, a tool of `daily.arrive` or `daily.follow` that fails, or runs begun otherwise
+            (`recsys.daily.same`).
     """
     run = Path(config.run)
     with training(run) if ranks.is_first else nullcontext():
-        found = Loop(config, ranks).run()
-    on_first(ranks, lambda: _write(run / FILE, found))
+        Loop(config, ranks).run()
     return run / FILE
 
 
@@ -63,7 +71,7 @@ class Loop:
         self.first, self.later = days[:base], days[base:]
         self.base = configs.first(config, self.first[-1])
 
-    def run(self) -> Told:
+    def run(self) -> None:
         """Train the first model, then go through the days after."""
         self._composed(self.base, self.first)
         self._done(self.base, "trained", lambda: self._trained(self.base))
@@ -71,29 +79,48 @@ class Loop:
         runs, told = [self.base], []
         for place, day in enumerate(self.later):
             told.append(self._day(day, self.later[:place], runs))
-            if self.ranks.is_first:
-                tqdm.write(line(told[-1]))
+            on_first(self.ranks, lambda: self._tell(told))
             self._prune(runs)
-        return {"first": {"days": len(self.first), "run": self.base.run}, "days": told}
+
+    def _tell(self, told: Sequence[Told]) -> None:
+        """Say what was found of the newest day, and write it unless the file has come further before."""
+        tqdm.write(line(told[-1]))
+        path, complete = Path(self.config.run) / FILE, len(told) == len(self.later)
+        before = len(json.loads(path.read_text())["days"]) if path.exists() else 0
+        if complete or len(told) > before:
+            first = {"days": len(self.first), "run": self.base.run}
+            _write(path, {"complete": complete, "first": first, "days": told})
 
     def _day(self, day: Day, since: Sequence[Day], runs: list[Config]) -> Told:
         """One day, of which nothing has been seen before; `since` are those between the first model and it."""
-        before, now = runs[-1], configs.of_day(self.config, day)
-        asked = self.config.daily
+        before, asked = runs[-1], self.config.daily
+        now = of_first(self.ranks, lambda: configs.begun(configs.of_day(self.config, day)))
+        on_first(self.ranks, lambda: same(now, [day]))
+        lacks = self._done(now, "lacks", lambda: of_first(self.ranks, lambda: {"lacks": log_days.lacking(day.path)}))
+        told: Told = {"day": day.number, "run": now.run, "data": day.fingerprint, "from": before.run, **lacks}
+        if told["lacks"]:
+            told["ahead"] = self._done(now, "ahead", lambda: self._ahead(day, since, before, now.run, before))
+            return {**told, "trained": None}
         self._composed(now, [day], [*self.first, *since], asked.replay)
-        told: Told = {"day": day.number, "run": now.run, "data": day.fingerprint, "from": before.run}
         told["begun"] = self._done(now, "begun", lambda: asdict(start(now, before, self.ranks)))
-        self._done(now, "arrived", lambda: self._called(now, asked.arrive))
-        told["ahead"] = self._done(now, "ahead", lambda: self._ahead(day, since, before, now))
+        self._done(now, "arrived", lambda: self._called(now, "arrive", asked.arrive))
+        told["ahead"] = self._done(now, "ahead", lambda: self._ahead(day, since, before, now.run, now))
         told["trained"] = self._done(now, "trained", lambda: self._trained(now))
-        self._done(now, "followed", lambda: self._called(now, asked.follow))
+        self._done(now, "followed", lambda: self._called(now, "follow", asked.follow))
         runs.append(now)
-        told["kept"] = self._done(now, "kept", lambda: self._kept([*since, day], now))
+        told["kept"] = self._done(now, "kept", lambda: self._kept([*since, day], runs))
         return told
 
     def _composed(self, made: Config, days: Sequence[Day], older: Sequence[Day] = (), share: float = 0.0) -> None:
+        """Make what a run is trained on, unless it is there: what a later day replays may be another share."""
         parts, rest = [day.path for day in days], [day.path for day in older]
-        on_first(self.ranks, lambda: compose(Path(made.data.path), parts, rest, share, made.train.seed))
+
+        def work() -> None:
+            same(made, days)
+            if not (Path(made.data.path) / MANIFEST).exists():
+                compose(Path(made.data.path), parts, rest, share, made.train.seed)
+
+        on_first(self.ranks, work)
 
     def _trained(self, made: Config) -> Told:
         progress = train(made, self.ranks)
@@ -101,7 +128,7 @@ class Loop:
         version = of_first(self.ranks, lambda: checkpoint.version_of(best))
         return {"version": version.name, "step": progress.step, "valid_auc": progress.best_auc}
 
-    def _called(self, made: Config, commands: Sequence[str]) -> Told:
+    def _called(self, made: Config, when: str, commands: Sequence[str]) -> Told:
         """Call tools on a day's run, on one rank, in processes of their own."""
         run = Path(made.run)
         places = {"config": run / "config.yaml", "data": made.data.path, "run": run}
@@ -112,12 +139,14 @@ class Loop:
             for command in asked:
                 launch(command, run / "daily" / "tools.log")
 
-        on_first(self.ranks, call)
+        long_on_first(self.ranks, f"{made.run} {when}", call)
         return {"commands": asked}
 
-    def _ahead(self, day: Day, since: Sequence[Day], before: Config, now: Config) -> Told:
-        systems = {OURS: now, **self._others(since)}
-        folders = self._scored(systems, day.path, measure.AHEAD, Path(now.run) / "scores" / "ahead")
+    def _ahead(self, day: Day, since: Sequence[Day], before: Config, run: str, ours: Config) -> Told:
+        """Score a day by `ours` and others, into its folder `run`; `before` knows what was trained on before it."""
+        systems = {OURS: ours, **({NEVER: self.base} if self.config.daily.never else {}), **self._anew(since)}
+        splits = of_first(self.ranks, lambda: measure.present(day.path))
+        folders = self._scored(systems, day.path, splits, Path(run) / "scores" / "ahead")
         return of_first(self.ranks, lambda: measure.ahead(day.path, before, folders))
 
     def _scored_early(self) -> Told:
@@ -126,23 +155,21 @@ class Loop:
         measure.score(self.base, Path(self.base.data.path), measure.KEPT, folder, self.ranks)
         return {"scores": str(folder)}
 
-    def _kept(self, since: Sequence[Day], now: Config) -> Told:
-        systems, early = {OURS: now}, Path(self.base.data.path)
-        if self._is_anew(since):
-            systems[ANEW] = made = configs.anew(self.config, since[-1])
-            self._composed(made, [*self.first, *since])
-            train(made, self.ranks)
-        folders = self._scored(systems, early, measure.KEPT, Path(now.run) / "scores" / "kept")
+    def _kept(self, since: Sequence[Day], runs: Sequence[Config]) -> Told:
+        systems, early = {OURS: runs[-1], **self._anew(since)}, Path(self.base.data.path)
+        folders = self._scored(systems, early, measure.KEPT, Path(runs[-1].run) / "scores" / "kept")
         folders[NEVER] = Path(self.base.run) / "scores"
-        days, options = [day.path for day in since], self.config.evaluate
-        return of_first(self.ranks, lambda: measure.kept(early, days, folders, options))
+        trained, options = [Path(made.data.path) for made in runs[1:]], self.config.evaluate
+        return of_first(self.ranks, lambda: measure.kept(early, trained, folders, options))
 
-    def _others(self, since: Sequence[Day]) -> dict[str, Config]:
-        """Models to compare with one that was trained on the days `since`."""
-        found = {NEVER: self.base} if self.config.daily.never else {}
-        if self._is_anew(since):
-            found[ANEW] = configs.anew(self.config, since[-1])
-        return found
+    def _anew(self, since: Sequence[Day]) -> dict[str, Config]:
+        """The model that is trained anew after the days `since`, if one is asked for; one that is trained stays."""
+        if not self._is_anew(since):
+            return {}
+        made = configs.anew(self.config, since[-1])
+        self._composed(made, [*self.first, *since])
+        train(made, self.ranks)
+        return {ANEW: made}
 
     def _is_anew(self, since: Sequence[Day]) -> bool:
         every = self.config.daily.anew
@@ -168,13 +195,15 @@ class Loop:
     def _prune(self, runs: Sequence[Config]) -> None:
         keep = self.config.daily.keep
         for made in runs[1:-keep] if keep else ():
-            on_first(self.ranks, lambda path=Path(made.run) / "checkpoints": remove(path))
+            for run in (Path(made.run), configs.anew_beside(made)):
+                on_first(self.ranks, partial(remove, run / "checkpoints"))
 
 
 def _prepared(config: Config) -> list[Day]:
     """The days to go through, those of the first model first."""
     asked = config.daily
     days = log_days.prepare(config.data, asked.utc_offset)
+    days = days if asked.last else days[:-1]
     if len(days) <= asked.base:
         raise InputError(f"{config.data.path}: daily.base={asked.base} of {len(days)} days: none is left after them")
     return days[: asked.base + asked.days] if asked.days else days
@@ -183,7 +212,12 @@ def _prepared(config: Config) -> list[Day]:
 def line(told: Told) -> str:
     """What was found of a day, in a line."""
     parts = [f"day {told['day']}: {told['ahead']['all']['rows']:,} rows"]
-    for stage, segment, title in (("ahead", "all", "ahead"), ("ahead", "new", "of new items"), ("kept", "all", "kept")):
+    titles = [("ahead", "all", "ahead"), ("ahead", "new", "of new items")]
+    if told["trained"]:
+        titles.append(("kept", "all", "kept"))
+    else:
+        parts.append(f"not trained on: {told['lacks']}")
+    for stage, segment, title in titles:
         found = told[stage][segment]
         each = [f"{name} {found[name][0]:.4f}" for name in (OURS, NEVER, ANEW) if name in found]
         parts.append(f"AUC {title}: {', '.join(each) or 'too few rows'}")
@@ -191,5 +225,5 @@ def line(told: Told) -> str:
 
 
 def _write(path: Path, told: Told) -> None:
-    with replacing(path) as partial:
-        partial.write_text(json.dumps(told, indent=1))
+    with replacing(path) as written:
+        written.write_text(json.dumps(told, indent=1))

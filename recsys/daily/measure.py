@@ -1,9 +1,9 @@
 """AUC of rows by several models, with intervals and paired differences: a day ahead, and what is kept of early days.
 
     ahead: all rows of a day, before any model was trained on one of them: `all`; `new`, of items that have had no
-        training row before that day; `old`, of the others.
+        training row before that day, or none that a table of declared capacity had a row for; `old`, of the others.
     kept: rows of the first model's days that no model was trained on: `all`; `gone`, of items without a training row
-        since.
+        since, replayed ones counted.
 
 Legend: N rows, S systems, U users, I items.
 """
@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from recsys.config import Config, Evaluate
 from recsys.data.encode import ITEM, Encoder
-from recsys.data.ids import UNKNOWN, IdMap
+from recsys.data.ids import IdMap
 from recsys.data.reader import Reader
 from recsys.data.schema import read_info
 from recsys.distributed import Ranks, of_first
@@ -54,16 +54,23 @@ def score(system: Config, dataset: Path, splits: Sequence[str], folder: Path, ra
 
 def ahead(dataset: Path, before: Config, scores: Mapping[str, Path]) -> Results:
     """Judge scores of a day's rows; `before` is the run whose model was trained on the days before."""
-    parts = [read_rows(dataset, split) for split in AHEAD]
+    splits = present(dataset)
+    parts = [read_rows(dataset, split) for split in splits]
     known = IdMap.load(Path(before.run) / "encoder" / f"{ITEM}.parquet")
-    strange = [(known.rows(part.items) == UNKNOWN)[part.item] for part in parts]
-    new = np.concatenate(strange)
+    counts = np.append(0, known.counts)  # by row: an id that has only been admitted has one, and no training row
+    new = np.concatenate([(counts[known.rows(part.items)] == 0)[part.item] for part in parts])
     masks = {"all": np.ones(len(new), bool), "new": new, "old": ~new}
-    return _judged(_Judge(dataset, AHEAD, parts), scores, masks, before.evaluate)
+    return _judged(_Judge(dataset, splits, parts), scores, masks, before.evaluate)
+
+
+def present(dataset: Path) -> list[str]:
+    """The splits of `AHEAD` that a day has rows of."""
+    counts = read_info(dataset).counts
+    return [split for split in AHEAD if counts.get(split)]
 
 
 def kept(dataset: Path, since: Sequence[Path], scores: Mapping[str, Path], options: Evaluate) -> Results:
-    """Judge scores of rows held back from early days; `since` are the datasets of the days after them."""
+    """Judge scores of rows held back from early days; `since` are what was trained on after them."""
     rows = read_rows(dataset, KEPT[0])
     trained = sum((training_counts(day, rows.items) for day in since), np.zeros(len(rows.items), np.int64))
     masks = {"all": np.ones(len(rows.label), bool), "gone": (trained == 0)[rows.item]}

@@ -27,6 +27,9 @@ def kept(results: dict[str, Any]) -> str:
     """AUC of rows held back from the first days, after each day; `gone` are those of items not trained on since."""
     lines = _head("after day", "rows", "AUC kept", f"less {NEVER}", f"less {ANEW}", "rows, gone", f"gone, less {NEVER}")
     for day in results["days"]:
+        if not day["trained"]:
+            lines.append(f"| {day['day']} | not trained on: {day['lacks']} |" + " |" * 5)
+            continue
         every, gone = day["kept"]["all"], day["kept"]["gone"]
         cells = [_cell(every, OURS, ".4f"), *(_cell(every, f"{OURS} - {name}", "+.4f") for name in (NEVER, ANEW))]
         rest = _cell(gone, f"{OURS} - {NEVER}", "+.4f")

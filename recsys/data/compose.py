@@ -45,8 +45,7 @@ def compose(path: Path, days: Sequence[Path], older: Sequence[Path] = (), share:
             for number, part in enumerate(parts):
                 _link(part, _part(partial, split, number))
         counts = {split: sum(info.counts.get(split, 0) for info in told) for split in _splits(told)}
-        if share and older:
-            rows = _drawn(older, round(share * counts["train"]), seed)
+        if rows := _drawn(older, round(share * counts.get("train", 0)), seed):
             pq.write_table(rows, _part(partial, "train", len(schema.split_files(partial, "train"))), compression="zstd")
             counts["train"] += rows.num_rows
         info = replace(told[-1], counts=counts, time_range=_ranges(told), fingerprint=mark)
@@ -76,12 +75,14 @@ def _part(folder: Path, split: str, number: int) -> Path:
     return folder / "interactions" / f"split={split}" / f"part-{number:05d}.parquet"
 
 
-def _drawn(older: Sequence[Path], count: int, seed: int) -> pa.Table:
-    """So many training rows of the days, each once, in their order."""
-    groups = row_groups([part for day in older for part in schema.split_files(day, "train")])
+def _drawn(older: Sequence[Path], count: int, seed: int) -> pa.Table | None:
+    """So many training rows of the days, each once, in their order; None where there is none to draw."""
+    groups = row_groups([part for day in older for part in schema.split_files(day, "train")]) if count else []
     ends = np.cumsum([group.rows for group in groups])
-    total = int(ends[-1])
+    total = sum(group.rows for group in groups)
     picked = np.sort(np.random.default_rng(seed).choice(total, min(count, total), replace=False, shuffle=False))
+    if not len(picked):
+        return None
     tables = []
     for group, rows in zip(groups, np.split(picked, np.searchsorted(picked, ends[:-1])), strict=True):
         if len(rows):

@@ -5,7 +5,15 @@
 
 A day depends on itself and the days before it alone: its histories hold strictly earlier rows, its users and items are
 those that have come up to it. Its digest is over its rows and all before them, so that a log that grows leaves the days
-that are there as they are, and one whose past has changed does not. A new day costs the reading of the whole log.
+that are there as they are, and one whose past has changed does not. In what order files bring the rows of different
+seconds makes no difference.
+
+Feature values of users and items are those that the source had when the day was made. They are not in the digest: a
+source that tells others later changes the days made from then on and none before. What columns there are, and their
+types, is.
+
+A new day costs the reading of the whole log, some 130 bytes of memory a row. Each day's directory holds all users and
+items that have come up to it.
 """
 
 import hashlib
@@ -20,6 +28,8 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
 
 from recsys.config import Data
 from recsys.data import schema, sources
@@ -30,12 +40,15 @@ from recsys.errors import InputError
 from recsys.files import replacing
 
 DAY = 86400
+DIVIDED_BY = 1
+"""Raised whenever the same log and settings would give other days."""
 _FILE = "days.json"
 
 
 @dataclass(frozen=True)
 class Day:
-    """One day of a log: its number, from 0 for the log's first, its dataset directory, and that one's fingerprint."""
+    """One day of a log: its number, from 0 for the log's first, its dataset directory, and that one's fingerprint,
+    `<settings>.<rows>`: digests of its columns and of what the config says, and of those and all rows up to it."""
 
     number: int
     path: Path
@@ -45,6 +58,11 @@ class Day:
     def name(self) -> str:
         """Such as day-00003."""
         return self.path.name
+
+    @property
+    def settings(self) -> str:
+        """The digest of its columns and of what the config says."""
+        return self.fingerprint.partition(".")[0]
 
 
 def prepare(data: Data, utc_offset: float = 0.0) -> list[Day]:
@@ -65,14 +83,14 @@ def prepare(data: Data, utc_offset: float = 0.0) -> list[Day]:
             "labels that are not drawn (column, liked)"
         )
     root = Path(data.path)
-    mark = f"{fingerprint(data)} {utc_offset:g}"
+    mark = f"{fingerprint(data)} {utc_offset:g} {DIVIDED_BY}"
     told = _told(root)
     if told.get("mark") != mark:
         if not told and root.exists() and any(root.iterdir()):
             raise InputError(f"{root}: holds files but no {_FILE}; expected days of a log or nothing there")
         with replacing(root / _FILE) as partial:  # the folder is ours from here on
             partial.write_text(json.dumps({"mark": "", "days": []}))
-        log = sources.load(data)
+        log = sources.load(data).by_time()
         told = {"mark": mark, "days": dict(_written(log, data, utc_offset, root))}
         with replacing(root / _FILE) as partial:
             partial.write_text(json.dumps(told, indent=1))
@@ -93,9 +111,10 @@ def _written(log: Log, data: Data, utc_offset: float, root: Path) -> Iterator[tu
     users, items = (_first(codes, past, day, table.num_rows) for codes, past, table in _owners(log))
     ordered = day[divided.order]
     numbers, starts = np.unique(ordered, return_index=True)
-    digest = _settings(data, utc_offset) + _past(log)
+    settings = _settings(log, data, utc_offset)
+    digest = f"{settings}.{_past(log)}"
     for number, rows in zip(numbers.tolist(), np.split(divided.order, starts[1:]), strict=True):
-        digest = _digest(divided, rows, digest)
+        digest = f"{settings}.{_digest(divided, rows, digest)}"
         path = root / f"day-{number:05d}"
         if _fingerprint(path) != digest:
             with replacing(path) as partial:
@@ -103,6 +122,20 @@ def _written(log: Log, data: Data, utc_offset: float, root: Path) -> Iterator[tu
                 known = (log.users.filter(pa.array(users <= number)), log.items.filter(pa.array(items <= number)))
                 divided.write(partial, rows, *known, digest)
         yield number, digest
+
+
+def lacking(path: Path) -> str:
+    """What a day's dataset lacks to be trained on, in words; empty: nothing."""
+    for split in ("train", "valid", "test"):
+        labels: set[int] = set()
+        for file in schema.split_files(path, split):
+            with pq.ParquetFile(file) as opened:
+                labels.update(pc.unique(opened.read(columns=["label"])["label"]).to_pylist())
+        if not labels:
+            return f"no rows in split={split}"
+        if split != "test" and len(labels) == 1:
+            return f"one label only in split={split}"
+    return ""
 
 
 def _owners(log: Log) -> list[tuple[Codes, Codes, pa.Table]]:
@@ -121,9 +154,20 @@ def _fingerprint(path: Path) -> str:
     return schema.read_info(path).fingerprint if (path / schema.MANIFEST).exists() else ""
 
 
-def _settings(data: Data, utc_offset: float) -> str:
-    told = [asdict(data.label), asdict(data.split), data.history, utc_offset, schema.SCHEMA_VERSION, MADE_BY]
-    return json.dumps(told, sort_keys=True)
+def _settings(log: Log, data: Data, utc_offset: float) -> str:
+    """A digest of the columns, and of all in the config but where the log is."""
+    source = asdict(data.source)
+    for name in ("path", "cache", "licence"):
+        del source[name]
+    source["content"] = data.source.content is not None
+    for files in filter(None, (source["interactions"], source["users"], source["items"])):
+        del files["path"]
+    columns = [
+        [f"{column.name}: {column.type}" for column in table.schema] for table in (log.users, log.items, log.context)
+    ]
+    settings = [asdict(data.label), asdict(data.split), data.history, data.row_group, utc_offset]
+    told = [source, columns, settings, schema.SCHEMA_VERSION, MADE_BY, DIVIDED_BY]
+    return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()[:16]
 
 
 def _past(log: Log) -> str:

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable
 from contextlib import suppress
 from pathlib import Path
 
-from recsys.files import replacing
+from recsys.files import remove, replacing
 
 FOLDER = ".kept"
 
@@ -22,6 +22,16 @@ def place(dataset: Path, kind: str, asked: object, files: Iterable[Path]) -> Pat
 
 
 def keep(where: Path, write: Callable[[Path], object]) -> None:
-    """Keep what `write` writes, a file or a folder. Of a dataset that cannot be written to nothing is kept."""
-    with suppress(OSError), replacing(where) as partial:
-        write(partial)
+    """Keep what `write` writes, a file or a folder, unless another process has done so meanwhile.
+
+    Of a dataset that cannot be written to nothing is kept.
+    """
+    if not where.exists():
+        with suppress(OSError), replacing(where) as partial:
+            write(partial)
+
+
+def drop(where: Path) -> None:
+    """Forget what is damaged."""
+    with suppress(OSError):
+        remove(where)

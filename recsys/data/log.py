@@ -3,7 +3,7 @@
 About 21 bytes a row beside the context columns (strings dictionary-encoded); lists are made later, chunk by chunk.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -60,6 +60,19 @@ class Log:
     past: Past = field(default_factory=Past.none)
     notes: tuple[str, ...] = ()
     """What was merged, dropped or unmatched, one line each."""
+
+    def by_time(self) -> "Log":
+        """Its rows in order of time, those of one second as they came."""
+        order = np.argsort(self.time, kind="stable")
+        return replace(
+            self,
+            user=self.user[order],
+            item=self.item[order],
+            time=self.time[order],
+            value=self.value[order],
+            label=None if self.label is None else self.label[order],
+            context=self.context.take(pa.array(order)) if self.context.column_names else self.context,
+        )
 
 
 def items_table(columns: dict[str, pa.Array | pa.ChunkedArray | list], features: dict[str, pa.Array]) -> pa.Table:

@@ -5,6 +5,7 @@ One streamed pass, whose findings are kept beside the rows (`recsys.data.kept`).
 
 import json
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -17,6 +18,8 @@ from recsys.data import kept
 from recsys.data.schema import is_list, split_files
 from recsys.data.side import Moments, decoded, floats
 
+COUNTED_BY = 1
+"""Raised whenever the same rows would be counted otherwise, or written down otherwise."""
 _MERGE_EVERY = 64
 _MOMENTS = "moments.json"
 
@@ -75,9 +78,11 @@ class Statistics:
 def of_training_rows(dataset: Path, counted: list[str], dense: dict[str, bool]) -> Statistics:
     """Of split=train: counts of the columns `counted` (of lists, their values), moments of `dense` (True: of logs)."""
     files = split_files(dataset, "train")
-    where = kept.place(dataset, "statistics", [counted, dense], files)
+    where = kept.place(dataset, "statistics", [COUNTED_BY, counted, dense], files)
     if where.exists():
-        return Statistics.load(where, counted)
+        with suppress(OSError, pa.ArrowException, ValueError, TypeError):  # damaged: counted anew
+            return Statistics.load(where, counted)
+        kept.drop(where)
     found = Statistics({name: Counter() for name in counted}, {name: Moments() for name in dense})
     for path in files:
         with pq.ParquetFile(path) as file:

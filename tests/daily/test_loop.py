@@ -81,21 +81,32 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def whole(home: Path, run: str = "whole") -> Config:
-    return logs.config(home, run, daily={"base": 2, "anew": 1, "replay": 0.3, "keep": 0})
+def whole(home: Path, world: int = 1, run: str = "whole") -> Config:
+    """Of two ranks without the model that is trained anew, which they train as one does."""
+    daily = {"base": 2, "anew": int(world == 1), "replay": 0.3, "keep": 0}
+    return logs.config(home, f"{run} by {world}", daily=daily)
 
 
 @pytest.mark.parametrize(
-    ("day", "stage", "when"), [(2, "begun", "before"), (2, "ahead", "after"), (3, "trained", "before")]
+    ("world", "day", "stage", "when"),
+    [(1, 2, "begun", "before"), (1, 2, "ahead", "after"), (1, 3, "trained", "before"), (2, 3, "begun", "after")],
 )
-def test_killed_and_resumed_is_as_if_nothing_had_happened(home: Path, day: int, stage: str, when: str) -> None:
-    made = whole(home, f"{day} {stage}")
+def test_killed_and_resumed_is_as_if_nothing_had_happened(
+    home: Path, world: int, day: int, stage: str, when: str
+) -> None:
+    reference, made = whole(home, world), whole(home, world, f"{world} {day} {stage}")
+    if world == 2:
+        run_ranks(world, go, reference)
     with pytest.raises(RanksFailed, match=r"\(exit code -9\)"):
-        run_ranks(1, go_until, made, day, stage, when)
-    assert not (Path(made.run) / FILE).exists()
-    run_ranks(1, go, made)
-    assert plain(told(made), made.run) == plain(told(whole(home)), whole(home).run)
-    for name, tensor in weights(whole(home), 3).items():
+        run_ranks(world, go_until, made, day, stage, when)
+    if day == 2:
+        assert not (Path(made.run) / FILE).exists()
+    else:
+        assert not told(made)["complete"] and [each["day"] for each in told(made)["days"]] == [2]
+    run_ranks(world, go, made)
+    assert told(made)["complete"]
+    assert plain(told(made), made.run) == plain(told(reference), reference.run)
+    for name, tensor in weights(reference, 3).items():
         assert torch.equal(weights(made, 3)[name], tensor), name
 
 
@@ -132,18 +143,7 @@ def test_what_is_told_is_what_was_scored(home: Path) -> None:
             score = np.array(scores(made, 3, name.replace(" ", "-")))
             assert day["ahead"][segment][name][0] == pytest.approx(roc_auc_score(label[mask], score[mask]))
         assert day["ahead"][segment]["rows"] == mask.sum() > 0
-    assert day["kept"]["all"]["rows"] == read_info(home / "whole" / "day-00001" / "data").counts["test"]
+    assert day["kept"]["all"]["rows"] == read_info(Path(made.run) / "day-00001" / "data").counts["test"]
     assert "trained anew" in day["kept"]["all"] and day["kept"]["gone"]["rows"] < day["kept"]["all"]["rows"]
     text = markdown(told(made))
     assert text.count("\n| 3 | ") == 2 and f"{day['ahead']['all']['continued'][0]:.4f}" in text
-
-
-def test_tools_are_called_on_a_days_run_and_old_checkpoints_go(tmp_path: Path) -> None:
-    logs.write(tmp_path / "log", days=3)
-    made = logs.config(tmp_path, "run", daily={"base": 1, "never": False, "keep": 1, "follow": ["delta {config}"]})
-    run_ranks(1, go, made)
-    run = tmp_path / "run" / "day-00002"
-    said = (run / "daily" / "tools.log").read_text()
-    assert f"$ python -m tools.delta {run}/config.yaml" in said
-    assert f"{checkpoint.latest(run / 'checkpoints')}: up to 0" in said
-    assert [folder.parent.name for folder in sorted(tmp_path.glob("run/*/checkpoints"))] == ["day-00000", "day-00002"]

@@ -1,6 +1,7 @@
 """Days of a log as datasets: what one holds is of it and the days before alone, and a grown log adds to them."""
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from recsys.config import Files
 from recsys.data import days, schema
 from recsys.data.compose import compose
 from recsys.errors import InputError
@@ -80,6 +82,63 @@ def test_what_comes_later_changes_no_day_before_it(tmp_path: Path) -> None:
     assert {day.name: files(day.path) for day in days.prepare(other)} == whole
 
 
+def test_a_log_that_grows_past_day_10_leaves_its_days_as_they_are(tmp_path: Path) -> None:
+    logs.write(tmp_path / "whole", days=11)
+    (tmp_path / "log").mkdir()
+    for day in range(10):
+        shutil.copy(tmp_path / "whole" / f"day-{day}.parquet", tmp_path / "log")
+    data = logs.config(tmp_path, "run").data
+    before = {day.name: files(day.path) for day in days.prepare(data)}
+    shutil.copy(tmp_path / "whole" / "day-10.parquet", tmp_path / "log")
+    assert sorted((tmp_path / "log").iterdir())[2].name == "day-10.parquet", "read before days 2 to 9"
+    after = days.prepare(data)
+    assert len(after) == 11 and {day.name: files(day.path) for day in after[:-1]} == before
+    shutil.rmtree(tmp_path / "days")
+    assert days.prepare(data) == after
+
+
+def test_features_are_those_of_the_day_and_their_types_are_of_all(tmp_path: Path) -> None:
+    logs.write(tmp_path / "log", days=2)
+    made = logs.config(tmp_path, "run").data
+    source = replace(made.source, items=Files(path=str(tmp_path / "items.parquet")))
+    data = replace(made, source=source)
+
+    def tell(price: float | str) -> None:
+        names = [f"i{k:02d}" for k in range(40)]
+        pq.write_table(pa.table({"item_id": names, "price": [price] * 40}), tmp_path / "items.parquet")
+
+    def prices(day: days.Day) -> set[Any]:
+        return set(pq.read_table(day.path / schema.ITEMS)["price"].to_pylist())
+
+    tell(1.0)
+    first = days.prepare(data)
+    tell(2.0)
+    logs.write(tmp_path / "log", days=3)
+    then = days.prepare(data)
+    assert then[:2] == first and [prices(day) for day in then] == [{1.0}, {1.0}, {2.0}]
+    tell("dear")
+    other = days.prepare(data)
+    assert [prices(day) for day in other] == [{"dear"}] * 3
+    assert not {day.settings for day in other} & {day.settings for day in then}
+
+
+def test_a_day_lacks_what_training_needs(tmp_path: Path) -> None:
+    logs.write(tmp_path / "log", days=2)
+    day = days.prepare(logs.config(tmp_path, "run").data)[1].path
+    assert days.lacking(day) == ""
+    file = schema.split_files(day, "valid")[0]
+    with pq.ParquetFile(file) as opened:
+        table = opened.read()
+    pq.write_table(table.filter(table["label"].to_numpy() == 1), file)
+    assert days.lacking(day) == "one label only in split=valid"
+    file.unlink()
+    assert days.lacking(day) == "no rows in split=valid"
+    assert compose(tmp_path / "one", [day], share=0.5).counts == schema.read_info(day).counts
+    shutil.rmtree(day / "interactions" / "split=train")
+    schema.write_info(replace(schema.read_info(day), counts={"test": 3}), day)
+    assert "train" not in compose(tmp_path / "two", [day], [day], share=0.5).counts
+
+
 def test_drawn_labels_and_a_folder_of_others_are_refused(tmp_path: Path) -> None:
     logs.write(tmp_path / "log")
     made = logs.config(tmp_path, "run")
@@ -110,6 +169,8 @@ def test_days_together_are_their_rows_and_a_draw_of_older_ones(tmp_path: Path) -
     assert len(set(places)) == len(places), "each once"
     assert 0.2 < np.mean(np.array(places) < len(rows(first, "train"))) < 0.8, "of all of them"
     assert rows(tmp_path / "more", "test") == rows(fourth, "test")
+    none = compose(tmp_path / "none", [fourth], [first], share=1e-6)
+    assert none.counts["train"] == len(own), "a share of no rows"
     assert compose(tmp_path / "more", [fourth], [first, second], share=0.5, seed=3) == more
     with pytest.raises(InputError, match="made of other days"):
         compose(tmp_path / "more", [fourth], [first, second], share=0.5, seed=4)

@@ -51,6 +51,19 @@ def test_statistics_are_read_again_once_a_file_has_come(tmp_path: Path) -> None:
     assert fit(config).maps["item_id"].counts.sum() == 203 + more.num_rows
 
 
+def test_statistics_that_are_damaged_are_counted_anew(tmp_path: Path) -> None:
+    config = tiny.config(tiny.write(tmp_path / "data"), tmp_path / "run")
+    first = fit(config)
+    (folder,) = (tmp_path / "data" / ".kept").glob("statistics-*")
+    whole = {file.name: file.read_bytes() for file in folder.iterdir()}
+    for name in ("moments.json", "item_id.parquet"):
+        (folder / name).write_bytes(whole[name][:7])
+        assert fit(config).maps["item_id"].counts.tolist() == first.maps["item_id"].counts.tolist()
+        assert (folder / name).stat().st_size == len(whole[name])
+    (folder / "moments.json").unlink()
+    assert fit(config).scalers == first.scalers
+
+
 def test_a_dataset_that_cannot_be_written_to_is_read_each_time(tmp_path: Path) -> None:
     config = tiny.config(tiny.write(tmp_path / "data"), tmp_path / "run")
     (tmp_path / "data" / ".kept").write_text("in the way of the folder")

@@ -55,7 +55,7 @@ def test_left_out_rows_decide(home: Path) -> None:
             ).rows
 
         def loss(rows: Block, vectors: torch.Tensor) -> float:
-            batch = Batcher(frozen.encoder, len(rows)).cut(rows, np.arange(len(rows)))
+            batch = Batcher(frozen.encoder, len(rows)).cut(rows)
             return float(log_loss(rows.label, frozen.logits(batch, vectors).sigmoid(), normalize=False))
 
         first, second = (take(block, np.flatnonzero(at)) for at in (half, ~half))

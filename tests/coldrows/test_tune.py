@@ -63,7 +63,7 @@ def test_it_ends_where_the_objective_is_flat(home: Path) -> None:
         frozen = Frozen.load(arrived.config(home), arrived.NEW, ranks)
         block = kept_rows(frozen.encoder, arrived.KEPT, 0, 1)
         assert block is not None
-        batch = Batcher(frozen.encoder, len(block)).cut(block, np.arange(len(block)))
+        batch = Batcher(frozen.encoder, len(block)).cut(block)
         inverse = torch.linalg.inv(prior.factor() @ prior.factor().T)
 
         def objective(rows: Tensor) -> Tensor:

@@ -30,7 +30,7 @@ def weighed(home: Path) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]
             return frozen.encoder.encode(rows, begin)
 
         every = block(0, len(pairs))
-        batch = Batcher(frozen.encoder, len(every)).cut(every, np.arange(len(every)))
+        batch = Batcher(frozen.encoder, len(every)).cut(every)
         score = frozen.logits(batch, start).sigmoid().detach().numpy()
         begin, end = (len(pairs) * k // ranks.world_size for k in (ranks.rank, ranks.rank + 1))
         return pairs.item, pairs.label, score, balance.weights(frozen, block(begin, end), start, 7)

@@ -98,7 +98,7 @@ def test_rows_are_those_that_a_plain_loop_finds(here: Path, options: dict[str, A
         assert len(real) == 8
         table = pa.Table.from_pylist([*table.to_pylist(), *[{k: row[k] for k in table.column_names} for row in real]])
     block = frozen.encoder.encode(table, 0)
-    batch = Batcher(frozen.encoder, len(block)).cut(block, np.arange(len(block)))
+    batch = Batcher(frozen.encoder, len(block)).cut(block)
     expected = by_lbfgs(frozen, found.items, prior.start, prior.factor(), batch, simulated, made)
     torch.testing.assert_close(found.vectors, expected, atol=1e-2, rtol=0)
     assert (found.vectors - prior.start).abs().max() > 0.1

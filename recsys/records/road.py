@@ -69,8 +69,9 @@ class Case:
             yield f"{_RANKS} tools.lifecycle {words} lifecycle.name={name}{stages} --replay"
         walked = {name: self._run(seed, name) / f"lifecycle/{name}/replay/scores.parquet" for name in REPLAYED}
         scores = " ".join(f"--scores {name}={path}" for name, path in walked.items())
-        out = f"--by impressions --out {self._judged(seed)}"
-        yield f"python -m tools.evaluate {self.proxies.words(seed, 'base')} {scores} {out}"
+        # An item has one first row: few rows are all that there are.
+        words = f"{self.proxies.words(seed, 'base')} evaluate.min_rows=300 evaluate.min_users=30"
+        yield f"python -m tools.evaluate {words} {scores} --by impressions --out {self._judged(seed)}"
 
     def _run(self, seed: int, system: str) -> Path:
         return self.proxies.run_of(seed, "v5" if system in _PROXIED else "base")

@@ -334,7 +334,11 @@ def test_an_export_that_would_score_otherwise_is_not_there(
 
 
 @pytest.mark.parametrize("changes", [{"history": False}, {"history_labels": False}, {"cross": "dot"}], ids=str)
-@pytest.mark.parametrize("kinds", [{"category", "dense", "multi"}, {"category"}, {"multi", "dense"}], ids=lambda kinds: "-".join(sorted(kinds)))
+@pytest.mark.parametrize(
+    "kinds",
+    [{"category", "dense", "multi"}, {"category"}, {"multi", "dense"}],
+    ids=lambda kinds: "-".join(sorted(kinds)),
+)
 def test_models_of_any_inputs_are_exported(
     changes: dict[str, object], kinds: set[str], tmp_path: Path, home: Path
 ) -> None:

@@ -227,9 +227,11 @@ def swap(file: Path) -> None:
     """Other rows, as many in each row group."""
     with pq.ParquetFile(file) as opened:
         groups = [opened.read_row_group(k) for k in range(opened.num_row_groups)]
-    with pq.ParquetWriter(file, groups[0].schema) as writer:
+    other = file.with_suffix(".other")
+    with pq.ParquetWriter(other, groups[0].schema) as writer:
         for group in groups:
             writer.write_table(group.take(list(range(len(group)))[::-1]))
+    other.replace(file)
 
 
 @pytest.mark.parametrize(

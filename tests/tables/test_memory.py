@@ -67,6 +67,7 @@ def test_the_plan_is_printed_once_and_leaves_no_file(tmp_path: Path) -> None:
     made = config(wide.write(tmp_path / "data"), "row_wise")
     path = tmp_path / "config.yaml"
     settings.dump(made, path)
+    fit(made)  # what it finds is kept beside the rows
     before = set(tmp_path.rglob("*"))
     first, second = run_ranks(2, printed, [str(path), "--plan"])
     assert second == "" and set(tmp_path.rglob("*")) == before

@@ -18,7 +18,7 @@ from recsys.config import Config
 from recsys.errors import InputError
 from recsys.serving.batching import Batcher
 from recsys.serving.requests import Asked
-from recsys.serving.run import server_of
+from recsys.serving.run import listen, server_of
 from recsys.tables import delta, log
 from recsys.tables.bundle import Bundle
 from recsys.tables.piece import Piece
@@ -302,3 +302,9 @@ SPOILT: list[Callable[[Run, Path, Path], None]] = [
     made_of(of_version(Version("other", "run", 1))),
     made_of(of_version(Version("tables", "another", 1))),
 ]
+
+
+def test_an_answer_is_sent_at_once() -> None:
+    with listen("127.0.0.1", 0) as listening, socket.create_connection(listening.getsockname()):
+        with listening.accept()[0] as accepted:
+            assert accepted.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from recsys.evaluate import draws, results
+from recsys.records.commands import RANKS
 from recsys.records.floor import DESCRIBED
 from recsys.records.lines import row, simulations
 
@@ -47,7 +48,6 @@ PAPER = {
 """The LLM-InS paper's own rows (LLaMA-7B): Recall@20 and NDCG@20 overall, cold and warm."""
 _SEGMENTS = ("all", "cold", "warm")
 _METRICS = ("recall@20", "ndcg@20")
-_RANKS = "torchrun --nproc-per-node 2 -m"
 
 
 def commands(content: str) -> list[str]:
@@ -59,20 +59,20 @@ def commands(content: str) -> list[str]:
 
 def gauge_commands() -> list[str]:
     """Of one draw's judge."""
-    return [f"{_RANKS} tools.simulate {word} {_words(_GAUGED)}" for word in ("tune", "gauge")]
+    return [f"{RANKS} tools.simulate {word} {_words(_GAUGED)}" for word in ("tune", "gauge")]
 
 
 def _draw(seed: int) -> Iterator[str]:
     words = _words(seed)
     yield f"python -m tools.prepare {words}"
-    yield f"{_RANKS} tools.simulate tune {words}"
+    yield f"{RANKS} tools.simulate tune {words}"
     for kind in BACKBONES:
         yield f"python -m tools.backbone {words} {_kind(kind)} --ridge"
     for name, (_, switches) in VARIANTS.items():
         asked = f"{_words(seed, name)} {switches} simulator.name={name}".replace("  ", " ")
         if name not in ("random", "simulated"):
-            yield f"{_RANKS} tools.simulate filter {asked}"
-        yield f"{_RANKS} tools.simulate users {asked}"
+            yield f"{RANKS} tools.simulate filter {asked}"
+        yield f"{RANKS} tools.simulate users {asked}"
         yield f"python -m tools.simulate quality {asked}"
     for kind in BACKBONES:
         for name in [*VARIANTS, "alone"]:

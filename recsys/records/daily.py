@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from recsys.daily import report
+from recsys.records.commands import RANKS
 
 
 @dataclass(frozen=True)
@@ -24,7 +25,7 @@ class Case:
     def commands(self) -> list[str]:
         """All days."""
         words = f"{self.words} run={self.run} data.path=data/{self.name} daily.anew=99"
-        return [*self.before, f"torchrun --nproc-per-node 2 -m tools.daily {words}"]
+        return [*self.before, f"{RANKS} tools.daily {words}"]
 
     def table(self) -> str:
         """Each day ahead, and what is kept of the first."""

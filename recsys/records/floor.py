@@ -5,6 +5,7 @@ from typing import Any
 
 from recsys.evaluate import draws, report, results
 from recsys.floor import about
+from recsys.records.commands import trained
 from recsys.tables import checkpoint
 
 CONFIG = "configs/movielens-1m.yaml"
@@ -29,7 +30,7 @@ def commands(content: str | None) -> list[str]:
     for seed in SEEDS:
         words = drawn(seed)
         asked.append(f"python -m tools.prepare {words}")
-        asked += [f"torchrun --nproc-per-node 2 -m tools.{tool} {words}" for tool in ("train", "predict")]
+        asked += trained(words)
         for exposure in EXPOSURES:
             scored = [f"--system {system} --exposure {exposure}" for system in ("means", "finetune", "ridge")]
             if content:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from recsys.evaluate import draws, results
+from recsys.records.commands import trained
 from recsys.records.lines import row
 
 SEEDS = (0, 1, 2)
@@ -63,10 +64,10 @@ class Case:
         yield f"python -m tools.prepare {base}"
         if not seed:
             yield f"python -m tools.content {base} --out {self._content}"
-        yield from _trained(base)
+        yield from trained(base)
         yield f"python -m tools.align {base} floor.content={self._content}"
         for system in self.systems[1:]:
-            yield from _trained(self.words(seed, system))
+            yield from trained(self.words(seed, system))
         yield from self._judged(seed, self._rivals)
         for exposure in self.exposures:
             for system in _TUNED:
@@ -106,7 +107,7 @@ class Case:
         for share in _SHARES:
             if share != _HIDDEN:
                 base, v5 = (self.words(SEEDS[0], system, share) for system in ("base", "v5"))
-                asked += [f"python -m tools.prepare {base}", *_trained(base), *_trained(v5)]
+                asked += [f"python -m tools.prepare {base}", *trained(base), *trained(v5)]
             scores = (f"--scores {name}={self.run_of(SEEDS[0], name, share)}/scores/test" for name in ("base", "v5"))
             out = f"--out {self.folder}/hidden-{share}.json"
             words = self.words(SEEDS[0], "base", share)
@@ -183,10 +184,6 @@ class Case:
                 lines.append(f"| {share} " + row(name, found[key][name], ("warm", "n=0"), form))
         told = f"{found['dataset']}, {found['split']}, seed {SEEDS[0]}; proxies aligned to the base of {_HIDDEN}."
         return "\n".join([*lines, "", told])
-
-
-def _trained(words: str) -> list[str]:
-    return [f"torchrun --nproc-per-node 2 -m tools.{tool} {words}" for tool in ("train", "predict")]
 
 
 def _only(*segments: str) -> str:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from recsys.evaluate import draws, results
 from recsys.records import floor
+from recsys.records.commands import RANKS, trained
 from recsys.records.lines import row
 
 SEEDS = floor.SEEDS
@@ -23,7 +24,6 @@ SYSTEMS = {
     "promo/finetuned": "read off the first rows, then fine-tuned",
 }
 _METRICS = {"auc": "AUC", "gauc": "GAUC (within users)"}
-_RANKS = "torchrun --nproc-per-node 2 -m"
 
 
 @dataclass(frozen=True)
@@ -54,14 +54,14 @@ class Case:
             return []
         words = self.drawn(seed)
         asked = [f"python -m tools.prepare {words}"]
-        asked += [f"{_RANKS} tools.{tool} {words}" for tool in ("train", "predict")]
+        asked += trained(words)
         scored = [(n, system) for n in self.exposures for system in FLOOR]
         return asked + [f"python -m tools.floor {words} --system {system} --exposure {n}" for n, system in scored]
 
     def _read(self, seed: int) -> list[str]:
         words, asked = self.drawn(seed), []
         for exposure in self.exposures:
-            prompt = f"{_RANKS} tools.prompt {words} --exposure {exposure}"
+            prompt = f"{RANKS} tools.prompt {words} --exposure {exposure}"
             asked += [prompt, f"{prompt} prompt.summary.finetune=true"]
             scores = " ".join(f"--scores {name}={self._scores(seed, name, exposure)}" for name in SYSTEMS)
             only = f"--exposure {exposure} --only n={exposure} --out {self._judged(seed)}"

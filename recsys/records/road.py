@@ -13,6 +13,7 @@ import numpy as np
 
 from recsys.evaluate import draws, results, warmup
 from recsys.records import idproxy
+from recsys.records.commands import RANKS
 from recsys.records.lines import row
 
 EXPOSURES = (0, 2, 8, 20)
@@ -29,7 +30,6 @@ ALONE = {
 SYSTEMS = {**FLOOR, **ALONE, "road": "all together: proxies, and rows read off and fine-tuned"}
 REPLAYED = ("base", "idproxy", "promo", "road")
 _PROXIED = ("idproxy", "road")
-_RANKS = "torchrun --nproc-per-node 2 -m"
 _TUNED = shlex.quote("lifecycle.stages=[{rows: 0, source: start}, {rows: 1, source: tuned}]")
 
 
@@ -54,8 +54,8 @@ class Case:
                 yield from (
                     f"python -m tools.floor {one} --system finetune --exposure {exposure}" for one in (base, proxied)
                 )
-                yield f"{_RANKS} tools.lifecycle {base} lifecycle.name=promo --exposure {exposure}"
-                yield f"{_RANKS} tools.lifecycle {proxied} --exposure {exposure}"
+                yield f"{RANKS} tools.lifecycle {base} lifecycle.name=promo --exposure {exposure}"
+                yield f"{RANKS} tools.lifecycle {proxied} --exposure {exposure}"
             scores = " ".join(f"--scores {name}={self._scores(seed, name, exposure)}" for name in _at(exposure))
             segments = f"--only n={exposure}" + ("" if exposure else " --only warm --only 100+")
             for rival in ("base", "ridge"):
@@ -66,7 +66,7 @@ class Case:
         for name in REPLAYED:
             words = self.proxies.words(seed, "v5" if name in _PROXIED else "base")
             stages = f" {_TUNED}" if name in ("base", "idproxy") else ""
-            yield f"{_RANKS} tools.lifecycle {words} lifecycle.name={name}{stages} --replay"
+            yield f"{RANKS} tools.lifecycle {words} lifecycle.name={name}{stages} --replay"
         walked = {name: self._run(seed, name) / f"lifecycle/{name}/replay/scores.parquet" for name in REPLAYED}
         scores = " ".join(f"--scores {name}={path}" for name, path in walked.items())
         # An item has one first row: few rows are all that there are.

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from recsys.evaluate import draws, results
+from recsys.records.commands import RANKS, trained
 from recsys.records.lines import row, simulations
 
 SEEDS = (0, 1, 2)
@@ -37,7 +38,6 @@ VARIANTS = {
     "simulated": "",
 }
 SIZE = "configs/simulator/record.yaml"
-_RANKS = "torchrun --nproc-per-node 2 -m"
 
 
 def commands(content: str) -> list[str]:
@@ -50,10 +50,10 @@ def draw(seed: int, content: str) -> Iterator[str]:
     for label, by_exposure in LABELS.items():
         base = f"{CONFIG} {words_of(seed, label, 'base', content)}"
         if label == "liked":
-            yield f"{_RANKS} tools.simulate tune {_simulator(seed, label, 'base', content)}"
+            yield f"{RANKS} tools.simulate tune {_simulator(seed, label, 'base', content)}"
         else:
             yield f"python -m tools.prepare {base}"
-            yield from (f"{_RANKS} tools.{tool} {base}" for tool in ("train", "predict"))
+            yield from trained(base)
         yield from _simulated(seed, label, content)
         for exposure, systems in by_exposure.items():
             yield from _learned(seed, label, exposure, systems, content)
@@ -66,9 +66,9 @@ def draw(seed: int, content: str) -> Iterator[str]:
 def _simulated(seed: int, label: str, content: str) -> Iterator[str]:
     """The filter and the simulations."""
     words = _simulator(seed, label, "base", content)
-    yield f"{_RANKS} tools.simulate filter {words}"
+    yield f"{RANKS} tools.simulate filter {words}"
     for name, switches in VARIANTS.items():
-        yield f"{_RANKS} tools.simulate users {words} simulator.name={name} {switches}".rstrip()
+        yield f"{RANKS} tools.simulate users {words} simulator.name={name} {switches}".rstrip()
         yield f"python -m tools.simulate quality {words} simulator.name={name}"
 
 
@@ -81,7 +81,7 @@ def _learned(seed: int, label: str, exposure: int, systems: tuple[str, ...], con
             words += f" simulator.update.exposure={exposure}" if exposure else ""
             words += f" simulator.update.simulated={run_of(seed, label, 'base')}/simulator/{variant}/simulated.parquet"
             balance = str(not system.endswith("/level")).lower()
-            yield f"{_RANKS} tools.simulate update {words} simulator.update.balance={balance}"
+            yield f"{RANKS} tools.simulate update {words} simulator.update.balance={balance}"
         elif exposure and label != "liked":
             words = f"{CONFIG} {words_of(seed, label, _ranker(system), content)}"
             yield f"python -m tools.floor {words} --system finetune --exposure {exposure}"

@@ -7,12 +7,14 @@ import json
 from collections.abc import Callable
 from dataclasses import astuple, dataclass
 from pathlib import Path
+from typing import Protocol
 
 from recsys.bench.frame import amount
 from recsys.errors import InputError
 from recsys.evaluate import draws, report, results
 from recsys.pipeline import steps
 from recsys.records import coldllm, daily, floor, idproxy, leave_one_out, promo, road, simulated
+from recsys.records.commands import trained
 from recsys.rivals import summary
 
 FOLDER = Path("runs/records")
@@ -62,11 +64,8 @@ class Record:
         return f"`{words}` ({count}; `--list` prints them)"
 
 
-def _trained(config: str) -> list[str]:
-    return [
-        f"python -m tools.prepare {config}",
-        *(f"torchrun --nproc-per-node 2 -m tools.{tool} {config}" for tool in ("train", "predict")),
-    ]
+def _prepared(config: str) -> list[str]:
+    return [f"python -m tools.prepare {config}", *trained(config)]
 
 
 def _demo(paths: Paths) -> list[str]:
@@ -114,7 +113,7 @@ def _hide_ids(paths: Paths) -> list[str]:
     asked, scores = [], [f"--scores base={floor.run_of(0)}/scores/test"]
     for share in _SHARES:
         run = FOLDER / f"hide-{share}"
-        asked += _trained(f"configs/movielens-1m.yaml run={run} train.hide_ids={share}")
+        asked += _prepared(f"configs/movielens-1m.yaml run={run} train.hide_ids={share}")
         scores.append(f"--scores base/hide-{share}={run}/scores/test")
     only = "--only warm --only n=0"
     return [*asked, f"python -m tools.evaluate {floor.drawn(0)} {' '.join(scores)} {only} --out {FOLDER}/hide-ids.json"]
@@ -132,7 +131,7 @@ def _cold_items(paths: Paths) -> list[str]:
         config = f"configs/movielens-1m-cold-items.yaml run={run}"
         if seed:
             config += f" data.path=data/movielens-1m-cold-items-seed{seed} data.split.seed={seed} train.seed={seed}"
-        asked += _trained(config)[:2]
+        asked += _prepared(config)[:2]
         systems = f"--vectors base={run}/export/parquet --vectors popularity={run}/popularity"
         asked += [f"python -m tools.{tool} {config}" for tool in ("export", "popularity")]
         asked.append(f"python -m tools.evaluate {config} {systems}")
@@ -161,6 +160,34 @@ def _bench_table(paths: Paths) -> str:
     return "\n".join(lines)
 
 
+class _Case(Protocol):
+    """What a record measures."""
+
+    def commands(self) -> list[str]: ...
+
+    def table(self) -> str: ...
+
+
+def _of(name: str, case: _Case) -> Record:
+    return Record(name, lambda paths: case.commands(), lambda paths: case.table())
+
+
+def _of_content(name: str, made: Callable[[str | None], _Case]) -> Record:
+    return Record(
+        name,
+        lambda paths: made(paths.content).commands() if paths.content else None,
+        lambda paths: made(paths.content).table(),
+    )
+
+
+def _of_kuairand(name: str, made: Callable[[str | None], _Case]) -> Record:
+    return Record(
+        name,
+        lambda paths: made(paths.kuairand).commands() if paths.kuairand else None,
+        lambda paths: made(paths.kuairand).table(),
+    )
+
+
 RECORDS = (
     Record("demo", _demo, _demo_table),
     Record(
@@ -177,30 +204,18 @@ RECORDS = (
     ),
     Record("floor-movielens", lambda paths: floor.commands(paths.content), lambda paths: floor.table(paths.content)),
     Record("hide-ids", _hide_ids, _hide_ids_table),
-    Record(
-        "idproxy-movielens",
-        lambda paths: idproxy.movielens(paths.content).commands() if paths.content else None,
-        lambda paths: idproxy.movielens(paths.content).table(),
-    ),
+    _of_content("idproxy-movielens", idproxy.movielens),
     Record(
         "idproxy-hidden",
         lambda paths: idproxy.movielens(paths.content).hidden_commands() if paths.content else None,
         lambda paths: idproxy.movielens(paths.content).hidden_table(),
     ),
-    Record(
-        "idproxy-kuairand",
-        lambda paths: idproxy.kuairand(paths.kuairand).commands() if paths.kuairand else None,
-        lambda paths: idproxy.kuairand(paths.kuairand).table(),
-    ),
-    Record("promo-movielens", lambda paths: promo.movielens().commands(), lambda paths: promo.movielens().table()),
-    Record(
-        "promo-kuairand",
-        lambda paths: promo.kuairand(paths.kuairand).commands() if paths.kuairand else None,
-        lambda paths: promo.kuairand(paths.kuairand).table(),
-    ),
-    Record("promo-warm-up", lambda paths: promo.warm_up().commands(), lambda paths: promo.warm_up().table()),
-    Record("promo-100k", lambda paths: leave_one_out.small().commands(), lambda paths: leave_one_out.small().table()),
-    Record("promo-1m", lambda paths: leave_one_out.large().commands(), lambda paths: leave_one_out.large().table()),
+    _of_kuairand("idproxy-kuairand", idproxy.kuairand),
+    _of("promo-movielens", promo.movielens()),
+    _of_kuairand("promo-kuairand", promo.kuairand),
+    _of("promo-warm-up", promo.warm_up()),
+    _of("promo-100k", leave_one_out.small()),
+    _of("promo-1m", leave_one_out.large()),
     Record("gauge-movielens", lambda paths: coldllm.gauge_commands(), lambda paths: coldllm.gauge_table()),
     Record(
         "simulated-movielens",
@@ -212,22 +227,10 @@ RECORDS = (
         lambda paths: coldllm.commands(paths.content) if paths.content else None,
         lambda paths: coldllm.table(),
     ),
-    Record(
-        "road-movielens",
-        lambda paths: road.movielens(paths.content).commands() if paths.content else None,
-        lambda paths: road.movielens(paths.content).table(),
-    ),
-    Record(
-        "road-kuairand",
-        lambda paths: road.kuairand(paths.kuairand).commands() if paths.kuairand else None,
-        lambda paths: road.kuairand(paths.kuairand).table(),
-    ),
+    _of_content("road-movielens", road.movielens),
+    _of_kuairand("road-kuairand", road.kuairand),
     Record("cold-items", _cold_items, _cold_items_table),
-    Record(
-        "daily-kuairand",
-        lambda paths: daily.kuairand(paths.kuairand).commands() if paths.kuairand else None,
-        lambda paths: daily.kuairand(paths.kuairand).table(),
-    ),
-    Record("daily-generated", lambda paths: daily.generated().commands(), lambda paths: daily.generated().table()),
+    _of_kuairand("daily-kuairand", daily.kuairand),
+    _of("daily-generated", daily.generated()),
     Record("bench", lambda paths: ["python -m tools.bench configs/bench.yaml"], _bench_table),
 )

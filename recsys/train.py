@@ -3,7 +3,6 @@
 import math
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 
@@ -28,7 +27,7 @@ from recsys.runs import begin, require
 from recsys.score import score
 from recsys.tables import checkpoint, content, live
 from recsys.tables.checkpoint import Progress, Saver
-from recsys.tables.locks import training
+from recsys.tables.locks import training_together
 from recsys.tables.sharding import Sharded, refuse, shard
 from recsys.tables.version import Version
 from recsys.training.profile import Profile
@@ -77,8 +76,7 @@ def train(config: Config, ranks: Ranks) -> Progress:
             model, or a file of the dataset has gone or the disk is full meanwhile.
     """
     run = Path(config.run)
-    with ExitStack() as held:
-        on_first(ranks, lambda: held.enter_context(training(run)))
+    with training_together(run, ranks):
         return _train(config, run, ranks)
 
 

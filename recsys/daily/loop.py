@@ -15,7 +15,6 @@ trained on: the next one goes on from the day before it.
 import json
 import shlex
 from collections.abc import Callable, Sequence
-from contextlib import nullcontext
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
@@ -37,7 +36,7 @@ from recsys.errors import InputError
 from recsys.files import remove, replacing
 from recsys.pipeline.launch import launch
 from recsys.tables import checkpoint
-from recsys.tables.locks import training
+from recsys.tables.locks import training_together
 from recsys.train import train
 
 FILE = "daily.json"
@@ -57,7 +56,7 @@ def daily(config: Config, ranks: Ranks) -> Path:
             (`recsys.daily.same`).
     """
     run = Path(config.run)
-    with training(run) if ranks.is_first else nullcontext():
+    with training_together(run, ranks):
         Loop(config, ranks).run()
     return run / FILE
 

@@ -4,9 +4,11 @@ A lock is a file that is locked, not one that exists: it goes with the process t
 command of several ranks the first one holds it for all.
 """
 
-from contextlib import AbstractContextManager
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from pathlib import Path
 
+from recsys.distributed import Ranks, on_first
 from recsys.errors import InputError
 from recsys.files import locked
 
@@ -31,6 +33,18 @@ def training(run: Path) -> AbstractContextManager[object]:
         return locked(run / ".training", wait=False)
     except BlockingIOError:
         raise InputError(f"{run}: another process trains this run") from None
+
+
+@contextmanager
+def training_together(run: Path, ranks: Ranks) -> Iterator[None]:
+    """`training` by all ranks, of which the first takes the lock. Collective.
+
+    Raises:
+        InputError: as `training`; on every rank.
+    """
+    with ExitStack() as held:
+        on_first(ranks, lambda: held.enter_context(training(run)))
+        yield
 
 
 def require_idle(run: Path) -> None:

@@ -9,7 +9,6 @@ rows learn from it. The ranker's checkpoints, tables and scores stay as they are
 
 import hashlib
 import json
-from contextlib import nullcontext
 from dataclasses import asdict
 from pathlib import Path
 
@@ -32,7 +31,7 @@ from recsys.prompt.host.beside import Host
 from recsys.prompt.host.network import Network, folder_of, promo
 from recsys.prompt.host.training import own_rows, probabilities, train
 from recsys.tables import checkpoint, service
-from recsys.tables.locks import training
+from recsys.tables.locks import training_together
 
 SCORES = "scores.parquet"
 
@@ -73,7 +72,7 @@ def trained(frozen: Frozen, base: str) -> Network:
         InputError: another process trains it; or as `Network.open`, `Host.read` and `train`.
     """
     folder = folder_of(frozen.encoder.config)
-    with training(folder) if frozen.ranks.is_first else nullcontext():
+    with training_together(folder, frozen.ranks):
         network = Network.open(frozen, base)
         if not network.progress.done:
             train(network, Host.read(frozen, network.rows, 0))

@@ -57,7 +57,7 @@ class Requests:
     timeout: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 120.0
     """Seconds in which a server must answer a request."""
     in_flight: Positive = 4
-    """Requests that one server has at a time."""
+    """Requests that one server has at a time, of all ranks whose own it is, each at least one."""
     retries: Natural = 8
     """How often a request is asked again of one server, and how many failures in a row one may have before it is lost;
     where all are lost the run ends."""
@@ -87,7 +87,8 @@ class Judge:
     cache: str = "data/cache"
     """Where weights are kept that have to be converted once."""
     endpoints: list[Url] = field(default_factory=list)
-    """vllm: servers that generate, all of them of the same model."""
+    """vllm: servers that generate, all of them of the same model. Ranks share them out in order, so a host's stand
+    together; a rank whose own are down asks the others."""
     embedders: list[Url] = field(default_factory=list)
     """vllm: servers that pool the same model's states by their mean; none: this process does, by transformers."""
     requests: Requests = field(default_factory=Requests)

@@ -1,5 +1,7 @@
 """Servers that all answer the same: a request goes to whichever is up and least busy, and what failed is asked again.
 
+Processes that ask the same servers share them out, and turn to another's while their own are down.
+
 A server that failed is closed for a while that doubles with each further failure, and then tried by one request alone,
 after the checks that its first request had. Only what failed is asked again, so no answer is asked for twice.
 """
@@ -15,6 +17,7 @@ from typing import Any, TypeVar
 import urllib3
 
 from recsys.config_simulator import Requests
+from recsys.distributed import Ranks
 from recsys.errors import InputError
 
 K = TypeVar("K")
@@ -39,12 +42,42 @@ class Refused(InputError):
         self.status = status
 
 
+@dataclass(frozen=True)
+class Share:
+    """Which of `ranks` processes this is that ask the same servers."""
+
+    rank: int = 0
+    ranks: int = 1
+
+    @staticmethod
+    def of(ranks: Ranks) -> "Share":
+        """This rank's."""
+        return Share(ranks.rank, ranks.world_size)
+
+    def limits(self, servers: int, in_flight: int) -> list[int]:
+        """[servers] requests at a time to each; 0 to those of other processes.
+
+        Servers are dealt in order, so those of a host's ranks stand together. Where processes share a server, their
+        limits come to `in_flight`, and are at least 1.
+        """
+        homes = [rank * servers // self.ranks for rank in range(self.ranks)]
+        if servers < self.ranks:
+            sharing = [rank for rank, home in enumerate(homes) if home == homes[self.rank]]
+            share, more = divmod(in_flight, len(sharing))
+            mine = max(share + (sharing.index(self.rank) < more), 1)
+            return [mine if one == homes[self.rank] else 0 for one in range(servers)]
+        bounds = [*homes, servers]
+        return [in_flight * (bounds[self.rank] <= one < bounds[self.rank + 1]) for one in range(servers)]
+
+
 @dataclass(eq=False)
 class Server:
     """One of them.
 
     Attributes:
         url: where it is, without a slash at the end.
+        limit: how many requests it has at a time.
+        own: it is of this process's share.
         checked: it passed the checks since it last failed.
         busy: how many requests it has.
         failures: how often it failed since it last answered, those counted once that were under way together.
@@ -55,6 +88,8 @@ class Server:
     url: str
     key: str
     http: urllib3.PoolManager
+    limit: int
+    own: bool
     checked: bool = False
     busy: int = 0
     failures: int = 0
@@ -85,6 +120,7 @@ class Server:
             raise Fault(f"{path}: expected JSON, got {brief(answer.data.decode(errors='replace'))}") from None
 
 
+ALONE = Share()
 Question = Callable[[Server], T]
 """Asks a server; raises `Fault` also where the answer is not as it should be."""
 
@@ -96,13 +132,20 @@ class Endpoints:
         key: the field of the config that names them, for errors.
         check: asked of each server before its first request, and again after a failure; raises InputError where a
             server is not the one that is wanted.
+        share: which of the processes that ask them this is.
     """
 
-    def __init__(self, key: str, urls: Sequence[str], config: Requests, check: Question[None]) -> None:
+    def __init__(
+        self, key: str, urls: Sequence[str], config: Requests, check: Question[None], share: Share = ALONE
+    ) -> None:
         timeout = urllib3.Timeout(connect=min(CONNECT, config.timeout), read=config.timeout)
         http = urllib3.PoolManager(num_pools=len(urls), maxsize=config.in_flight, timeout=timeout)
         self._key = key
-        self._servers = [Server(url, key, http) for url in urls]
+        limits = share.limits(len(urls), config.in_flight)
+        self._servers = [
+            Server(url, key, http, limit or config.in_flight, limit > 0)
+            for url, limit in zip(urls, limits, strict=True)
+        ]
         self._config = config
         self._check = check
         self._changed = threading.Condition()
@@ -121,7 +164,7 @@ class Endpoints:
         if all(server.failures > self._config.retries for server in self._servers):
             for server in self._servers:
                 server.failures, server.closed_until = 0, 0.0
-        width = len(self._servers) * self._config.in_flight
+        width = sum(server.limit for server in self._servers if server.own)
         with ThreadPoolExecutor(width) as pool:
             running: dict[Future[T], K] = {}
             try:
@@ -161,7 +204,7 @@ class Endpoints:
                 self._give_back(server, started, fault)
 
     def _take(self, failed: dict[Server, list[str]]) -> Server:
-        """The least busy of the servers that are open to a question which failed at some of them."""
+        """The least busy of the servers that are open to a question which failed at some of them; own ones first."""
         with self._changed:
             while self._ended is None:
                 left = [one for one in self._servers if len(failed[one]) <= self._config.retries]
@@ -170,12 +213,10 @@ class Endpoints:
                     break
                 now = time.monotonic()
                 free = [
-                    one
-                    for one in left
-                    if one.closed_until <= now and one.busy < (1 if one.failures else self._config.in_flight)
+                    one for one in left if one.closed_until <= now and one.busy < (1 if one.failures else one.limit)
                 ]
                 if free:
-                    server = min(free, key=lambda one: (one.failures, one.busy))
+                    server = min(free, key=lambda one: (not one.own, one.failures, one.busy))
                     server.busy += 1
                     return server
                 opens = [one.closed_until - now for one in left if one.closed_until > now]

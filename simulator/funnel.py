@@ -25,6 +25,7 @@ from simulator import candidates, judge, simulated
 from simulator.asking import Counts
 from simulator.candidates import Candidates, Pool
 from simulator.contexts import Queries, centres
+from simulator.endpoints import Share
 from simulator.judge import Judge
 from simulator.refine import Refined, refine
 from simulator.simulated import Refining
@@ -49,7 +50,11 @@ def simulate(config: Config, ranks: Ranks) -> Path:
         InputError: no such judge, or as `play`.
     """
     refined = config.simulator.funnel.refine
-    return play(config, together(lambda: judge.load(config.simulator, ranks.device)) if refined else None, ranks)
+    return play(
+        config,
+        together(lambda: judge.load(config.simulator, ranks.device, Share.of(ranks))) if refined else None,
+        ranks,
+    )
 
 
 def play(config: Config, asked: Judge | None, ranks: Ranks) -> Path:

@@ -33,6 +33,7 @@ from recsys.errors import InputError
 from recsys.evaluate import bootstrap, report, results, systems
 from recsys.evaluate.bootstrap import METRICS, Judged, Sample
 from simulator import finetune, judge, texts
+from simulator.endpoints import Share
 from simulator.judge import Judge
 from simulator.pairs import KINDS, Pairs
 from simulator.population import Population
@@ -93,8 +94,8 @@ def _scores(config: Config, population: Population, pairs: Pairs, adapter: str, 
         return _shared(model, histories, whole, np.stack([user, item], axis=1).astype(np.int64), ranks)
 
     bare, tuned = (replace(asked, judge=replace(asked.judge, adapter=one)) for one in (None, adapter))
-    found = {"zero-shot": by(together(lambda: judge.load(bare, ranks.device)), pairs.user)}
-    model = together(lambda: judge.load(tuned, ranks.device))
+    found = {"zero-shot": by(together(lambda: judge.load(bare, ranks.device, Share.of(ranks))), pairs.user)}
+    model = together(lambda: judge.load(tuned, ranks.device, Share.of(ranks)))
     found["tuned"] = by(model, pairs.user)
     # Users stand in an order that was drawn, so the next one is anybody.
     found[_SWAPPED] = by(model, (pairs.user + 1) % len(histories))

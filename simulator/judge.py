@@ -5,7 +5,7 @@ yes = judge.score(contexts, items, pairs)
 """
 
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Protocol
 
@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from recsys.config_simulator import Judge as Asked
 from recsys.config_simulator import Simulator
+from simulator.endpoints import ALONE, Share
 
 
 class Judge(Protocol):
@@ -41,8 +42,8 @@ class Judge(Protocol):
         ...
 
 
-def load(config: Simulator, device: torch.device) -> Judge:
-    """The judge of a config.
+def load(config: Simulator, device: torch.device, share: Share = ALONE) -> Judge:
+    """The judge of a config, asked by one process of several (`share`).
 
     Raises:
         InputError: no such model or adapter, an answer that is not one token, a question too long for the model, or no
@@ -50,11 +51,9 @@ def load(config: Simulator, device: torch.device) -> Judge:
     """
     from simulator import transformers_judge, vllm_judge  # bring transformers, which takes seconds to import
 
-    backends: dict[str, Callable[[Simulator, torch.device], Judge]] = {
-        "transformers": transformers_judge.load,
-        "vllm": vllm_judge.load,
-    }
-    return backends[config.judge.backend](config, device)
+    if config.judge.backend == "vllm":
+        return vllm_judge.load(config, device, share)
+    return transformers_judge.load(config, device)
 
 
 def digest(asked: Asked) -> str:

@@ -12,6 +12,7 @@ from typing import Literal, get_args
 from recsys.config import Config
 from recsys.distributed import Ranks, together
 from simulator import filter, finetune, funnel, judge, update
+from simulator.endpoints import Share
 
 Stage = Literal["tune", "filter", "users", "update"]
 STAGES: tuple[Stage, ...] = get_args(Stage)
@@ -29,7 +30,7 @@ def run(config: Config, stages: Sequence[Stage], ranks: Ranks) -> Iterator[str]:
     if "filter" in stages or ("users" in stages and config.simulator.funnel.refine):
         config = together(lambda: finetune.tuned(config))
     if "filter" in stages:
-        asked = together(lambda: judge.load(config.simulator, ranks.device))
+        asked = together(lambda: judge.load(config.simulator, ranks.device, Share.of(ranks)))
         yield f"filter: {filter.train(config, asked, ranks)}"
     if "users" in stages:
         yield f"simulated: {funnel.simulate(config, ranks)}"

@@ -24,7 +24,7 @@ from recsys.config_simulator import Simulator
 from recsys.content import pretrained
 from recsys.errors import InputError
 from simulator import prompts, transformers_judge
-from simulator.endpoints import Endpoints, Fault, Question, Refused, Server, brief
+from simulator.endpoints import ALONE, Endpoints, Fault, Question, Refused, Server, Share, brief
 from simulator.prompts import Ids, Wording
 from simulator.transformers_judge import TransformersJudge
 
@@ -41,9 +41,12 @@ class VllmJudge:
     Args:
         tokenizer, width: the model's, and of its hidden states.
         device: where the model runs that embeds, when no server does.
+        share: which of the processes that ask the servers this is.
     """
 
-    def __init__(self, tokenizer: Any, width: int, config: Simulator, device: torch.device) -> None:
+    def __init__(
+        self, tokenizer: Any, width: int, config: Simulator, device: torch.device, share: Share = ALONE
+    ) -> None:
         asked = config.judge
         self._tokenizer = tokenizer
         self._width = width
@@ -56,7 +59,7 @@ class VllmJudge:
         self._plain: set[str] = set()
         """URLs of the servers without `/generative_scoring`."""
         self._servers, self._embedders = (
-            Endpoints(f"{KEY}.{field}", urls, asked.requests, partial(self._check, longest=longest))
+            Endpoints(f"{KEY}.{field}", urls, asked.requests, partial(self._check, longest=longest), share)
             for field, urls, longest in [
                 ("endpoints", asked.endpoints, words.longest(config.prompt) + 1),  # and the answer
                 ("embedders", asked.embedders, config.prompt.tokens + 1),
@@ -199,7 +202,7 @@ def _probabilities(path: str, found: NDArray[np.float64]) -> Floats:
     return found.astype(np.float32)
 
 
-def load(config: Simulator, device: torch.device) -> VllmJudge:
+def load(config: Simulator, device: torch.device, share: Share = ALONE) -> VllmJudge:
     """The judge at the config's servers, which are first asked when it is. Raises as `simulator.judge.load` does, and:
 
     Raises:
@@ -213,4 +216,4 @@ def load(config: Simulator, device: torch.device) -> VllmJudge:
             f"{KEY}.adapter: servers have their own weights: expected none, and as {KEY}.name the folder they serve, "
             f"into which `tools.simulate merge` merges {asked.adapter}"
         )
-    return VllmJudge(*pretrained.tokenizer(asked.name, Path(asked.cache), KEY), config, device)
+    return VllmJudge(*pretrained.tokenizer(asked.name, Path(asked.cache), KEY), config, device, share)

@@ -24,6 +24,7 @@ from tests import tiny
 from tests.ranks import RanksFailed, run_ranks
 from tests.simulator.funnels import Recorder, config, filtered, play, play_each, questions
 from tests.simulator.models import FILM
+from tests.simulator.servers import Brain, running
 
 CPU = torch.device("cpu")
 ONE = np.zeros((1, 2), np.int64)
@@ -97,6 +98,19 @@ def test_two_ranks_find_what_one_does(home: Path, folder: Path, tmp_path: Path) 
     same = alone["item_id"] == few["item_id"][0]
     pd.testing.assert_series_equal(few["user_id"], alone["user_id"][same].reset_index(drop=True))
     assert few["yes"].notna().any()
+
+
+def test_two_ranks_with_a_server_each_find_what_one_finds_in_process(home: Path, folder: Path, tmp_path: Path) -> None:
+    brain = Brain(folder)
+    with running(brain) as first, running(brain) as second:
+        urls = [first.url, second.url]
+        made = config(home, folder, name="served", journal=str(tmp_path / "served"))
+        asked = replace(made.simulator.judge, backend="vllm", endpoints=urls)
+        made = replace(made, simulator=replace(made.simulator, judge=asked))
+        served = rows(run_ranks(2, play, made)[0])
+        assert first.answered and second.answered and not {*first.answered} & {*second.answered}
+    alone = rows(play(config(home, folder, name="in-process", journal=str(tmp_path / "in-process"))))
+    pd.testing.assert_frame_equal(served, alone, rtol=1e-5, atol=1e-6)
 
 
 def test_without_refining_the_first_candidates_qualify(home: Path, folder: Path) -> None:

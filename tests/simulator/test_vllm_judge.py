@@ -4,6 +4,7 @@ does, each question is answered once or the run ends with what was said.
 
 import json
 import threading
+import time
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -15,6 +16,7 @@ from numpy.typing import NDArray
 
 from recsys.errors import InputError
 from simulator import judge
+from simulator.endpoints import ALONE, Share
 from tests.proxy import models as encoders
 from tests.simulator import models
 from tests.simulator.servers import Answer, Brain, Fault, Server, running
@@ -35,10 +37,12 @@ def expected(folder: Path) -> NDArray[np.float32]:
     return load(folder).score(CONTEXTS, ITEMS, PAIRS)
 
 
-def over(folder: Path, *servers: Server | str, requests: dict[str, Any] | None = None, **options: Any) -> judge.Judge:
+def over(
+    folder: Path, *servers: Server | str, requests: dict[str, Any] | None = None, share: Share = ALONE, **options: Any
+) -> judge.Judge:
     urls = [one if isinstance(one, str) else one.url for one in servers]
     asked = {"backend": "vllm", "endpoints": urls, "requests": QUICK | (requests or {}), **options}
-    return judge.load(models.config(folder, **asked), CPU)
+    return judge.load(models.config(folder, **asked), CPU, share)
 
 
 @pytest.fixture(scope="module")
@@ -148,6 +152,38 @@ def test_a_server_killed_on_the_way_is_waited_for(
     np.testing.assert_allclose(asked.score(CONTEXTS, ITEMS, PAIRS), expected, atol=1e-5)
     assert answered(server) == every
     server.kill()
+
+
+def test_processes_share_servers_out() -> None:
+    """Every server is somebody's, and has as many requests of all as it may; processes with one each share alike."""
+    for servers, ranks, in_flight in ((5, 2, 4), (2, 2, 4), (2, 5, 8), (1, 3, 8), (3, 3, 1)):
+        limits = np.array([Share(rank, ranks).limits(servers, in_flight) for rank in range(ranks)])
+        assert (limits.sum(axis=0) == in_flight).all() and (limits.sum(axis=1) > 0).all()
+        # In order: what is the first's comes before what is the second's.
+        assert (np.diff([np.flatnonzero(one).mean() for one in limits]) >= 0).all()
+    assert [Share(rank, 3).limits(1, 2) for rank in range(3)] == [[1], [1], [1]]
+
+
+def test_a_process_asks_its_own_server_and_the_others_only_while_that_is_down(
+    folder: Path, brain: Brain, expected: NDArray[np.float32], every: Counter[tuple[int, ...]]
+) -> None:
+    mine = Server(brain)
+    mine.start()
+    with running(brain) as other:
+        asked = over(folder, mine, other, share=Share(0, 2))
+        np.testing.assert_allclose(asked.score(CONTEXTS, ITEMS, PAIRS), expected, atol=1e-5)
+        assert answered(mine) == every and not other.requests
+        port = mine.kill()
+        np.testing.assert_allclose(asked.score(CONTEXTS, ITEMS, PAIRS), expected, atol=1e-5)
+        assert answered(mine) == answered(other) == every
+        mine.start(port)
+        deadline = time.monotonic() + 60
+        while len(mine.answered) == len(PAIRS) and time.monotonic() < deadline:  # it is left alone for a while
+            asked.score(CONTEXTS, ITEMS, PAIRS)
+        mine.answered, other.answered = [], []
+        np.testing.assert_allclose(asked.score(CONTEXTS, ITEMS, PAIRS), expected, atol=1e-5)
+        assert answered(mine) == every and not other.answered
+    mine.kill()
 
 
 def test_where_all_are_dead_the_run_ends(folder: Path) -> None:

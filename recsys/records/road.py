@@ -16,7 +16,6 @@ from recsys.records import idproxy
 from recsys.records.commands import RANKS
 from recsys.records.lines import row
 
-EXPOSURES = (0, 2, 8, 20)
 SEEN = ("seen=0", "seen=1", "seen=2", "seen=4", "seen=8", "seen=16", "seen=32", "seen=64")
 FLOOR = {
     "means": "user and item means",
@@ -39,6 +38,8 @@ class Case:
 
     name: str
     proxies: idproxy.Case
+    exposures: tuple[int, ...]
+    """Kept rows of new items."""
     told: str
 
     def commands(self) -> list[str]:
@@ -47,7 +48,7 @@ class Case:
 
     def _exposed(self, seed: int) -> Iterator[str]:
         base, proxied = (self.proxies.words(seed, ranker) for ranker in ("base", "v5"))
-        for exposure in EXPOSURES:
+        for exposure in self.exposures:
             yield f"python -m tools.floor {base} --system means --exposure {exposure}"
             yield f"python -m tools.floor {base} --system ridge --exposure {exposure}"
             if exposure:
@@ -93,7 +94,7 @@ class Case:
         """AUC and GAUC by exposure, differences to the floor, and the warm-up curve with the impressions it saves."""
         found = draws.combine([results.read(self._judged(seed)) for seed in self.proxies.seeds])
         lines: list[str] = []
-        segments = tuple(f"n={n}" for n in EXPOSURES)
+        segments = tuple(f"n={n}" for n in self.exposures)
         for metric, title in (("auc", "AUC"), ("gauc", "GAUC (within users)")):
             lines += [f"| {title} | " + " | ".join(segments) + " |", "|---" * (len(segments) + 1) + "|"]
             lines += [row(told, found["systems"][name], segments, ".4f", (metric,)) for name, told in SYSTEMS.items()]
@@ -142,7 +143,7 @@ def movielens(content: str | None) -> Case:
         "Each draw has other new items and weights. The replay walks the new items' test rows in time order; the base "
         "was trained on each user's first half, whichever second that ended in."
     )
-    return Case("road-movielens", idproxy.movielens(content), told)
+    return Case("road-movielens", idproxy.movielens(content), (0, 2, 8, 20, 40, 60), told)
 
 
 def kuairand(path: str | None) -> Case:
@@ -151,4 +152,4 @@ def kuairand(path: str | None) -> Case:
         "All videos are older than the log: their arrival is simulated, and the replay walks the new ones' test rows "
         "in time order."
     )
-    return Case("road-kuairand", idproxy.kuairand(path), told)
+    return Case("road-kuairand", idproxy.kuairand(path), (0, 2, 8, 20), told)

@@ -1,4 +1,5 @@
-"""Records `promo-100k` and `promo-1m`: PROMO's tables 2 to 4, in its protocol but without what its rows had leaked.
+"""Records `promo-100k` and `promo-1m`: PROMO's tables 2 to 4 and figure 5, in its protocol but without what its rows had
+leaked.
 
 Each seed breaks ties of a user's last second, and draws weights and negatives, anew.
 """
@@ -8,7 +9,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
+import pyarrow.parquet as pq
+
 from recsys.evaluate import draws, results
+from recsys.prompt import retention
 from recsys.records.lines import row
 
 BASES = {"dssm": "DSSM", "sasrec": "SASRec"}
@@ -21,6 +26,7 @@ VARIANTS = {
     "rows": "PROMO, weights as rows of a table",
 }
 """Beside SASRec, of the paper's tables 3 and 4; files in configs/promo."""
+_RETAINED = {"base": "SASRec as it is", "finetuned": "SASRec, learning on", "promo": "PROMO, learning on"}
 _SEGMENTS = {"all": "all", "rare": "rare items"}
 _METRICS = tuple(f"{metric}@{k}/100" for k in (5, 10) for metric in ("hitrate", "ndcg"))
 _HEADS = ("H@5", "N@5", "H@10", "N@10")
@@ -52,6 +58,8 @@ class Case:
             yield f"python -m tools.prompt {base} --finetune"
             for name in ("code", *self.variants) if kind == "sasrec" else ("code",):
                 yield f"python -m tools.prompt {base} configs/promo/{name}.yaml --network"
+            if kind == "sasrec":
+                yield f"python -m tools.prompt {base} configs/promo/code.yaml --retention"
         systems = " ".join(f"--vectors {name}={folder}" for name, folder in self._systems(seed).items())
         for rival in ("dssm", "dssm-finetuned", "sasrec", "sasrec-finetuned", "sasrec-code"):
             asked = f"evaluate.draws=5 {systems} --against {rival} --out {self._judged(seed)}"
@@ -101,7 +109,19 @@ class Case:
             f"among 100 sampled negatives, means of five draws of them; two-way bootstrap 95 % intervals, "
             f"{found['interval']}."
         )
-        return "\n".join([*lines, "", told])
+        return "\n".join([*lines, "", *self._retained(), "", told])
+
+    def _retained(self) -> Iterator[str]:
+        """Beside SASRec: of the pinnacle pairs that a system ranked right, the share that it still does."""
+        paths = [self._run(seed) / "prompt/sasrec/code" / retention.FILE for seed in self.seeds]
+        found = pd.concat([pq.read_table(path).to_pandas() for path in paths])
+        steps = sorted(found["step"].unique())
+        yield "| kept after so many negatives of an item, percent | " + " | ".join(map(str, steps)) + " |"
+        yield "|---" * (len(steps) + 1) + "|"
+        for system, told in _RETAINED.items():
+            counts = found[found["system"] == system].groupby("step")[["kept", "right"]].sum()
+            cells = (f"{100 * kept / right:.1f} of {right:,}" for kept, right in counts.itertuples(index=False))
+            yield f"| {told} | " + " | ".join(cells) + " |"
 
 
 def _percent(title: str, segments: dict[str, Any], form: str = ".1f") -> str:

@@ -1,5 +1,5 @@
-"""Records `promo-100k` and `promo-1m`: PROMO's tables 2 to 4 and figure 5, in its protocol but without what its rows had
-leaked.
+"""Records `promo-100k` and `promo-1m`: PROMO's tables 2 to 4 and figure 5, in its protocol but without what its rows
+had leaked.
 
 Each seed breaks ties of a user's last second, and draws weights and negatives, anew.
 """

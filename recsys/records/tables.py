@@ -13,7 +13,7 @@ from recsys.bench.frame import amount
 from recsys.errors import InputError
 from recsys.evaluate import draws, report, results
 from recsys.pipeline import steps
-from recsys.records import coldllm, daily, floor, idproxy, leave_one_out, promo, road, simulated
+from recsys.records import coldllm, daily, floor, idproxy, leave_one_out, network, promo, road, simulated
 from recsys.records.commands import trained
 from recsys.rivals import summary
 
@@ -214,6 +214,7 @@ RECORDS = (
     _of("promo-movielens", promo.movielens()),
     _of_kuairand("promo-kuairand", promo.kuairand),
     _of("promo-warm-up", promo.warm_up()),
+    Record("promo-network", lambda paths: network.commands(), lambda paths: network.table()),
     _of("promo-100k", leave_one_out.small()),
     _of("promo-1m", leave_one_out.large()),
     Record("gauge-movielens", lambda paths: coldllm.gauge_commands(), lambda paths: coldllm.gauge_table()),

@@ -15,6 +15,7 @@ from recsys.config_daily import Daily
 from recsys.config_lifecycle import Lifecycle
 from recsys.config_prompt import Prompt
 from recsys.config_proxy import Proxy
+from recsys.config_search import Search
 from recsys.config_serving import Serving
 from recsys.config_simulator import Simulator
 from recsys.config_slot import Slot
@@ -281,6 +282,8 @@ class Config:
     """What fills an item's row as its feedback grows."""
     serving: Serving = field(default_factory=Serving)
     """The server of a bundle."""
+    search: Search = field(default_factory=Search)
+    """The search of hyper-parameters."""
 
     @field_validator("features")
     @classmethod

@@ -20,6 +20,7 @@ _FREE = {
     "daily",
     "lifecycle",
     "serving",
+    "search",
     "train.batch_size",
     "train.shuffle_rows",
     "train.keep",

@@ -1,7 +1,7 @@
 """YAML plus `key=value` overrides into the strict dataclasses of `recsys.config`, and a resolved config to YAML."""
 
 import difflib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import fields, is_dataclass
 from pathlib import Path
 from typing import Any, TypeVar, get_args, get_type_hints
@@ -110,6 +110,25 @@ def flat(tree: Any, prefix: str = "") -> dict[str, Any]:
     return found
 
 
+def with_values(config: Config, values: Mapping[str, Any], origin: str = "config") -> Config:
+    """A config with other values by dotted key; the key of a list's entry is its number.
+
+    Raises:
+        InputError: as `load`, naming `origin` and the dotted key.
+    """
+    tree = plain(config)
+    for key, value in values.items():
+        _put(tree, key, value, f"{origin}: {key}")
+    return parse(tree, origin)
+
+
+def value_of(tree: Any, key: str) -> Any:
+    """What a nested mapping, such as `plain` gives, holds at a dotted key that it has."""
+    for part in key.split("."):
+        tree = tree[int(part)] if isinstance(tree, list) else tree[part]
+    return tree
+
+
 def dump(config: Config, path: Path) -> None:
     """Write the resolved config as YAML."""
     with replacing(path) as partial:
@@ -133,32 +152,37 @@ def _apply(tree: dict[str, Any], override: str) -> None:
     key, equals, text = override.partition("=")
     if not equals or not key:
         raise InputError(f"override {override!r}: expected key=value, such as train.lr=0.01")
+    try:
+        value = yaml.safe_load(text)
+    except yaml.YAMLError:
+        raise InputError(f"override {override!r}: {text!r} is not a YAML value") from None
+    _put(tree, key, value, f"override {override!r}")
+
+
+def _put(tree: dict[str, Any], key: str, value: Any, origin: str) -> None:
+    """Set a dotted key of a nested mapping; errors name `origin`."""
     node: Any = tree
     *parents, last = key.split(".")
     for depth, part in enumerate(parents):
         if isinstance(node, list):
-            node = node[_index(node, part, override)]
+            node = node[_index(node, part, origin)]
         elif isinstance(node, dict):
             if node.get(part) is None:
                 node[part] = {}
             node = node[part]
         else:
-            raise InputError(f"override {override!r}: {'.'.join(parents[:depth])} has no keys below it")
-    try:
-        value = yaml.safe_load(text)
-    except yaml.YAMLError:
-        raise InputError(f"override {override!r}: {text!r} is not a YAML value") from None
+            raise InputError(f"{origin}: {'.'.join(parents[:depth])} has no keys below it")
     if isinstance(node, list):
-        node[_index(node, last, override)] = value
+        node[_index(node, last, origin)] = value
     elif isinstance(node, dict):
         node[last] = value
     else:
-        raise InputError(f"override {override!r}: {'.'.join(parents)} has no keys below it")
+        raise InputError(f"{origin}: {'.'.join(parents)} has no keys below it")
 
 
-def _index(node: list[Any], part: str, override: str) -> int:
+def _index(node: list[Any], part: str, origin: str) -> int:
     if not part.isdigit() or int(part) >= len(node):
-        raise InputError(f"override {override!r}: expected an index from 0 to {len(node) - 1}, got {part!r}")
+        raise InputError(f"{origin}: expected an index from 0 to {len(node) - 1}, got {part!r}")
     return int(part)
 
 

@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 from pydantic import TypeAdapter, ValidationError
 
-from recsys.pipeline import journal
+from recsys import journal
 
 State = Literal["cleared", "begun", "done"]
 

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from recsys import settings
 from recsys.files import remove
-from recsys.pipeline import journal
+from recsys import journal
 from recsys.pipeline.launch import launch
 
 

@@ -1,6 +1,5 @@
 """The base as one more system of the search: trained and scored by the real commands, in processes of their own."""
 
-import json
 import subprocess
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -12,8 +11,8 @@ import pyarrow.parquet as pq
 from recsys import settings
 from recsys.config import Config
 from recsys.distributed import one_thread, torchrun
-from recsys.rivals.grids import Params
 from recsys.rivals.rows import Scored
+from recsys.trials.space import Params
 from recsys.tables import checkpoint
 
 
@@ -44,8 +43,7 @@ def train(config: Config, params: Params, folder: Path, ranks: int) -> Base:
         RuntimeError: a command failed; its log is named.
     """
     given = folder / "given.yaml"
-    settings.dump(replace(config, run=str(folder)), given)
-    settings.dump(settings.load(given, [f"{key}={json.dumps(value)}" for key, value in params.items()]), given)
+    settings.dump(settings.with_values(replace(config, run=str(folder)), params), given)
     _launch("train", [str(given)], folder, ranks)
     best = checkpoint.best(folder / "checkpoints")
     return Base(given, folder, ranks, checkpoint.progress_of(best).best_auc)

@@ -12,9 +12,9 @@ from recsys.data.fit import fit
 from recsys.data.prepare import prepare
 from recsys.data.schema import read_info
 from recsys.rivals import deepfm, linear, means, trees
-from recsys.rivals.grids import Params
 from recsys.rivals.rows import Doubles, Scored
 from recsys.rivals.tabular import Table, Tabular
+from recsys.trials.space import Params
 
 
 class Fitted(Protocol):

@@ -21,11 +21,13 @@ from recsys.evaluate.results import save as save_results
 from recsys.files import replacing
 from recsys.rivals import base, summary
 from recsys.rivals.bench import TRAIN, Bench, draw, search_draw
-from recsys.rivals.grids import BASE, DEFAULTS, Params
+from recsys.rivals.grids import BASE, SPACES
 from recsys.rivals.rows import write_scores
-from recsys.rivals.search import Journal, Trial, key_of, search
+from recsys.rivals.search import key_of, search
+from recsys.trials.search import Trial
+from recsys.trials.space import Params
 
-RIVALS = tuple(name for name in DEFAULTS if name != BASE)
+RIVALS = tuple(name for name in SPACES if name != BASE)
 """Everything that the base can be compared to."""
 
 
@@ -46,7 +48,6 @@ def compare(
     if budget < 1:
         raise InputError(f"budget {budget}: expected at least one configuration for each system")
     folder = Path(config.run) / "rivals"
-    journal = Journal(folder / "trials.jsonl")
     draws = {seed: Bench(draw(config, seed, folder)) for seed in seeds}
     inner = Bench(search_draw(config, folder))
     trials = {}
@@ -55,7 +56,7 @@ def compare(
         def train(params: Params, name: str = name) -> float:
             return float(_train(name, inner, params, ranks).valid_auc)
 
-        trials[name] = search(name, inner.config, budget, journal, train)
+        trials[name] = search(name, inner.config, budget, folder / "trials.jsonl", train)
     found = {seed: _judge(bench, trials, ranks) for seed, bench in draws.items()}
     results = summary.combine(found, trials, budget)
     with replacing(folder / "results.json") as path:
@@ -81,7 +82,7 @@ def _judge(bench: Bench, trials: dict[str, list[Trial]], ranks: int) -> dict[str
     paths = {name: run / "scores" / f"{name}-{key}.parquet" for name, key in keys.items()}
     for name, path in paths.items():
         if not path.exists():
-            print(f"{run.name}: {name} with its best configuration: {best[name] or 'as given'}", flush=True)
+            print(f"{run.name}: {name} with its best configuration: {best[name]}", flush=True)
             write_scores(path, _train(name, bench, best[name], ranks).scores("test"))
     about = json.dumps([keys, str(bench.config.evaluate)], sort_keys=True)
     out = run / f"results-{hashlib.sha256(about.encode()).hexdigest()[:12]}.json"

@@ -1,19 +1,17 @@
 """What the search may choose from, for every system, in one place.
 
-The first trial of a system is its default, the others are drawn at random from its grid without repeats; each system
-gets the same number. The base's default is the config as it stands (`train.hide_ids` is never searched for it).
+The first trial of a system is its default, what Optuna suggests from its space comes after; each system gets the same
+number. The base's default is the config as it stands (`train.hide_ids` is never searched for it).
 """
 
-import itertools
-import random
-from typing import Any
-
-Params = dict[str, Any]
+from recsys import settings
+from recsys.config import Config
+from recsys.config_search import Range, Space
+from recsys.trials.space import Params
 
 BASE = "base"
 
 DEFAULTS: dict[str, Params] = {
-    BASE: {},
     "means": {"user_strength": 10.0, "item_strength": 10.0},
     "linear": {"C": 0.1, "history_weight": 0.3, "numbers_weight": 1.0},
     "deepfm": {
@@ -37,52 +35,49 @@ DEFAULTS: dict[str, Params] = {
     },
 }
 
-GRIDS: dict[str, dict[str, list[Any]]] = {
+SPACES: dict[str, Space] = {
     BASE: {
-        "train.lr": [0.002, 0.005, 0.01],
-        "train.table_lr": [0.05, 0.1, 0.2],
+        "train.lr": Range(low=0.002, high=0.01, log=True),
+        "train.table_lr": Range(low=0.05, high=0.2, log=True),
         "train.table_weight_decay": [0.0, 1e-5, 1e-4],
-        "train.hide_users": [0.0, 0.3, 0.5, 0.8],
+        "train.hide_users": Range(low=0.0, high=0.8),
         "model.dim": [16, 32],
-        "model.dropout": [0.0, 0.2],
+        "model.dropout": Range(low=0.0, high=0.2),
     },
     "means": {
-        "user_strength": [1.0, 2.0, 5.0, 10.0, 15.0, 20.0, 40.0],
-        "item_strength": [1.0, 2.0, 5.0, 10.0, 15.0, 20.0, 40.0],
+        "user_strength": Range(low=1.0, high=40.0, log=True),
+        "item_strength": Range(low=1.0, high=40.0, log=True),
     },
     "linear": {
-        "C": [0.003, 0.01, 0.03, 0.1, 0.3],
-        "history_weight": [0.0, 0.1, 0.3, 1.0],
-        "numbers_weight": [0.0, 0.3, 1.0],
+        "C": Range(low=0.003, high=0.3, log=True),
+        "history_weight": Range(low=0.0, high=1.0),
+        "numbers_weight": Range(low=0.0, high=1.0),
     },
     "deepfm": {
         "dim": [8, 16, 32],
         "hidden": [[64], [128, 64], [256, 128]],
-        "dropout": [0.2, 0.4, 0.6],
+        "dropout": Range(low=0.2, high=0.6),
         "shared": [True, False],
         "optimizer": [["adam", 0.0005], ["adam", 0.001], ["adam", 0.002], ["adagrad", 0.01], ["adagrad", 0.03]],
-        "table_decay": [1e-5, 3e-5, 1e-4, 3e-4],
+        "table_decay": Range(low=1e-5, high=3e-4, log=True),
         "hide_ids": [0.0, 0.05],
         "batch_size": [1024, 2048],
     },
     "trees": {
         "native": ["none", "few", "all"],
-        "learning_rate": [0.03, 0.05, 0.1],
-        "num_leaves": [15, 31, 63, 127],
-        "min_data_in_leaf": [50, 100, 300],
-        "feature_fraction": [0.4, 0.7, 1.0],
-        "bagging_fraction": [0.6, 0.8, 1.0],
-        "lambda_l2": [0.0, 5.0, 20.0],
+        "learning_rate": Range(low=0.03, high=0.1, log=True),
+        "num_leaves": Range(low=15, high=127, log=True),
+        "min_data_in_leaf": Range(low=50, high=300, log=True),
+        "feature_fraction": Range(low=0.4, high=1.0),
+        "bagging_fraction": Range(low=0.6, high=1.0),
+        "lambda_l2": Range(low=0.0, high=20.0),
     },
 }
 
 
-def configurations(system: str, budget: int, seed: int) -> list[Params]:
-    """The system's default and then random draws from its grid, `budget` in all or as many as differ.
-
-    A larger budget starts with the same configurations, so that a search can be extended.
-    """
-    grid = GRIDS[system]
-    rest = [dict(zip(grid, values, strict=True)) for values in itertools.product(*grid.values())]
-    random.Random(f"{system} {seed}").shuffle(rest)
-    return [DEFAULTS[system], *(params for params in rest if params != DEFAULTS[system])][:budget]
+def default(system: str, config: Config) -> Params:
+    """The system's first trial."""
+    if system != BASE:
+        return DEFAULTS[system]
+    tree = settings.plain(config)
+    return {key: settings.value_of(tree, key) for key in SPACES[BASE]}

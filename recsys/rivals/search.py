@@ -1,40 +1,21 @@
-"""Random search with one budget for every system, journaled so that nothing is trained twice.
+"""A search for each system, with the same number of trials for all."""
 
-A trial is known by its key: system, parameters, seed, and all of the config and the dataset that its result depends on.
-The journal (`trials.jsonl`) gets a line as each trial ends; a search that was interrupted, or is given a larger budget,
-trains only what has no line. Code is not part of the key: after changing a rival, delete the journal.
-"""
-
-import hashlib
-import json
-import os
-import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from recsys.config import Config
 from recsys.data.schema import read_info
-from recsys.errors import InputError
-from recsys.rivals.grids import BASE, Params, configurations
-
-
-@dataclass(frozen=True)
-class Trial:
-    """One trained configuration."""
-
-    key: str
-    system: str
-    seed: int
-    params: Params
-    valid_auc: float
-    seconds: float
+from recsys.rivals.grids import BASE, SPACES, default
+from recsys.trials.search import Asked, Plan, Search, Trial, digest, run
+from recsys.trials.space import Params
 
 
 def key_of(system: str, params: Params, config: Config) -> str:
-    """12 hex digits that differ wherever the trial's result may."""
+    """12 hex digits that differ wherever the trial's result may: system, parameters, seed, dataset, and of the config
+    what the system reads."""
     data = config.data
     about: dict[str, Any] = {"system": system, "params": params, "data": data.path, "history": data.history}
     about["dataset"] = asdict(read_info(data.path))
@@ -45,67 +26,38 @@ def key_of(system: str, params: Params, config: Config) -> str:
     elif system != "means":
         about |= {"reads": [config.model.history, config.model.history_labels]}
         about["features"] = [asdict(feature) for feature in config.features]
-    return hashlib.sha256(json.dumps(about, sort_keys=True, default=str).encode()).hexdigest()[:12]
-
-
-class Journal:
-    """Trials that have ended, by key, in a file that only grows."""
-
-    def __init__(self, path: Path) -> None:
-        """Read what is there; a last line that was cut off by a crash is passed over.
-
-        Raises:
-            InputError: any other line that is not a trial.
-        """
-        self.path = path
-        self.trials: dict[str, Trial] = {}
-        text = path.read_text() if path.exists() else ""
-        lines = text.split("\n")
-        self._torn = bool(lines[-1])
-        for number, line in enumerate(lines[:-1], start=1):
-            if not line:
-                continue
-            try:
-                trial = Trial(**json.loads(line))
-            except (TypeError, json.JSONDecodeError) as error:
-                raise InputError(f"{path}: line {number}: not a trial: {error}") from None
-            self.trials[trial.key] = trial
-
-    def add(self, trial: Trial) -> None:
-        """Append a trial and flush it to the disk."""
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        if self._torn:
-            whole = self.path.read_text().rpartition("\n")
-            self.path.write_text(whole[0] + whole[1])
-            self._torn = False
-        with self.path.open("a") as out:
-            out.write(json.dumps(asdict(trial)) + "\n")
-            out.flush()
-            os.fsync(out.fileno())
-        self.trials[trial.key] = trial
+    return digest(about)
 
 
 def search(
     system: str,
     config: Config,
     budget: int,
-    journal: Journal,
+    path: Path,
     train: Callable[[Params], float],
     say: Callable[[str], None] = partial(print, flush=True),  # noqa: B008
 ) -> list[Trial]:
-    """The system's `budget` trials, best validation AUC first; trains (`train` gives that AUC) those not journaled yet.
+    """The system's `budget` trials, less those that failed, best validation AUC first; trains (`train` gives that AUC)
+    those that the journal `path` does not have.
 
-    Which configurations are drawn depends on system, budget and the grid only, not on the seed of the weights.
+    Which configurations are tried depends on the space and the trials before, not on the seed of the weights.
+
+    Raises:
+        InputError: the default cannot be trained.
     """
-    trials = []
-    for number, params in enumerate(configurations(system, budget, seed=0), start=1):
-        key = key_of(system, params, config)
-        if key not in journal.trials:
-            start = time.perf_counter()
-            auc = train(params)
-            journal.add(Trial(key, system, config.train.seed, params, auc, round(time.perf_counter() - start, 1)))
-        trial = journal.trials[key]
-        trials.append(trial)
-        found = f"valid AUC {trial.valid_auc:.4f}, {trial.seconds:.0f} s"
-        say(f"{system} {number}/{budget}: {found}, {params or 'as given'}")
-    return sorted(trials, key=lambda trial: -trial.valid_auc)
+    plan = Plan(
+        system=system,
+        space=SPACES[system],
+        default=default(system, config),
+        budget=budget,
+        key=lambda params: key_of(system, params, config),
+    )
+    trials = Search(plan, path)
+
+    def tell(asked: Asked, auc: float | None, seconds: float, failed: str) -> None:
+        trials.tell(asked, auc, seconds, failed)
+        found = failed if auc is None else f"valid AUC {auc:.4f}"
+        say(f"{system} {asked.number + 1}/{budget}: {found}, {seconds:.0f} s, {asked.params}")
+
+    run(trials.ask, train, tell)
+    return trials.ranked()

@@ -5,7 +5,7 @@ from typing import Any
 
 from recsys.evaluate import draws
 from recsys.rivals.grids import BASE
-from recsys.rivals.search import Trial
+from recsys.trials.search import Trial
 
 COUNTS = ("rows", "users")
 SHOWN = (("warm", "auc"), ("warm", "gauc"), ("n=0", "auc"), ("n=0", "gauc"))
@@ -74,7 +74,7 @@ def _searched(tried: list[Trial], budget: int) -> dict[str, Any]:
     return {
         "budget": budget,
         "best": tried[0].params,
-        "valid_auc": tried[0].valid_auc,
+        "valid_auc": tried[0].value,
         "seconds": round(sum(trial.seconds for trial in tried), 1),
         "trials": [asdict(trial) for trial in tried],
     }

@@ -12,7 +12,7 @@ from recsys.config import Config
 from recsys.errors import InputError
 from recsys.rivals import base, bench, compare, summary
 from recsys.rivals.bench import TRAIN, Bench
-from recsys.rivals.grids import Params
+from recsys.trials.space import Params
 from tests import tiny
 from tests.rivals import planted
 

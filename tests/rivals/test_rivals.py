@@ -10,8 +10,9 @@ from sklearn.metrics import roc_auc_score
 from recsys.evaluate.scores import read_rows, read_scores
 from recsys.rivals import base, deepfm, trees
 from recsys.rivals.bench import TRAIN, Bench
-from recsys.rivals.grids import DEFAULTS, Params
+from recsys.rivals.grids import DEFAULTS
 from recsys.rivals.rows import write_scores
+from recsys.trials.space import Params
 from tests import tiny
 from tests.rivals import planted
 

@@ -1,14 +1,13 @@
-"""The search: the same budget for all, and nothing trained twice."""
+"""The search: the same budget for all, the default first, and nothing trained twice."""
 
-import itertools
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from recsys.errors import InputError
-from recsys.rivals.grids import DEFAULTS, GRIDS, Params, configurations
-from recsys.rivals.search import Journal, key_of, search
+from recsys.rivals.grids import BASE, DEFAULTS, SPACES, default
+from recsys.rivals.search import key_of, search
+from recsys.trials.space import Params, inside
 from tests import tiny
 
 
@@ -16,44 +15,35 @@ def _quiet(_: str) -> None:
     return
 
 
-@pytest.mark.parametrize("system", sorted(GRIDS))
-def test_configurations(system: str) -> None:
-    eight = configurations(system, 8, seed=0)
-    assert len(eight) == 8
-    assert eight[0] == DEFAULTS[system]
-    assert all(a != b for a, b in itertools.combinations(eight, 2))
-    assert configurations(system, 12, seed=0)[:8] == eight
-    for params in eight[1:]:
-        assert all(value in GRIDS[system][name] for name, value in params.items())
-
-
-def test_resumes_without_training_twice(tmp_path: Path) -> None:
+@pytest.mark.parametrize("system", sorted(SPACES))
+def test_every_system_has_as_many_trials_and_its_default_first(system: str, tmp_path: Path) -> None:
     config = tiny.config(tiny.write(tmp_path / "data"), tmp_path / "run")
-    path = tmp_path / "trials.jsonl"
-    trained: list[Params] = []
+    tried: list[Params] = []
+    for budget in (3, 8):
+        search(system, config, budget, tmp_path / "trials.jsonl", lambda params: tried.append(params) or 0.5, _quiet)
+    assert len(tried) == 8 and all(params not in tried[:place] for place, params in enumerate(tried))
+    assert tried[0] == default(system, config)
+    for params in tried[1:]:
+        assert inside(SPACES[system], params).keys() == SPACES[system].keys() == params.keys()
 
-    def train(params: Params) -> float:
-        if len(trained) == 3:
-            raise KeyboardInterrupt
-        trained.append(params)
-        return 0.5 + len(trained) / 100
 
-    with pytest.raises(KeyboardInterrupt):
-        search("means", config, 5, Journal(path), train, _quiet)
-    assert len(path.read_text().splitlines()) == 3
-    with path.open("a") as out:
-        out.write('{"key": "cut off')  # a crash in the middle of a line
-    again: list[Params] = []
+@pytest.mark.parametrize("system", sorted(DEFAULTS))
+def test_a_default_lies_in_its_space(system: str) -> None:
+    assert inside(SPACES[system], DEFAULTS[system]).keys() == DEFAULTS[system].keys()
 
-    def rest(params: Params) -> float:
-        again.append(params)
-        return 0.4
 
-    found = search("means", config, 5, Journal(path), rest, _quiet)
-    assert trained + again == configurations("means", 5, seed=0)
-    assert [trial.valid_auc for trial in found] == [0.53, 0.52, 0.51, 0.4, 0.4]
-    search("means", config, 5, Journal(path), rest, _quiet)
-    assert len(again) == 2
+def test_the_default_of_the_base_is_its_config(tmp_path: Path) -> None:
+    config = tiny.config(tiny.write(tmp_path / "data"), tmp_path / "run")
+    assert default(BASE, config)["train.lr"] == config.train.lr and default(BASE, config)["model.dim"] == 8
+
+
+def test_it_says_what_was_found_best_first(tmp_path: Path) -> None:
+    config = tiny.config(tiny.write(tmp_path / "data"), tmp_path / "run")
+    values = iter([0.5, 0.7, 0.6])
+    said: list[str] = []
+    found = search("means", config, 3, tmp_path / "trials.jsonl", lambda _: next(values), said.append)
+    assert [trial.value for trial in found] == [0.7, 0.6, 0.5]
+    assert said[0].startswith("means 1/3: valid AUC 0.5000, 0 s, {'user_strength': 10.0")
 
 
 def test_a_key_knows_what_matters(tmp_path: Path) -> None:
@@ -65,10 +55,3 @@ def test_a_key_knows_what_matters(tmp_path: Path) -> None:
     assert key_of("base", {}, replace(config, run="elsewhere")) == key_of("base", {}, config)
     reseeded = replace(config, train=replace(config.train, seed=7))
     assert key_of("trees", {}, config) != key_of("trees", {}, reseeded)
-
-
-def test_a_journal_of_something_else_is_refused(tmp_path: Path) -> None:
-    path = tmp_path / "trials.jsonl"
-    path.write_text('{"key": 1}\n')
-    with pytest.raises(InputError, match="line 1: not a trial"):
-        Journal(path)

@@ -1,0 +1,158 @@
+"""A search of hyper-parameters that asks, is told, and writes each trial down as it ends.
+
+The journal (`trials.jsonl`) gets a line a trial. A search that was interrupted, or is given a larger budget, goes on
+after those that it finds there, and a configuration that any search of the journal has trained alike is not trained
+again. Code is no part of what a trial is known by: after changing it, delete the journal.
+"""
+
+import hashlib
+import json
+import math
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from recsys import journal
+from recsys.config_search import Space
+from recsys.errors import InputError
+from recsys.trials.space import Params
+from recsys.trials.suggest import suggest
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One configuration that was tried."""
+
+    search: str
+    """Of the searches in a journal, the one that it belongs to."""
+    key: str
+    """Digest of all that its value depends on."""
+    system: str
+    """What was trained."""
+    params: Params
+    value: float | None
+    """What trials are compared by; None where it failed."""
+    seconds: float
+    failed: str = ""
+    """Why."""
+
+
+class Asked(NamedTuple):
+    """A trial to be done."""
+
+    number: int
+    """From 0."""
+    params: Params
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """What is searched."""
+
+    system: str
+    """What is trained."""
+    space: Space
+    default: Params
+    """The first trial, whether or not the space has it."""
+    budget: int
+    """Trials in all, fewer where the space has fewer."""
+    seed: int = 0
+    maximise: bool = True
+    key: Callable[[Params], str]
+    """Digest of all that the value of a trial with these parameters depends on."""
+
+    @property
+    def name(self) -> str:
+        """Digest of all that the order of trials depends on, the budget left out."""
+        space = {name: choices if isinstance(choices, list) else asdict(choices) for name, choices in self.space.items()}
+        return digest([self.system, space, self.default, self.seed, self.maximise, self.key(self.default)])
+
+
+class Search:
+    """A search, and its trials in a journal that only grows.
+
+    Attributes:
+        trials: those that have ended, oldest first.
+    """
+
+    def __init__(self, plan: Plan, path: Path) -> None:
+        self.plan, self.path = plan, path
+        entries = [entry for entry in journal.entries(path) if "search" in entry]
+        try:
+            found = [Trial(**entry) for entry in entries]
+        except TypeError as error:
+            raise InputError(f"{path}: not a journal of trials: {error}; remove it to search anew") from None
+        self._known = {trial.key: trial for trial in found}
+        self.trials = [trial for trial in found if trial.search == plan.name]
+
+    def ask(self) -> Asked | None:
+        """The next trial; None where all are done."""
+        while len(self.trials) < self.plan.budget:
+            params = self._next()
+            if params is None:
+                return None
+            known = self._known.get(self.plan.key(params))
+            if known is None or (known.failed and not self.trials):
+                return Asked(len(self.trials), params)
+            self._add(replace(known, search=self.plan.name))
+        return None
+
+    def _next(self) -> Params | None:
+        if not self.trials:
+            return self.plan.default
+        done = [(trial.params, trial.value) for trial in self.trials]
+        return suggest(self.plan.space, done, self.plan.seed, self.plan.maximise)
+
+    def tell(self, asked: Asked, value: float | None, seconds: float, failed: str = "") -> None:
+        """Write down what came of a trial; it is on the disk when this returns."""
+        plan = self.plan
+        key = plan.key(asked.params)
+        self._add(Trial(plan.name, key, plan.system, asked.params, value, round(seconds, 1), failed))
+
+    def _add(self, trial: Trial) -> None:
+        journal.append(self.path, asdict(trial))
+        self._known[trial.key] = trial
+        self.trials.append(trial)
+
+    def ranked(self) -> list[Trial]:
+        """The trials that did not fail, best first; of equal ones the older first."""
+        sign = -1 if self.plan.maximise else 1
+        return sorted((trial for trial in self.trials if trial.value is not None), key=lambda trial: sign * _of(trial))
+
+
+def run(
+    ask: Callable[[], Asked | None],
+    train: Callable[[Params], float],
+    tell: Callable[[Asked, float | None, float, str], None],
+) -> None:
+    """Ask, train and tell until nothing is asked; of several ranks, each calls it with collective functions.
+
+    A trial that ends in an `InputError` has failed, and the search goes on; the first one, the default, may not fail.
+
+    Raises:
+        InputError: the default's.
+    """
+    while (asked := ask()) is not None:
+        start = time.perf_counter()
+        value, failed = None, ""
+        try:
+            value = train(asked.params)
+            if not math.isfinite(value):
+                raise InputError(f"{value} is no value to compare trials by: expected a finite number")
+        except InputError as error:
+            if not asked.number:
+                raise
+            value, failed = None, str(error)
+        tell(asked, value, time.perf_counter() - start, failed)
+
+
+def digest(about: Any) -> str:
+    """12 hex digits of anything that JSON can hold."""
+    return hashlib.sha256(json.dumps(about, sort_keys=True, default=str).encode()).hexdigest()[:12]
+
+
+def _of(trial: Trial) -> float:
+    assert trial.value is not None
+    return trial.value

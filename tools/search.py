@@ -1,10 +1,11 @@
 r"""Search hyper-parameters by Optuna; run it again to go on where it was interrupted, or with more trials.
 
-    python -m tools.search configs/movielens-1m.yaml space.yaml --trials 20
-    torchrun --nproc-per-node 2 -m tools.search configs/movielens-1m.yaml space.yaml search.metric=gauc
-    torchrun --nproc-per-node 2 -m tools.train configs/movielens-1m.yaml runs/movielens-1m/search/best.yaml run=runs/best
+    python -m tools.search configs/movielens-1m.yaml configs/search/ranker.yaml --trials 20
+    torchrun --nproc-per-node 2 -m tools.search configs/movielens-1m.yaml configs/search/ranker.yaml search.metric=gauc
+    torchrun --nproc-per-node 2 -m tools.train configs/movielens-1m.yaml runs/movielens-1m/search/best.yaml \
+        run=runs/best
 
-where space.yaml says what may be chosen, by key of the config:
+The second file says what may be chosen, by key of the config:
 
     search:
       space:

@@ -14,9 +14,8 @@ import shlex
 from collections.abc import Sequence
 from pathlib import Path
 
-from recsys import settings
+from recsys import journal, settings
 from recsys.files import remove
-from recsys import journal
 from recsys.pipeline.launch import launch
 
 

@@ -12,8 +12,8 @@ from recsys import settings
 from recsys.config import Config
 from recsys.distributed import one_thread, torchrun
 from recsys.rivals.rows import Scored
-from recsys.trials.space import Params
 from recsys.tables import checkpoint
+from recsys.trials.space import Params
 
 
 @dataclass(frozen=True)

@@ -29,15 +29,17 @@ def resolved(config: Config) -> tuple[Space, Params]:
     """
     asked = config.search
     if not asked.space:
-        raise InputError(f"{_WHERE}: expected keys to choose, such as {{train.lr: {{low: 0.001, high: 0.02, log: true}}}}")
+        raise InputError(
+            f"{_WHERE}: expected keys to choose, such as {{train.lr: {{low: 0.001, high: 0.02, log: true}}}}"
+        )
     space: Space = {}
     for key, choices in asked.space.items():
         values = choices if isinstance(choices, list) else [choices.low, choices.high]
         taken = [_taken(config, key, value) for value in values]
         if not key.startswith(KEYS[asked.system]):
             raise InputError(
-                f"{_WHERE}: {key}: not a key that search.system={asked.system} is searched by: expected one that begins "
-                f"with {', '.join(KEYS[asked.system])}"
+                f"{_WHERE}: {key}: not a key that search.system={asked.system} is searched by: expected one that "
+                f"begins with {', '.join(KEYS[asked.system])}"
             )
         space[key] = taken if isinstance(choices, list) else _range(key, choices, *taken)
     tree = settings.plain(config)

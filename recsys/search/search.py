@@ -19,7 +19,6 @@ from recsys import settings
 from recsys.config import Config
 from recsys.data.schema import read_info
 from recsys.distributed import Ranks, of_first, on_first
-from recsys.errors import InputError
 from recsys.files import remove, replacing
 from recsys.search import ranker, rehearsal
 from recsys.search.keys import laid, resolved

@@ -66,7 +66,9 @@ class Plan:
     @property
     def name(self) -> str:
         """Digest of all that the order of trials depends on, the budget left out."""
-        space = {name: choices if isinstance(choices, list) else asdict(choices) for name, choices in self.space.items()}
+        space = {
+            name: choices if isinstance(choices, list) else asdict(choices) for name, choices in self.space.items()
+        }
         return digest([self.system, space, self.default, self.seed, self.maximise, self.key(self.default)])
 
 

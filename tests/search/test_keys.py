@@ -13,6 +13,8 @@ from recsys.errors import InputError
 from recsys.search.keys import laid, resolved
 from tests import tiny
 
+ROOT = Path(__file__).resolve().parent.parent.parent
+
 
 def searched(tmp_path: Path, space: Any, **more: Any) -> Config:
     return tiny.config(tmp_path / "data", tmp_path / "run", search={"space": space, **more})
@@ -25,7 +27,10 @@ def searched(tmp_path: Path, space: Any, **more: Any) -> Config:
         ({"train.lrr": [0.1]}, "search.space: unknown key 'train.lrr'; did you mean 'lr'?"),
         ({"trian.lr": [0.1]}, "search.space: unknown key 'trian'; did you mean 'train'?"),
         ({"train.lr": []}, "search.space: train.lr: an empty list: nothing to choose from"),
-        ({"train.lr": 0.1}, r"search.space: train.lr: expected a list of values or \{low, high, log, step\}, found 0.1"),
+        (
+            {"train.lr": 0.1},
+            r"train.lr: expected a list of values or \{low, high, log, step\}, found 0.1",
+        ),
         ({"train.lr": {"low": 0.2, "high": 0.1}}, "train.lr: low 0.2 and high 0.1: nothing to choose from"),
         ({"train.lr": {"low": 0.1, "high": 0.1}}, "train.lr: low 0.1 and high 0.1: nothing to choose from"),
         ({"train.lr": {"low": 0, "high": 1, "log": True}}, "train.lr: low 0: expected a number above 0 where log"),
@@ -38,7 +43,10 @@ def searched(tmp_path: Path, space: Any, **more: Any) -> Config:
         ({"train.epochs": {"low": 0.5, "high": 2.5}}, "search.space: train.epochs: "),
         ({"train.bf16": {"low": 0, "high": 1}}, "train.bf16: a range needs a key that takes numbers"),
         ({"features.9.capacity": [4]}, "search.space: features.9.capacity: expected an index from 0 to 5"),
-        ({"data.history": [6, 3]}, "data.history: not a key that search.system=ranker is searched by: expected one that"),
+        (
+            {"data.history": [6, 3]},
+            "data.history: not a key that search.system=ranker is searched by: expected one that",
+        ),
         ({"floor.strength": [1.0]}, "floor.strength: not a key that search.system=ranker"),
     ],
 )
@@ -53,7 +61,7 @@ def test_a_system_of_the_floor_has_keys_of_its_own(tmp_path: Path) -> None:
     # A key that takes several values or one is searched as one.
     assert space == {"floor.prior": Range(low=0.01, high=4.0), "floor.ridge": [[1.0], [2.0]]}
     assert default["floor.prior"] == [0.01, 0.1, 1.0, 4.0]
-    with pytest.raises(InputError, match="floor.prior: not a key that search.system=means is searched by"):
+    with pytest.raises(InputError, match=r"floor\.prior: not a key that search.system=means is searched by"):
         resolved(searched(tmp_path, {"floor.prior": [1.0]}, system="means"))
 
 
@@ -71,8 +79,7 @@ def test_values_are_taken_as_the_schema_takes_them(tmp_path: Path) -> None:
 
 def test_what_was_found_can_be_laid_over_the_config(tmp_path: Path) -> None:
     config = searched(tmp_path, {"train.lr": [0.1]})
-    found = {"train.lr": 1e-5, "model.top": [8, 4], "features.1.capacity": 40, "model.proxy.dropout": 0.25}
-    found.pop("model.proxy.dropout")
+    found = {"train.lr": 1e-5, "model.top": [8, 4], "features.1.capacity": 40}
     best, given = tmp_path / "best.yaml", tmp_path / "config.yaml"
     best.write_text(yaml.safe_dump(laid(config, found)))
     settings.dump(config, given)
@@ -80,6 +87,12 @@ def test_what_was_found_can_be_laid_over_the_config(tmp_path: Path) -> None:
     assert made == settings.with_values(config, found)
     assert (made.train.lr, made.model.top, made.features[1].capacity) == (1e-5, [8, 4], 40)
     assert made.features[0] == config.features[0] and made.model.dim == config.model.dim
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "configs" / "search").glob("*.yaml")), ids=lambda path: path.name)
+def test_the_spaces_of_the_repo_are_sound(path: Path) -> None:
+    space, default = resolved(settings.load(ROOT / "configs" / "movielens-1m.yaml", [str(path)]))
+    assert len(space) > 1 and default.keys() == space.keys()
 
 
 def test_a_config_with_a_space_survives_its_file(tmp_path: Path) -> None:

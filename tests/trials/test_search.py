@@ -148,7 +148,7 @@ def test_numbers_are_drawn_as_they_are_printed() -> None:
 def test_a_journal_of_something_else_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "trials.jsonl"
     path.write_text('{"search": 1}\n')
-    with pytest.raises(InputError, match="not a journal of trials: .*; remove it to search anew"):
+    with pytest.raises(InputError, match=r"not a journal of trials: .*; remove it to search anew"):
         Search(plan(1), path)
 
 

@@ -18,8 +18,7 @@ search.system=means, finetune or ridge it is a system of tools.floor instead, se
 new items that are made of training rows.
 """
 
-from dataclasses import replace
-
+from recsys import settings
 from recsys.distributed import process_group
 from recsys.search.search import search
 from tools import _cli
@@ -32,7 +31,7 @@ def main(argv: list[str] | None = None) -> None:
     arguments = parser.parse_intermixed_args(argv)
     config = _cli.config_of(arguments)
     if arguments.trials is not None:
-        config = replace(config, search=replace(config.search, trials=arguments.trials))
+        config = settings.with_values(config, {"search.trials": arguments.trials}, "--trials")
     with process_group() as ranks:
         folder = search(config, ranks)
         if ranks.is_first:

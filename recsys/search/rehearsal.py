@@ -40,7 +40,7 @@ def rehearsed(config: Config, ranks: Ranks) -> Config:
         on_first(ranks, lambda: runs.begin(inner))
     else:
         train(inner, ranks)
-        if not (Path(inner.run) / "scores" / "test").exists():
+        if not of_first(ranks, lambda: _scored(inner)):
             predict(inner, "test", ranks)
     return inner
 
@@ -58,6 +58,12 @@ def objective(inner: Config, name: str, ranks: Ranks) -> float:
     folder = floor(inner, asked.system, asked.exposure, ranks, name)
     dataset = Path(inner.data.path)
     return of_first(ranks, lambda: judge.value(dataset, "test", folder, asked.metric, asked.exposure, new=True))
+
+
+def _scored(inner: Config) -> bool:
+    """Whether the base's scores are all there: each rank writes a part of them, and may have been killed before."""
+    parts = (Path(inner.run) / "scores" / "test").glob("part-*.parquet")
+    return sum(pq.read_metadata(part).num_rows for part in parts) == read_info(inner.data.path).counts["test"]
 
 
 def _data(config: Config, folder: Path) -> Data:

@@ -12,6 +12,7 @@ rows (`recsys.search.rehearsal`). Of the test rows nothing but their soundness i
 from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import yaml
 
@@ -115,7 +116,7 @@ def _key(config: Config, ranks: int, params: Params) -> str:
     train = {key: value for key, value in tree["train"].items() if key not in _SAME}
     about = {key: tree[key] for key in ("features", "item_capacity", "model")}
     asked, data = config.search, tree["data"]
-    measured = [asked.system, asked.metric]
+    measured: list[Any] = [asked.system, asked.metric]
     if asked.system != "ranker":
         measured += [asked.exposure, tree["floor"], data["split"]]
     dataset = [data["path"], asdict(read_info(config.data.path))]

@@ -19,8 +19,13 @@ def _quiet(_: str) -> None:
 def test_every_system_has_as_many_trials_and_its_default_first(system: str, tmp_path: Path) -> None:
     config = tiny.config(tiny.write(tmp_path / "data"), tmp_path / "run")
     tried: list[Params] = []
+
+    def train(params: Params) -> float:
+        tried.append(params)
+        return 0.5
+
     for budget in (3, 8):
-        search(system, config, budget, tmp_path / "trials.jsonl", lambda params: tried.append(params) or 0.5, _quiet)
+        search(system, config, budget, tmp_path / "trials.jsonl", train, _quiet)
     assert len(tried) == 8 and all(params not in tried[:place] for place, params in enumerate(tried))
     assert tried[0] == default(system, config)
     for params in tried[1:]:

@@ -114,7 +114,7 @@ def by_hand(inner: Path, strength: float) -> float:
     )
 
 
-def test_ridge_is_searched_over_a_base_of_its_own(tmp_path: Path) -> None:
+def test_ridge_and_finetune_are_searched_over_a_base_of_their_own(tmp_path: Path) -> None:
     config = write(tmp_path, "ridge", {"floor.ridge": [0.01, 100.0], "floor.prior": [4.0]}, trials=3, exposure=2)
     found = searched(config)
     assert [trial.params for trial in found[:1]] == [
@@ -126,7 +126,11 @@ def test_ridge_is_searched_over_a_base_of_its_own(tmp_path: Path) -> None:
     base = tmp_path / "run" / "search" / "base"
     made = {path: path.stat().st_mtime_ns for part in ("checkpoints", "scores") for path in (base / part).rglob("*")}
     more = searched(settings.with_values(config, {"search.trials": 9}))
-    assert made and more == found and {path: path.stat().st_mtime_ns for path in made} == made
+    assert made and more == found
+    other = {"search.system": "finetune", "search.space": {"floor.prior": [0.01]}, "search.trials": 2}
+    *before, first, second = searched(settings.with_values(config, other))
+    assert before == found and first.params == {"floor.prior": config.floor.prior} and first.value != second.value
+    assert {path: path.stat().st_mtime_ns for path in made} == made
 
 
 def test_a_dataset_without_new_items_is_refused(tmp_path: Path) -> None:

@@ -60,7 +60,8 @@ def without_seconds(trials: list[Trial]) -> list[tuple[Params, float | None, str
 @pytest.mark.parametrize("killed_in", [1, 4, STARTUP + 3])
 def test_a_search_that_was_killed_ends_like_one_that_was_not(tmp_path: Path, killed_in: int) -> None:
     whole = go(Search(plan(14), tmp_path / "whole.jsonl"))
-    path, trained = tmp_path / "trials.jsonl", []
+    path = tmp_path / "trials.jsonl"
+    trained: list[Params] = []
 
     def dies(params: Params) -> float:
         if len(trained) == killed_in:

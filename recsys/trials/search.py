@@ -76,10 +76,15 @@ class Search:
     """A search, and its trials in a journal that only grows.
 
     Attributes:
-        trials: those that have ended, oldest first.
+        trials: those of the budget that have ended, oldest first.
     """
 
     def __init__(self, plan: Plan, path: Path) -> None:
+        """Read the journal, which need not be there; a line that a crash cut off was never there.
+
+        Raises:
+            InputError: a line of something else.
+        """
         self.plan, self.path = plan, path
         entries = [entry for entry in journal.entries(path) if "search" in entry]
         try:
@@ -87,7 +92,7 @@ class Search:
         except TypeError as error:
             raise InputError(f"{path}: not a journal of trials: {error}; remove it to search anew") from None
         self._known = {trial.key: trial for trial in found}
-        self.trials = [trial for trial in found if trial.search == plan.name]
+        self.trials = [trial for trial in found if trial.search == plan.name][: plan.budget]
 
     def ask(self) -> Asked | None:
         """The next trial; None where all are done."""

@@ -83,7 +83,8 @@ def test_a_search_that_was_killed_ends_like_one_that_was_not(tmp_path: Path, kil
     # A larger budget goes on from there, and nothing is left to do under a smaller one.
     assert without_seconds(go(Search(plan(16), path), goes_on))[:14] == without_seconds(whole)
     assert len(trained) == 16
-    assert Search(plan(9), path).ask() is None
+    smaller = Search(plan(9), path)
+    assert smaller.ask() is None and without_seconds(smaller.trials) == without_seconds(whole)[:9]
 
 
 def test_another_seed_or_space_is_another_search_that_knows_what_was_trained(tmp_path: Path) -> None:

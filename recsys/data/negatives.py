@@ -23,11 +23,11 @@ def fill(
     """
     filled, k = negative.copy(), negative.shape[1]
     known = np.searchsorted(feedback.arrival, as_of)
-    for turn in range(ROUNDS):
-        short = np.flatnonzero((filled[:, -1] < 0) & (known > 0))
-        if not len(short):
-            break
-        drawn = _drawn(feedback, item[short], known[short], turn * k + np.arange(k), ROUNDS * k, seed)
+    done = 0
+    # Most lists are full after the first k draws; the few that are not look at more and more at once.
+    while done < ROUNDS and len(short := np.flatnonzero((filled[:, -1] < 0) & (known > 0))):
+        draws, done = np.arange(done * k, max(2 * done, 1) * k), max(2 * done, 1)
+        drawn = _drawn(feedback, item[short], known[short], draws, ROUNDS * k, seed)
         barred = feedback.likes(drawn, item[short, None], as_of[short, None]) | (drawn == user[short, None])
         barred |= (drawn[:, :, None] == pinnacle[short, None, :]).any(axis=2)
         entries = np.concatenate([filled[short], np.where(barred, -1, drawn)], axis=1)

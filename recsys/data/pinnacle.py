@@ -135,16 +135,14 @@ def _chosen(
 ) -> tuple[Positions, Mask]:
     """Positions of the listed events [B, k], -1 where no more; and [B] whether the row's user lost a place."""
     count = options.k + 1
-    if not len(events.user):
-        return np.full((len(item), options.k), NOBODY, np.int64), np.zeros(len(item), bool)
+    best = np.full((len(item), count), NOBODY, np.int64)
+    first, stop = events.before(item, as_of)
     # Of events that all count, nothing older than the newest ones can be among the newest.
     all_count = by == "recency" and not events.replaced
-    seen = _window(events, item, as_of, min(count, options.window) if all_count else options.window)
-    if by == "both":
-        turns = np.stack([_top(seen, events.rank, count), _top(seen, None, count)], axis=2).reshape(len(item), -1)
-        best = compacted(turns, first_time(turns), count)
-    else:
-        best = _top(seen, events.rank if by == "value" else None, count)
+    first = np.maximum(first, stop - (min(count, options.window) if all_count else options.window))
+    for rows in _alike(stop - first):
+        seen = _window(events, first[rows], stop[rows], as_of[rows])
+        best[rows] = _best(events, by, seen, count)
     own = (_at(events.user, best, NOBODY) == user[:, None]) & (best >= 0)
     found = own.any(axis=1)
     kept = (best >= 0) & ~own
@@ -154,15 +152,28 @@ def _chosen(
     return compacted(best, kept, options.k), found
 
 
-def _window(events: Events, item: Codes, as_of: Seconds, window: int) -> Positions:
-    """[B, W] positions of the newest events that rows may see, newest first; -1 in place of others."""
-    first, stop = events.before(item, as_of)
-    width = min(window, max(int((stop - first).max(initial=0)), 1))
-    positions = stop[:, None] - 1 - np.arange(width)
+def _alike(widths: Positions) -> list[Positions]:
+    """Rows by how many events they may see, within a factor of four: padded to the longest of all, most would be
+    padding. Rows that see none are in no group."""
+    group = np.ceil(np.log2(np.maximum(widths, 1)) / 2)
+    return [np.flatnonzero((group == each) & (widths > 0)) for each in np.unique(group[widths > 0])]
+
+
+def _window(events: Events, first: Positions, stop: Positions, as_of: Seconds) -> Positions:
+    """[B, W] positions of the events in the slices that rows may see, newest first; -1 in place of others."""
+    positions = stop[:, None] - 1 - np.arange((stop - first).max())
     seen = positions >= first[:, None]
     if events.replaced:
         seen &= events.until[np.where(seen, positions, 0)] >= as_of[:, None]
     return np.where(seen, positions, NOBODY)
+
+
+def _best(events: Events, by: str, seen: Positions, count: int) -> Positions:
+    """[B, count] of `seen` the events that are listed, best first."""
+    if by != "both":
+        return _top(seen, events.rank if by == "value" else None, count)
+    turns = np.stack([_top(seen, events.rank, count), _top(seen, None, count)], axis=2).reshape(len(seen), -1)
+    return compacted(turns, first_time(turns), count)
 
 
 def _top(seen: Positions, rank: Positions | None, count: int) -> Positions:

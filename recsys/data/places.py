@@ -11,7 +11,8 @@ NOBODY = -1
 
 def first_time(entries: npt.NDArray[np.integer]) -> Mask:
     """[B, C] whether an entry of 0 or more is in no column before; holds B * C * C bytes."""
-    return (entries >= 0) & ~np.tril(entries[:, :, None] == entries[:, None, :], -1).any(axis=2)
+    before = np.tri(entries.shape[1], k=-1, dtype=bool)
+    return (entries >= 0) & ~((entries[:, :, None] == entries[:, None, :]) & before).any(axis=2)
 
 
 def compacted(entries: npt.NDArray, kept: Mask, count: int) -> npt.NDArray:

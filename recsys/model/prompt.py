@@ -18,6 +18,10 @@ from recsys.errors import InputError
 from recsys.model.prompt_losses import pape, pfpe
 from recsys.model.prompt_parameters import Layers, PromptParameters
 
+ROWS = 256
+"""Whose networks run together on a CPU: their parameters and outputs, some 16 kB a row each, stay near its cores. Rows
+with lists of one length behind one another make the least padding."""
+
 
 @dataclass(frozen=True)
 class PromptInputs:
@@ -104,13 +108,23 @@ class Promo(nn.Module):
         read_BKD, mask_BK = self._read(given)
         parts, pfpe_B = [given.h_BD, _mean(read_BKD, mask_BK)], torch.zeros_like(given.logit_B)
         if self.of_item is not None:
-            layers, last_BP = self.of_item(given.item_B)
-            both = encode(torch.cat([read_BKD, given.neg_BKD], dim=1), layers)
-            # `split`, not slices: the gradient of each slice would be one of all, filled up with zeros.
-            pos_BKD, neg_BKD = both.split([read_BKD.shape[1], given.neg_BKD.shape[1]], dim=1)
-            pfpe_B = pfpe(pos_BKD, neg_BKD, mask_BK, given.neg_mask_BK)
-            parts += [_mean(pos_BKD, mask_BK), last_BP]
+            given_of = self.of_item.look_up(given.item_B), read_BKD, mask_BK, given.neg_BKD, given.neg_mask_BK
+            rows = max(len(mask_BK), 1) if mask_BK.is_cuda else ROWS
+            found = [self._networks(*some) for some in zip(*(each.split(rows) for each in given_of), strict=True)]
+            mean_BD, last_BP, pfpe_B = (torch.cat(each) for each in zip(*found, strict=True))
+            parts += [mean_BD, last_BP]
         return self.head(torch.cat(parts, dim=1)), pfpe_B
+
+    def _networks(self, own: Tensor, *lists: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Of some rows the mean of what their networks make of the list that is read [n, D], their last prompts [n, P]
+        and L_pfpe [n]."""
+        assert self.of_item is not None
+        read_BKD, mask_BK, neg_BKD, neg_mask_BK = (*_trimmed(*lists[:2]), *_trimmed(*lists[2:]))
+        layers, last_BP = self.of_item.cut(own)
+        both = encode(torch.cat([read_BKD, neg_BKD], dim=1), layers)
+        # `split`, not slices: the gradient of each slice would be one of all, filled up with zeros.
+        pos_BKD, neg_BKD = both.split([read_BKD.shape[1], neg_BKD.shape[1]], dim=1)
+        return _mean(pos_BKD, mask_BK), last_BP, pfpe(pos_BKD, neg_BKD, mask_BK, neg_mask_BK)
 
     def _read(self, given: PromptInputs) -> tuple[Tensor, Tensor]:
         """What the network reads, [B, K, D], and which of it is real, [B, K]."""
@@ -130,14 +144,23 @@ def encode(read_BKD: Tensor, layers: Layers) -> Tensor:
     tanh, since L_pfpe would be won by ever larger outputs of an activation without a bound.
     """
     for weight, bias in layers:
-        read_BKD = torch.baddbmm(bias.unsqueeze(1), read_BKD, weight).tanh()
+        read_BKD = torch.baddbmm(bias.unsqueeze(1), read_BKD, weight).tanh_()
     return read_BKD
 
 
+def _trimmed(values_BKD: Tensor, mask_BK: Tensor) -> tuple[Tensor, Tensor]:
+    """Both without the last places, where no row has anybody there."""
+    if mask_BK.is_cuda:  # where to ask costs more than it saves
+        return values_BKD, mask_BK
+    taken = mask_BK.any(dim=0).nonzero()
+    places = int(taken[-1]) + 1 if len(taken) else 0
+    return values_BKD[:, :places], mask_BK[:, :places]
+
+
 def _mean(values_BKD: Tensor, mask_BK: Tensor) -> Tensor:
-    """[B, D]; zeros where nothing is real."""
-    total_BD = values_BKD.masked_fill(~mask_BK.unsqueeze(2), 0.0).sum(dim=1)
-    return total_BD / mask_BK.sum(dim=1, keepdim=True).clamp(min=1)
+    """[B, D]; zeros where nothing is real. What is not real is finite."""
+    share_BK = mask_BK / mask_BK.sum(dim=1, keepdim=True).clamp(min=1)
+    return torch.bmm(share_BK.unsqueeze(1), values_BKD).squeeze(1)
 
 
 class PromoLoss(nn.Module):

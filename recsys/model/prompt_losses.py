@@ -12,62 +12,65 @@ import torch
 from torch import Tensor
 from torch.nn.functional import softplus
 
-BLOCK = 2**18
-"""Differences held at a time by the gradient of distances: a megabyte, which stays in a core's cache."""
+BLOCK, BLOCK_CUDA = 2**18, 2**26
+"""Differences held at a time: on a CPU a megabyte, which stays in a core's cache."""
 
 
 def pfpe(positive_BKD: Tensor, negative_BQD: Tensor, positive_BK: Tensor, negative_BQ: Tensor) -> Tensor:
     """The pinnacle-feedback prompt-enhanced loss of each row (eqs. 8 and 9): softplus of minus their mean distance.
 
     Args:
-        positive_BKD, negative_BQD: float, what the item's network makes of each user of the two lists.
+        positive_BKD, negative_BQD: float32, what the item's network makes of each user of the two lists; finite.
         positive_BK, negative_BQ: bool, which of them are real.
 
     Returns:
         [B] float32; the distance is the mean over pairs and outputs of |x - y|. Zero where either list is empty.
     """
-    pair_BKQ = positive_BK.unsqueeze(2) & negative_BQ.unsqueeze(1)
-    distance_BKQ = manhattan(positive_BKD.float(), negative_BQD.float()) / positive_BKD.shape[-1]
-    pairs_B = pair_BKQ.sum(dim=(1, 2))
-    mean_B = (distance_BKQ * pair_BKQ).sum(dim=(1, 2)) / pairs_B.clamp(min=1)
+    pairs_B = positive_BK.sum(dim=1) * negative_BQ.sum(dim=1)
+    mean_B = distance(positive_BKD, negative_BQD, positive_BK, negative_BQ) / (
+        pairs_B.clamp(min=1) * positive_BKD.shape[-1]
+    )
     return softplus(-mean_B) * (pairs_B > 0)
 
 
-def manhattan(one_BKD: Tensor, other_BQD: Tensor) -> Tensor:
-    """[B, K, Q] float32 sums over D of |x - y|, for x [B, K, D] and y [B, Q, D] float32.
+def distance(one_BKD: Tensor, other_BQD: Tensor, one_BK: Tensor, other_BQ: Tensor) -> Tensor:
+    """[B] float32 sums of |x - y| over D and all real pairs of x [B, K, D] and y [B, Q, D] float32.
 
-    B K Q numbers are kept; differences of all pairs would be D times as many.
+    The differences of all pairs are gone through once, and held in no more than a block.
     """
-    if one_BKD.is_cuda:
-        return torch.cdist(one_BKD, other_BQD, p=1)
-    distance_BKQ: Tensor = _Manhattan.apply(one_BKD, other_BQD)
-    return distance_BKQ
+    found: Tensor = _Distance.apply(one_BKD, other_BQD, one_BK, other_BQ)
+    return found
 
 
-class _Manhattan(torch.autograd.Function):
-    """torch.cdist with another way to the same gradient: on a CPU torch's goes through all rows once for each few
-    columns, out of cache, and takes several times as long."""
+class _Distance(torch.autograd.Function):
+    """What the gradient needs gives the value, too: with s = sign(x - y) over all pairs,
 
-    @staticmethod
-    def forward(ctx: Any, one_BKD: Tensor, other_BQD: Tensor) -> Tensor:
-        ctx.save_for_backward(one_BKD, other_BQD)
-        return torch.cdist(one_BKD, other_BQD, p=1)
+    sum |x - y| = sum over x of x (sum over y of s) - sum over y of y (sum over x of s)
+    """
 
     @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, Tensor]:
-        """d|x - y| / dx = sign(x - y) = -d|x - y| / dy, summed over the other list."""
-        one_BKD, other_BQD = ctx.saved_tensors
+    def forward(ctx: Any, one_BKD: Tensor, other_BQD: Tensor, one_BK: Tensor, other_BQ: Tensor) -> Tensor:
         to_one, to_other = torch.empty_like(one_BKD), torch.empty_like(other_BQD)
         places, (others, width) = one_BKD.shape[1], other_BQD.shape[1:]
-        size = max(BLOCK // max(places * others * width, 1), 1)
+        size = max((BLOCK_CUDA if one_BKD.is_cuda else BLOCK) // max(places * others * width, 1), 1)
         held = one_BKD.new_empty(min(size, len(one_BKD)), places, others, width)
         for start in range(0, len(one_BKD), size):
             some = slice(start, start + size)
             one, other = one_BKD[some].unsqueeze(2), other_BQD[some].unsqueeze(1)
-            moved = torch.sub(one, other, out=held[: len(one)]).sign_().mul_(gradients[0][some].unsqueeze(3))
-            torch.sum(moved, dim=2, out=to_one[some])
-            torch.sum(moved, dim=1, out=to_other[some])
-        return to_one, to_other.neg_()
+            signs = torch.sub(one, other, out=held[: len(one)]).sign_()
+            pair = one_BK[some].unsqueeze(2) & other_BQ[some].unsqueeze(1)
+            if not pair.all():
+                signs.mul_(pair.unsqueeze(3).to(signs))
+            torch.sum(signs, dim=2, out=to_one[some])
+            torch.sum(signs, dim=1, out=to_other[some])
+        ctx.save_for_backward(to_one, to_other.neg_())
+        return (one_BKD * to_one).sum(dim=(1, 2)) + (other_BQD * to_other).sum(dim=(1, 2))
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, Tensor, None, None]:
+        """[B] -> of x and of y."""
+        to_one, to_other = (each * gradients[0][:, None, None] for each in ctx.saved_tensors)
+        return to_one, to_other, None, None
 
 
 def pape(logit_B: Tensor, label_B: Tensor, weight_B: Tensor, cold_B: Tensor) -> Tensor:

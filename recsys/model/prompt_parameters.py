@@ -84,20 +84,29 @@ class PromptParameters(nn.Module):
         self.tables = _bags(specs, config.noise, device) if specs else None
 
     def forward(self, item_B: Tensor) -> tuple[Layers, Tensor]:
-        """The layers, and the last prompts [B, P] float32, of items by their rows [B] int64, each in [0, N)."""
-        # Cut once: each further view of the numbers would get a gradient of all of them.
-        sizes = [size for in_, out in self.layers for size in (in_ * out, out)]
-        *parts, last_BP = self._numbers(item_B).split([*sizes, self.last], dim=1)
-        weights = [part.unflatten(1, shape) for part, shape in zip(parts[::2], self.layers, strict=True)]
-        return list(zip(weights, parts[1::2], strict=True)), last_BP
+        """`cut` of `look_up`."""
+        return self.cut(self.look_up(item_B))
 
-    def _numbers(self, item_B: Tensor) -> Tensor:
+    def look_up(self, item_B: Tensor) -> Tensor:
+        """[B, all columns of the tables] float32 of items by their rows [B] int64, each in [0, N)."""
         if self.tables is None:
-            return self.start.expand(len(item_B), -1)
+            return self.start.new_empty(len(item_B), 0)
         count = len(self.keys)
         lengths = torch.ones(count * len(item_B), dtype=torch.int32, device=item_B.device)
         found = self.tables(KeyedJaggedTensor(self.keys, item_B.repeat(count), lengths=lengths))
-        own = torch.cat([found[key] for key in self.keys], dim=1)
+        return torch.cat([found[key] for key in self.keys], dim=1)
+
+    def cut(self, own: Tensor) -> tuple[Layers, Tensor]:
+        """The layers, and the last prompts [B, P] float32, of items by what was looked up."""
+        # Cut once: each further view of the numbers would get a gradient of all of them.
+        sizes = [size for in_, out in self.layers for size in (in_ * out, out)]
+        *parts, last_BP = self._numbers(own).split([*sizes, self.last], dim=1)
+        weights = [part.unflatten(1, shape) for part, shape in zip(parts[::2], self.layers, strict=True)]
+        return list(zip(weights, parts[1::2], strict=True)), last_BP
+
+    def _numbers(self, own: Tensor) -> Tensor:
+        if self.tables is None:
+            return self.start.expand(len(own), -1)
         return self.start + own if self.generator is None else linear(own, self.generator.weight, self.start)
 
 

@@ -76,8 +76,11 @@ class PromptLearner:
         pair = np.concatenate([event, np.repeat(event, each)])
         item = np.concatenate([sequences.items.values[event].astype(np.int64), others])
         lists = self.beside.lists(self.user[pair], item, sequences.time[pair])
+        # The rows in order of their lists' lengths: see `recsys.model.prompt.ROWS`.
+        order = lists.taken.sum(axis=1).argsort(kind="stable")
+        pair, item, lists = pair[order], item[order], lists[order]
         given = self.beside.inputs(item, lists, self.events[torch.from_numpy(pair).to(device)])
-        label = (torch.arange(len(pair), device=device) < len(event)).float()
+        label = torch.from_numpy(order < len(event)).to(device).float()
         weight = torch.where(label > 0, (1 + each) / 2, (1 + each) / (2 * each))
         loss: Tensor = self.loss(given, label, weight, self.beside.cold[given.item_B])[0]
         return loss

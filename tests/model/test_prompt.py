@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from recsys.config_prompt_model import PromptModel
 from recsys.errors import InputError
+from recsys.model import prompt as module
 from recsys.model.prompt import Promo, PromoLoss, PromptInputs, encode, size
 from tests.model.prompted import D, F, N, inputs
 
@@ -114,6 +115,26 @@ def test_l_pfpe_is_of_the_networks_outputs() -> None:
     apart = (encode(given.pos_BKD, layers)[1, :1] - encode(given.neg_BKD, layers)[1]).abs().mean()
     assert prompt(given)[1][1].item() == pytest.approx(torch.log(1 + torch.exp(-apart)).item())
     assert made(network="none")(given)[1].tolist() == [0.0] * 4
+
+
+@variants
+def test_rows_at_a_time_change_no_score_and_no_gradient(
+    change: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    label, weight, cold = torch.tensor([1.0, 0.0, 1.0, 0.0]), torch.ones(4), torch.tensor([True, False] * 2)
+    prompt, given = made(**change), inputs()
+
+    def outcome(rows: int) -> list[Tensor]:
+        monkeypatch.setattr(module, "ROWS", rows)
+        prompt.zero_grad()
+        loss, (*_, logit) = PromoLoss(prompt, CONFIG)(given, label, weight, cold)
+        loss.backward()
+        return [loss, logit, *(each.grad for each in prompt.parameters() if each.grad is not None)]
+
+    whole = outcome(4)
+    for rows in (1, 3):
+        for found, expected in zip(outcome(rows), whole, strict=True):
+            torch.testing.assert_close(found, expected)
 
 
 @variants

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from recsys.model.prompt_losses import BLOCK, manhattan, pape, pfpe
+from recsys.model.prompt_losses import BLOCK, distance, pape, pfpe
 from tests.model.prompted import inputs
 
 
@@ -82,15 +82,18 @@ def test_pape_is_zero_where_a_side_is_empty(label: Tensor, cold: Tensor) -> None
     assert (loss.item() == 0) == (not (positive and negative)) and bool(logit.grad.any()) == bool(loss)
 
 
-def test_the_gradient_of_distances_is_cdists_to_the_bit_over_several_blocks() -> None:
+def test_distances_and_their_gradients_are_those_of_cdist_over_several_blocks() -> None:
     draw = torch.Generator().manual_seed(0)
     one, other = (torch.randn(BLOCK // 400, k, 64, generator=draw).requires_grad_() for k in (4, 5))
     with torch.no_grad():
         other[0, 0] = one[0, 0]  # where they are equal, nothing moves them apart
-    weights = torch.randn(len(one), 4, 5, generator=draw)
-    ours, torchs = manhattan(one, other), torch.cdist(one, other, p=1)
-    assert torch.equal(ours, torchs)
+    real_one, real_other = (torch.rand(each.shape[:2], generator=draw) < 0.8 for each in (one, other))
+    real_one[:20], real_other[:20] = True, True  # a block without padding
+    weights = torch.randn(len(one), generator=draw)
+    ours = distance(one, other, real_one, real_other)
+    torchs = (torch.cdist(one, other, p=1) * (real_one.unsqueeze(2) & real_other.unsqueeze(1))).sum(dim=(1, 2))
+    torch.testing.assert_close(ours, torchs)
     for found, expected in zip(
         *(torch.autograd.grad(each, (one, other), weights) for each in (ours, torchs)), strict=True
     ):
-        assert torch.equal(found, expected)
+        torch.testing.assert_close(found, expected)

@@ -65,6 +65,10 @@ class Tuning:
     their own of the network's. With any, split=valid is judged with all of its items so."""
     passes: Natural = 10
     """Beside the ranker: passes over a new item's feedback by which its own rows of the network's tables learn."""
+    finetune: bool = False
+    """Beside the ranker: new items are scored with ID vectors that were fine-tuned on the same feedback before (as by
+    `tools.floor --system finetune`, under the keys of `floor`) in place of the unknown item's. The network is trained
+    the same, and the ranker stays as it is."""
     seed: Natural = 0
     """Draws the initial weights, the order of positives and the negatives."""
 

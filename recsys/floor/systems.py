@@ -25,7 +25,7 @@ from typing import Any, Literal, get_args
 
 from recsys import runs
 from recsys.coldrows.frozen import Frozen
-from recsys.coldrows.prior import unknown_prior
+from recsys.coldrows.prior import Prior, unknown_prior
 from recsys.coldrows.rescore import under
 from recsys.coldrows.scores import base_scores, require_agreement, rescored
 from recsys.coldrows.strength import Strengths, finetune_chosen
@@ -105,9 +105,19 @@ def _tuned(config: Config, system: System, exposure: int, frozen: Frozen) -> tup
         }
     else:
         prior = unknown_prior(frozen)
+    tuned, losses = finetuned(frozen, prior, exposure)
+    return tuned, found | ({"left_out_loss": losses} if exposure else {})
+
+
+def finetuned(frozen: Frozen, prior: Prior, exposure: int) -> tuple[Tuned, dict[str, float]]:
+    """The rows of the frozen ranker's items, fine-tuned from a prior on `exposure` kept rows of each by the keys of
+    `floor`; and the losses of `finetune_chosen`. Collective.
+
+    Raises:
+        InputError: a file that cannot be read.
+    """
+    config, ranks = frozen.encoder.config, frozen.ranks
     block = kept.kept_rows(frozen.encoder, exposure, ranks.rank, ranks.world_size)
     if block is None:
-        return Tuned(prior.start), found
-    limits = Strengths.of(options, config.evaluate.batch_size)
-    tuned, found["left_out_loss"] = finetune_chosen(frozen, block, prior, limits)
-    return tuned, found
+        return Tuned(prior.start), {}
+    return finetune_chosen(frozen, block, prior, Strengths.of(config.floor, config.evaluate.batch_size))

@@ -36,7 +36,7 @@ from recsys.prompt.beside import Beside
 from recsys.prompt.network import PromptLearner
 from recsys.prompt.settings import settings_of
 
-_FREE = ("epochs", "patience", "pose", "passes")
+_FREE = ("epochs", "patience", "pose", "passes", "finetune")
 """Settings that may change between a start and a resume, and those of a network beside the ranker."""
 SCORES, VECTORS, FINETUNED = "scores", "vectors", "finetuned"
 

@@ -13,6 +13,7 @@ import torch
 from torch import nn
 
 from recsys.coldrows.frozen import Frozen
+from recsys.coldrows.prior import unknown_prior
 from recsys.config import Config
 from recsys.config_prompt import Prompt
 from recsys.config_prompt_model import PromptModel, Tuning
@@ -22,10 +23,11 @@ from recsys.data.reader import Reader
 from recsys.data.schema import split_files
 from recsys.distributed import Ranks, process_group
 from recsys.errors import InputError
-from recsys.floor import kept
+from recsys.floor import kept, systems
 from recsys.prompt.host.asked import Asked
 from recsys.prompt.host.beside import Host
 from recsys.prompt.host.network import Network, folder_of
+from recsys.prompt.host.serving import exported
 from recsys.prompt.host.stage import prompt
 from recsys.prompt.host.training import _Loop, own_rows, train
 from recsys.tables import checkpoint
@@ -45,6 +47,10 @@ def config(home: Path, model: dict[str, Any] | None = None, **tuning: Any) -> Co
     return replace(
         arrived.config(home), prompt=Prompt(k=3, popular=4, even_lengths=False, model=network, tuning=Tuning(**options))
     )
+
+
+def with_finetune(made: Config) -> Config:
+    return replace(made, prompt=replace(made.prompt, tuning=replace(made.prompt.tuning, finetune=True)))
 
 
 @pytest.fixture(scope="module")
@@ -133,6 +139,50 @@ def test_training_moves_the_network_and_not_a_bit_of_the_base(home: Path, own: P
     assert files_of(own) == before
     new, old = is_new(home), base_scores(own)
     assert np.array_equal(found[~new], old[~new]) and np.abs(found - old)[new].max() > 1e-6
+
+
+def test_beside_the_fine_tuned_base_step_0_is_the_fine_tuned_floor(home: Path, own: Path) -> None:
+    made = replace(with_finetune(config(home, epochs=0, passes=0)), run=str(own))
+    before = files_of(own)
+    with process_group() as ranks:
+        beside, base = frozen(made, ranks)
+        held = {name: value.clone() for name, value in beside._ranker.dense_arch.state_dict().items()}
+        items = beside.vectors(np.arange(10))
+        tuned, _ = systems.finetuned(beside, unknown_prior(beside), 2)
+        assert not torch.allclose(tuned.rows, beside.unknown())
+        network = Network.open(beside, base)
+        host = Host.read(beside, network.rows, 2, vectors=tuned.rows)
+        asked, place = Asked.of_split(home / "data", "test", host.entities), torch.from_numpy(beside._place)
+        for batch in Reader(beside.encoder, "test", 64).epoch():
+            given = host.inputs(batch, host.lists(asked.take(batch.row_id.numpy()), whole=True))
+            target = batch.items.values()[: len(batch.label)]
+            new = place[target] >= 0
+            known = beside.vectors(target.masked_fill(new, 0).numpy())
+            assert torch.equal(given.h_BD, torch.where(new[:, None], tuned.rows[place[target]], known))
+            assert torch.equal(network.model(given)[0], beside.logits(batch, tuned.rows))
+        assert all(torch.equal(value, held[name]) for name, value in beside._ranker.dense_arch.state_dict().items())
+        assert torch.equal(beside.vectors(np.arange(10)), items)
+    found = scored(made, 2)
+    assert files_of(own) == before, "the fine-tuned rows are nowhere in the run"
+    with process_group() as ranks:
+        floor = pq.read_table(systems.floor(made, "finetune", 2, ranks) / "scores.parquet").sort_by("row_id")
+    np.testing.assert_allclose(found, floor["score"].to_numpy(), atol=1e-6)
+    new, old = is_new(home), base_scores(own)
+    assert np.array_equal(found[~new], old[~new]) and np.abs(found - old)[new].max() > 1e-3
+
+
+def test_one_network_stands_beside_both_bases_and_their_scores_beside_each_other(home: Path, own: Path) -> None:
+    made = replace(config(home, epochs=1), run=str(own))
+    plain, finetuned = scored(made, 2), scored(with_finetune(made), 2)
+    folder, new = folder_of(made), is_new(home)
+    assert (folder / "n=2" / "scores.parquet").exists() and (folder / "finetuned" / "n=2" / "scores.parquet").exists()
+    assert len(checkpoint.whole(folder / "checkpoints")) == 2, "epochs 0 and 1, trained once"
+    assert np.array_equal(plain[~new], finetuned[~new]) and np.abs(plain - finetuned)[new].max() > 1e-3
+    other = replace(with_finetune(made), floor=replace(made.floor, prior=[200.0]))
+    assert np.abs(scored(other, 2) - finetuned)[new].max() > 1e-3
+    assert np.array_equal(scored(with_finetune(made), 0), scored(made, 0)), "nothing to fine-tune on"
+    with process_group() as ranks, pytest.raises(InputError, match="no vectors fine-tuned for new items: expected fal"):
+        exported(with_finetune(made), ranks)
 
 
 def test_a_row_is_the_formula_by_hand(home: Path) -> None:

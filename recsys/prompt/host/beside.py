@@ -6,15 +6,16 @@ z, the scored user's vector, is the ranker's last hidden layer: what it knows of
 space whose product with one vector of weights is the logit; e_final corrects these weights for the item. An ID vector
 in its place could not see the history, which is most of what the ranker knows of taste.
 S, the listed users, are their rows of the user table, and h_i the item's row of the item table: the vectors that the
-ranker has of a user and an item by themselves. A new item has none, and takes the trained unknown row.
+ranker has of a user and an item by themselves. A new item has none, and takes the trained unknown row, or one that has
+been fine-tuned for it.
 
 Lists are made by one call for rows of any split, as of their second and without their user; rows that are scored in
 split=test see all that was kept of a new item, which the split has cut off before them.
 
 In memory on every rank are the remembered feedback (`recsys.data.feedback`) and 4 D bytes a user.
 
-Legend: B batch, I items of items.parquet, U users of users.parquet, N rows of the network's tables, K places of a list,
-D ID width, E = H width of the last hidden layer.
+Legend: B batch, n new items, I items of items.parquet, U users of users.parquet, N rows of the network's tables,
+K places of a list, D ID width, E = H width of the last hidden layer.
 """
 
 from collections.abc import Sequence
@@ -52,10 +53,12 @@ class Host:
     entities: Entities
     feedback: Feedback
     options: Prompt
+    vectors: Tensor
+    """[n, D] float32, where the frozen ranker would use rows of its item table for its new items."""
     row: Tensor
     """[rows of the frozen ranker's item map] int64, each item's row of the network's tables."""
     new: Mask
-    """[I] the frozen ranker's K items."""
+    """[I] the frozen ranker's new items."""
     lender: Codes
     """[I] the item whose list stands in for an empty one (equation 5); NOBODY for an item without a trained vector."""
     cold: Tensor
@@ -64,11 +67,13 @@ class Host:
     """[U, D] float32."""
 
     @classmethod
-    def read(cls, frozen: Frozen, own: IdMap, exposure: int, more: Sequence[Path] = ()) -> "Host":
+    def read(
+        cls, frozen: Frozen, own: IdMap, exposure: int, more: Sequence[Path] = (), vectors: Tensor | None = None
+    ) -> "Host":
         """The feedback of training, `exposure` kept rows of each new item, and the rows of the files `more`, whose
         items the frozen ranker knows. Collective.
 
-        own: rows of the network's tables.
+        own: rows of the network's tables. vectors: [n, D] float32 of the new items; None is the trained unknown row.
 
         Raises:
             InputError: the ranker reads no user_id; lists whose length would tell drawn rows; as
@@ -91,9 +96,9 @@ class Host:
         item_row = maps[ITEM].rows(entities.items.ids)
         new = frozen.place(item_row) >= 0
         trained = (item_row != UNKNOWN) & ~new
-        vectors = frozen.vectors(np.where(trained, item_row, UNKNOWN)).float().cpu().numpy()
+        known_ID = frozen.vectors(np.where(trained, item_row, UNKNOWN)).float().cpu().numpy()
         positives = np.diff(feedback.positive.start) * trained
-        lender = similar.lenders(vectors * trained[:, None], positives, options.popular)
+        lender = similar.lenders(known_ID * trained[:, None], positives, options.popular)
         cold = torch.ones(own.capacity, dtype=torch.bool, device=device)
         cold[torch.from_numpy(own.rows(entities.items.ids)).to(device)] = torch.from_numpy(
             positives < options.popular
@@ -105,6 +110,7 @@ class Host:
             entities=entities,
             feedback=feedback,
             options=options,
+            vectors=frozen.unknown().expand(frozen.count, -1) if vectors is None else vectors,
             row=torch.from_numpy(row).to(device),
             new=new,
             lender=np.where(trained, lender, NOBODY).astype(np.int32),
@@ -132,9 +138,8 @@ class Host:
         """
         frozen = self.frozen
         batch = batch if posed_B is None else _posed(batch, posed_B)
-        unknown_KD = frozen.unknown().expand(frozen.count, -1)
         with torch.no_grad():
-            logit_B, hidden_BE, item_BD = frozen.represent(batch, unknown_KD)
+            logit_B, hidden_BE, item_BD = frozen.represent(batch, self.vectors)
         targets = batch.items.values()[: len(logit_B)]
         return self.given(self.row[targets], item_BD, hidden_BE, logit_B, lists)
 

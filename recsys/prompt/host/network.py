@@ -37,7 +37,7 @@ from recsys.tables.plan import make_plan
 from recsys.tables.sharding import Sharded, lay
 from recsys.tables.version import Version
 
-_FREE = ("epochs", "patience", "passes")
+_FREE = ("epochs", "patience", "passes", "finetune")
 """Settings of `prompt.tuning` that the trained network does not depend on, or that may change at a resume."""
 
 

@@ -34,6 +34,7 @@ from recsys.data.encode import ITEM
 from recsys.data.feedback import NEVER
 from recsys.data.ids import UNKNOWN, IdMap
 from recsys.distributed import Ranks, of_first, on_first
+from recsys.errors import InputError
 from recsys.files import replacing
 from recsys.floor import kept
 from recsys.prompt.host import published
@@ -100,6 +101,7 @@ def exported(config: Config, ranks: Ranks) -> Path:
     Raises:
         InputError: as `recsys.prompt.host.stage.prompt` and `recsys.tables.export.export`.
     """
+    _require_served(config)
     base = of_first(ranks, lambda: begin(config, 0))
     known = of_first(ranks, lambda: published.files(folder_of(config)))
     frozen = _frozen(config, of_first(ranks, lambda: _items(config, known)), ranks)
@@ -111,6 +113,14 @@ def exported(config: Config, ranks: Ranks) -> Path:
     vectors = _Mapped(path)
     table = Table(TABLE, "", replace(network.rows, name=TABLE), vectors.dim)
     return export(config, ranks, prompted=Prompted(network.folder, network.version, table, vectors))
+
+
+def _require_served(config: Config) -> None:
+    if config.prompt.tuning.finetune:
+        raise InputError(
+            "prompt.tuning.finetune=true: the ranker that is served has no vectors fine-tuned for new items: expected "
+            "false with --export and --feedback"
+        )
 
 
 def _save(path: Path, made: Tensor) -> None:
@@ -129,6 +139,7 @@ def answer(config: Config, source: Path, ranks: Ranks) -> Delta | None:
         InputError: the file is not as it should be, names an item that training rows have taught its vector, or more
             new items than the network's tables have rows for; or as `recsys.prompt.host.stage.prompt`.
     """
+    _require_served(config)
     base = of_first(ranks, lambda: begin(config, 0))
     more = of_first(ranks, lambda: _with(folder_of(config), source))
     items = of_first(ranks, lambda: _items(config, more))

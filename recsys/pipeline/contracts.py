@@ -9,61 +9,19 @@ The number of ranks, sizes of batches that only score, sharding and caches chang
 
 import argparse
 import shlex
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable
 from pathlib import Path
 
 from recsys.config import Config
 from recsys.config_pipeline import Tool
 from recsys.errors import InputError
 from recsys.evaluate import replicates, systems
+from recsys.pipeline import network
+from recsys.pipeline.contract import Contract
+from recsys.pipeline.contract import of_run as _of
 
 RANKED: tuple[Tool, ...] = ("train", "predict", "align", "simulate", "floor", "prompt", "lifecycle", "export")
 """Tools that run on several ranks."""
-_NO_RESULT = (
-    "data.path",
-    "evaluate.batch_size",
-    "proxy.encoder.batch_size",
-    "simulator.judge.batch_size",
-    "simulator.judge.endpoints",
-    "simulator.judge.embedders",
-    "simulator.judge.requests",
-    "simulator.funnel.batch_size",
-    "simulator.funnel.journal",
-    "simulator.gauge",
-    "simulator.backbone",
-    "train.keep",
-    "train.profile",
-    "train.timeout",
-)
-"""Keys that say how, or are of commands that are no step."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Contract:
-    """What a step follows from, and what it leaves.
-
-    Attributes:
-        keys: of the config, each with all below it.
-        reads, writes: files, folders or globs; who reads a folder reads all of it.
-        begins: what is removed before the step is done again, by what it is removed for: keys and paths of which one
-            must have changed, any where there are none.
-    """
-
-    keys: tuple[str, ...] = ()
-    reads: tuple[str, ...] = ()
-    writes: tuple[str, ...] = ()
-    begins: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
-
-    def follows_from(self, key: str) -> bool:
-        """Whether the step's result depends on this key of the config."""
-        speed = key.endswith((".cache", ".checkpointing", "sharding")) or within(key, _NO_RESULT)
-        return not speed and within(key, self.keys)
-
-
-def within(key: str, prefixes: tuple[str, ...]) -> bool:
-    """Whether a dotted key is one of these, or below one."""
-    return any(key == prefix or key.startswith(f"{prefix}.") for prefix in prefixes)
 
 
 def contract(tool: Tool, config: Config, arguments: str) -> Contract:
@@ -102,7 +60,7 @@ def _switches() -> argparse.ArgumentParser:
         parser.add_argument(name)
     parser.add_argument("--split", default="test")
     parser.add_argument("--exposure", type=int)
-    for name in ("--replay", "--int8", "--network"):
+    for name in ("--replay", "--int8", "--network", "--export"):
         parser.add_argument(name, action="store_true")
     return parser
 
@@ -193,12 +151,11 @@ def _floor(config: Config, switches: argparse.Namespace) -> Contract:
 
 
 def _prompt(config: Config, switches: argparse.Namespace) -> Contract:
+    if switches.network:
+        return network.contract(config, switches)
     reads = (config.data.path, *_of(config, "checkpoints"))
-    if switches.network or (switches.exposure is None and not switches.feedback):
-        raise InputError(
-            "prompt: expected --exposure or --feedback without --network: what its other jobs read and write is not "
-            "known here"
-        )
+    if switches.export or (switches.exposure is None and not switches.feedback):
+        raise InputError("prompt: expected --exposure or --feedback; --export goes with --network")
     if switches.feedback:
         writes = (*_of(config, "prompt/live"), *_published(config))
         return Contract(keys=("prompt.summary",), reads=(*reads, switches.feedback), writes=writes)
@@ -265,11 +222,6 @@ _CONTRACTS: dict[str, Callable[[Config, argparse.Namespace], Contract]] = {
     "report": _report,
     "popularity": _popularity,
 }
-
-
-def _of(config: Config, *names: str) -> tuple[str, ...]:
-    """Of the config's run."""
-    return tuple(str(Path(config.run) / name) for name in names)
 
 
 def _published(config: Config) -> tuple[str, ...]:

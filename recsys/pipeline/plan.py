@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from recsys.errors import InputError
-from recsys.pipeline.contracts import within
+from recsys.pipeline.contract import within
 from recsys.pipeline.records import Record
 from recsys.pipeline.steps import Command
 
@@ -173,10 +173,23 @@ def _overlap(one: str, other: str) -> bool:
     return Path(one).is_relative_to(other) or Path(other).is_relative_to(one)
 
 
-def to_remove(step: Command, changed: frozenset[str] | None) -> list[str]:
-    """What is removed before the step is done with other inputs than it was begun with."""
+def to_remove(step: Command, changed: frozenset[str] | None, before: Sequence[Command] = ()) -> list[str]:
+    """What is removed before the step is done with other inputs than it was begun with; not what one of the steps
+    before it, which are done, has begun from the same."""
     return [
         path
         for path, causes in step.contract.begins.items()
-        if changed is None or (changed and (not causes or any(within(each, causes) for each in changed)))
+        if (changed is None or (changed and (not causes or any(within(each, causes) for each in changed))))
+        and not any(_begun_alike(path, each, step) for each in before)
     ]
+
+
+def _begun_alike(path: str, earlier: Command, step: Command) -> bool:
+    causes = step.contract.begins[path]
+    if earlier.contract.begins.get(path) != causes or not (causes or earlier.contract.reads == step.contract.reads):
+        return False
+    first, second = (
+        {key: value for key, value in each.values.items() if not causes or within(key, causes)}
+        for each in (earlier, step)
+    )
+    return first == second

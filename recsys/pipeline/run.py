@@ -94,7 +94,7 @@ def _do(
         values=step.values,
         inputs={path: digests.of(path) for path in step.contract.reads},
     )
-    if gone := to_remove(step, reason.changed):
+    if gone := to_remove(step, reason.changed, steps[: list(steps).index(step)]):
         records.write(folder, replace(record, state="cleared"))
         for path in gone:
             remove(Path(path))

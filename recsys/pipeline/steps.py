@@ -10,7 +10,8 @@ from recsys import settings
 from recsys.config import Config
 from recsys.config_pipeline import Pipeline, Step
 from recsys.errors import InputError
-from recsys.pipeline.contracts import RANKED, Contract, contract, leading
+from recsys.pipeline.contract import Contract
+from recsys.pipeline.contracts import RANKED, contract, leading
 
 
 @dataclass(frozen=True)

@@ -74,6 +74,17 @@ def test_a_step_that_needs_what_was_changed_since_has_it_made_again() -> None:
     assert Path("scores").read_text().count("simulate") == 0
 
 
+def test_what_one_step_has_begun_anew_stays_for_another_that_shares_it() -> None:
+    def both(raw: str) -> list[Command]:
+        shared = (step("one", "data", "one,net", anew="net"), step("two", "data", "two", anew="net"))
+        return [step("prepare", "raw", "data", raw), *shared]
+
+    run(RUN, both("first"))
+    assert told() == ["prepare", "one", "two"]
+    run(RUN, both("other"))
+    assert told() == ["prepare", "one", "two"] and Path("net").exists()
+
+
 def test_a_step_that_leaves_what_was_there_ends_it() -> None:
     run(RUN, line())
     told()

@@ -9,6 +9,7 @@ from recsys.errors import InputError
 from recsys.pipeline import steps
 from recsys.pipeline.plan import to_remove
 from recsys.pipeline.steps import Command, read
+from recsys.prompt.host import network as host_network
 
 ROOT = Path(__file__).parents[2]
 
@@ -133,6 +134,81 @@ def test_a_job_of_a_tool_stands_before_its_config_and_has_a_contract_of_its_own(
     assert "runs/mine/export" in export.contract.writes
 
 
+NETWORK = """
+steps:
+  - {tool: prompt, name: few, arguments: --network --exposure 2}
+  - {tool: prompt, name: more, arguments: --network --exposure 8}
+  - {tool: prompt, name: tuned, arguments: --network --exposure 8, config: prompt.tuning.finetune=true}
+  - {tool: prompt, name: bundle, arguments: --network --export}
+  - {tool: prompt, name: answer, arguments: --network --feedback new.parquet}
+  - {tool: prompt, name: backbone, arguments: --network, config: configs/backbone/sasrec.yaml, ranks: 1}
+"""
+
+
+def networks(folder: Path, *words: str) -> dict[str, Command]:
+    (folder / "networks.yaml").write_text(NETWORK)
+    given = ["configs/movielens-1m.yaml", "configs/promo/code.yaml", "run=r", *words]
+    return {step.name: step for step in read(str(folder / "networks.yaml"), given)[1]}
+
+
+def test_a_network_beside_the_ranker_or_a_backbone_has_a_contract_for_each_of_its_jobs(tmp_path: Path) -> None:
+    found, home = networks(tmp_path), "r/prompt/host/code"
+    config = "configs/movielens-1m.yaml configs/promo/code.yaml"
+    assert found["few"].command == f"torchrun --nproc-per-node 2 -m tools.prompt {config} run=r --network --exposure 2"
+    assert found["backbone"].command.startswith(f"python -m tools.prompt {config} configs/backbone/sasrec.yaml")
+    base = {"data/movielens-1m", "r/checkpoints"}
+    expected = {
+        "few": ({*base, "r/scores/test"}, {f"{home}/n=2"}),
+        "more": ({*base, "r/scores/test"}, {f"{home}/n=8"}),
+        "tuned": ({*base, "r/scores/test"}, {f"{home}/finetuned/n=8"}),
+        "bundle": ({*base, "r/deltas", f"{home}/feedback"}, {f"{home}/export"}),
+        "answer": ({*base, "new.parquet"}, {f"{home}/feedback", f"{home}/deltas", f"{home}/export"}),
+        "backbone": ({"data/movielens-1m", "r/backbone/sasrec"}, {"r/prompt/sasrec/code/scores"}),
+    }
+    assert {name: (set(step.contract.reads), set(step.contract.writes)) for name, step in found.items()} == expected
+
+
+@pytest.mark.parametrize(
+    ("word", "expected"),
+    [
+        ("prompt.k=7", {"few", "more", "tuned", "bundle", "answer", "backbone"}),
+        ("prompt.tuning.passes=7", {"few", "more", "tuned", "bundle", "answer", "backbone"}),
+        ("prompt.model.sharding=row_wise", set()),
+        ("prompt.summary.draws=7", set()),
+        ("prompt.retention.pairs=7", set()),
+        ("floor.prior=7", {"tuned"}),
+        ("train.shuffle_rows=7", {"few", "more", "tuned", "bundle", "answer"}),
+        ("backbone.width=32", {"backbone"}),
+    ],
+)
+def test_a_network_follows_from_its_own_keys(word: str, expected: set[str], tmp_path: Path) -> None:
+    before, now = networks(tmp_path), networks(tmp_path, word)
+    assert {name for name in now if now[name].values != before[name].values} == expected
+
+
+def test_a_network_is_begun_anew_only_for_what_it_has_learned_from_and_once(tmp_path: Path) -> None:
+    found = networks(tmp_path)
+    learned = [f"r/prompt/host/code/{name}" for name in ("checkpoints", "deltas", "encoder")]
+    steps = list(found.values())
+    for key in ("prompt.k", "prompt.model.code", "prompt.tuning.pose", "r/checkpoints", "data/movielens-1m"):
+        assert to_remove(found["few"], frozenset([key])) == learned
+        for place, name in enumerate(("more", "tuned", "bundle", "answer"), 1):
+            assert to_remove(found[name], frozenset([key])) == learned
+            assert to_remove(found[name], frozenset([key]), steps[:place]) == [], "few has begun it from the same"
+    for key in ("prompt.tuning.epochs", "prompt.tuning.passes", "prompt.tuning.finetune", "r/scores/test", "arguments"):
+        assert to_remove(found["few"], frozenset([key])) == []
+    other = networks(tmp_path, "prompt.k=7")
+    assert to_remove(other["more"], frozenset(["prompt.k"]), [found["few"]]) == learned
+    assert to_remove(found["backbone"], None) == ["r/prompt/sasrec/code/checkpoint"]
+
+
+def test_what_a_network_is_refused_without_is_what_it_is_begun_with(tmp_path: Path) -> None:
+    """Each key of the lists, the model and the training begins it anew, or is one that may change."""
+    few = networks(tmp_path)["few"]
+    free = {key for key in few.values if not to_remove(few, frozenset([key]))}
+    assert free == {"prompt.name", "train.shuffle_rows", *(f"prompt.tuning.{key}" for key in host_network.FREE)}
+
+
 def test_only_what_a_change_makes_useless_is_removed() -> None:
     simulate, train = demo()["simulate"], demo()["train"]
     adapter = ["runs/demo/simulator/adapter", "runs/demo/simulator/tuning"]
@@ -159,7 +235,7 @@ def test_what_cannot_be_is_refused(tmp_path: Path) -> None:
         ("steps: [{tool: floor, arguments: --exposure many}]", "floor: arguments '--exposure many'"),
         ("steps: [{tool: evaluate, arguments: '--scores'}]", "evaluate: arguments '--scores'"),
         ("steps: [{tool: align, arguments: look}]", "align look: .* expected align, align generate, align refresh"),
-        ("steps: [{tool: prompt, arguments: --network --exposure 8}]", "prompt: expected --exposure or .* without"),
+        ("steps: [{tool: prompt, arguments: --export}]", "prompt: expected --exposure or --feedback; --export goes"),
         ("steps: [{tool: prompt, arguments: --retention}]", "prompt: .* what --retention changes is not known here"),
         ("steps: [{tool: train, arguments: --profile 3}]", "train: .* what --profile changes is not known here"),
         ("steps: [{tool: align, arguments: generate}]", "align generate: expected --items"),

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from recsys.pipeline.contracts import Contract
+from recsys.pipeline.contract import Contract
 from recsys.pipeline.steps import Command
 
 SCRIPT = """

@@ -37,7 +37,7 @@ from recsys.tables.plan import make_plan
 from recsys.tables.sharding import Sharded, lay
 from recsys.tables.version import Version
 
-_FREE = ("epochs", "patience", "passes", "finetune")
+FREE = ("epochs", "patience", "passes", "finetune")
 """Settings of `prompt.tuning` that the trained network does not depend on, or that may change at a resume."""
 
 
@@ -123,7 +123,7 @@ def _require(config: Config) -> None:
 
 
 def _lineage(config: Config, base: str) -> str:
-    tuning = {key: value for key, value in asdict(config.prompt.tuning).items() if key not in _FREE}
+    tuning = {key: value for key, value in asdict(config.prompt.tuning).items() if key not in FREE}
     model = {key: value for key, value in asdict(config.prompt.model).items() if key != "sharding"}
     told = [base, read_info(config.data.path).fingerprint, settings_of(config.prompt), model, tuning]
     return hashlib.sha256(json.dumps(told).encode()).hexdigest()[:16]

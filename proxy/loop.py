@@ -8,7 +8,7 @@ the ranks. Of an encoder that is frozen each item's token states are computed on
 """
 
 import math
-from dataclasses import asdict, replace
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -35,6 +35,7 @@ from recsys.data.schema import read_info
 from recsys.distributed import Ranks, on_first
 from recsys.errors import InputError
 from recsys.files import sweep
+from recsys.settings import bound
 
 _FREE = ("epochs", "patience", "recall", "folds")
 """Settings that may change between a start and a resume."""
@@ -231,12 +232,11 @@ def require(folder: Path, expected: dict[str, Any]) -> None:
 
 def _identity(config: Config, targets: Targets, fold: int | None) -> dict[str, Any]:
     """What an alignment is of: with anything else of it another, it is another one."""
-    settings = {f"proxy.align.{k}": v for k, v in asdict(config.proxy.align).items() if k not in _FREE}
+    settings = bound(config.proxy.align, _FREE, "proxy.align.")
     dataset = read_info(config.data.path).fingerprint
     return {**settings, **encoder_settings(config), "dataset": dataset, "tables": targets.base, **without(config, fold)}
 
 
 def encoder_settings(config: Config) -> dict[str, Any]:
     """How content is read: what changes no vector left out."""
-    chosen = asdict(config.proxy.encoder).items()
-    return {f"proxy.encoder.{k}": v for k, v in chosen if k not in CHANGE_NO_VECTOR}
+    return bound(config.proxy.encoder, CHANGE_NO_VECTOR, "proxy.encoder.")

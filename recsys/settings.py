@@ -1,8 +1,8 @@
 """YAML plus `key=value` overrides into the strict dataclasses of `recsys.config`, and a resolved config to YAML."""
 
 import difflib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import fields, is_dataclass
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, fields, is_dataclass
 from pathlib import Path
 from typing import Any, TypeVar, get_args, get_type_hints
 
@@ -96,6 +96,12 @@ def plain(config: Config) -> dict[str, Any]:
     """The resolved config as nested plain values, every default filled in."""
     values: dict[str, Any] = _CONFIG.dump_python(config, mode="json")
     return values
+
+
+def bound(section: Any, free: Collection[str] = (), prefix: str = "") -> dict[str, Any]:
+    """The settings that a training is bound to, as plain values: of a section of the config all keys but the `free`
+    ones, which may change between a start and a resume. prefix: goes before each key."""
+    return {f"{prefix}{key}": value for key, value in asdict(section).items() if key not in free}
 
 
 def flat(tree: Any, prefix: str = "") -> dict[str, Any]:

@@ -7,7 +7,7 @@ The folder is replaced whole or not at all.
 """
 
 import json
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,7 @@ from recsys.config import Config
 from recsys.data.schema import read_info
 from recsys.errors import InputError
 from recsys.files import replacing
+from recsys.settings import bound
 from recsys.tables import manifest
 
 ABOUT = "about.json"
@@ -70,8 +71,7 @@ def identity(config: Config) -> dict[str, Any]:
         InputError: no such dataset, or no adapter to start from.
     """
     asked = config.simulator
-    told = {f"simulator.tune.{k}": v for k, v in asdict(asked.tune).items() if k not in (*_FREE, "start")}
-    told |= {f"simulator.prompt.{k}": v for k, v in asdict(asked.prompt).items()}
+    told = bound(asked.tune, (*_FREE, "start"), "simulator.tune.") | bound(asked.prompt, prefix="simulator.prompt.")
     told |= {f"simulator.judge.{k}": getattr(asked.judge, k) for k in _READ}
     start = None
     if asked.tune.start is not None:

@@ -5,7 +5,7 @@ manifest.json        the digest of what was learned from, the settings, the vali
 """
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ from recsys.config import Config
 from recsys.config_backbone import Backbone
 from recsys.errors import InputError
 from recsys.files import replacing, sweep
+from recsys.settings import bound
 from recsys.tables import manifest
 
 _STATE = "state.safetensors"
@@ -41,7 +42,7 @@ class Terms:
     @classmethod
     def of(cls, options: Backbone, digest: str) -> "Terms":
         """A backbone's."""
-        return cls("backbone", {key: value for key, value in asdict(options).items() if key not in _FREE}, digest)
+        return cls("backbone", bound(options, _FREE), digest)
 
     @property
     def format(self) -> manifest.Format:

@@ -11,7 +11,6 @@ same number of epochs at most.
 
 import json
 from collections.abc import Iterator
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +34,7 @@ from recsys.prompt import ranked
 from recsys.prompt.beside import Beside
 from recsys.prompt.network import PromptLearner
 from recsys.prompt.settings import settings_of
+from recsys.settings import bound
 
 _FREE = ("epochs", "patience", "pose", "passes", "finetune")
 """Settings that may change between a start and a resume, and those of a network beside the ranker."""
@@ -123,10 +123,9 @@ class FurtherLearner(SequenceLearner):
 
 def _terms(config: Config, digest: str) -> Terms:
     """All settings that a network's training depends on; `epochs` and `patience` may change."""
-    tuning = {key: value for key, value in asdict(config.prompt.tuning).items() if key not in _FREE}
-    sections = {"": settings_of(config.prompt), "model.": asdict(config.prompt.model), "tuning.": tuning}
-    settings = {f"{section}{key}": value for section, values in sections.items() for key, value in values.items()}
-    return Terms("prompt", settings, digest)
+    options = config.prompt
+    made_of_lists = bound(options.model, prefix="model.") | bound(options.tuning, _FREE, "tuning.")
+    return Terms("prompt", settings_of(options) | made_of_lists, digest)
 
 
 def _tell(folder: Path, training: Training, **more: Any) -> None:

@@ -13,7 +13,7 @@ depends on.
 
 import hashlib
 import json
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -31,6 +31,7 @@ from recsys.errors import InputError
 from recsys.model.prompt import Promo, PromoLoss
 from recsys.model.prompt_parameters import prompt_tables
 from recsys.prompt.settings import settings_of
+from recsys.settings import bound
 from recsys.tables import checkpoint
 from recsys.tables.checkpoint import Progress
 from recsys.tables.plan import make_plan
@@ -123,8 +124,7 @@ def _require(config: Config) -> None:
 
 
 def _lineage(config: Config, base: str) -> str:
-    tuning = {key: value for key, value in asdict(config.prompt.tuning).items() if key not in FREE}
-    model = {key: value for key, value in asdict(config.prompt.model).items() if key != "sharding"}
+    tuning, model = bound(config.prompt.tuning, FREE), bound(config.prompt.model, ["sharding"])
     told = [base, read_info(config.data.path).fingerprint, settings_of(config.prompt), model, tuning]
     return hashlib.sha256(json.dumps(told).encode()).hexdigest()[:16]
 

@@ -156,9 +156,9 @@ def test_beside_the_fine_tuned_base_step_0_is_the_fine_tuned_floor(home: Path, o
         for batch in Reader(beside.encoder, "test", 64).epoch():
             given = host.inputs(batch, host.lists(asked.take(batch.row_id.numpy()), whole=True))
             target = batch.items.values()[: len(batch.label)]
-            new = place[target] >= 0
-            known = beside.vectors(target.masked_fill(new, 0).numpy())
-            assert torch.equal(given.h_BD, torch.where(new[:, None], tuned.rows[place[target]], known))
+            own_row = place[target] >= 0
+            known = beside.vectors(target.masked_fill(own_row, 0).numpy())
+            assert torch.equal(given.h_BD, torch.where(own_row[:, None], tuned.rows[place[target]], known))
             assert torch.equal(network.model(given)[0], beside.logits(batch, tuned.rows))
         assert all(torch.equal(value, held[name]) for name, value in beside._ranker.dense_arch.state_dict().items())
         assert torch.equal(beside.vectors(np.arange(10)), items)

@@ -12,12 +12,17 @@ from recsys.records.lines import row
 
 EXPOSURES = (2, 8, 20)
 SEED = floor.SEEDS[0]
-FINETUNED = "base, new rows fine-tuned"
 NETWORKS = {
     "paper": ("PROMO's network, trained on warm items as they are", "prompt.tuning.pose=0"),
     "posed": ("PROMO's network, half of the items posing as new", ""),
 }
 """By name: what it is, and its overrides."""
+BOTH = "posed/finetuned"
+SYSTEMS = {
+    "finetune": "base, new rows fine-tuned",
+    **{name: told for name, (told, _) in NETWORKS.items()},
+    BOTH: "the latter, beside the fine-tuned base",
+}
 _METRICS = {"auc": "AUC", "gauc": "GAUC (within users)"}
 _JUDGED = Path("runs/records/promo-network.json")
 
@@ -28,9 +33,10 @@ def commands() -> list[str]:
     for name, (_, over) in NETWORKS.items():
         network = f"{RANKS} tools.prompt {words} configs/promo/code.yaml prompt.name={name} {over}".rstrip()
         asked += [f"{network} --network --exposure {n}" for n in EXPOSURES]
+    asked += [f"{network} prompt.tuning.finetune=true --network --exposure {n}" for n in EXPOSURES]
     for n in EXPOSURES:
         scores = [f"--scores finetune={run}/floor/finetune/n={n}"]
-        scores += [f"--scores {name}={run}/prompt/host/{name}/n={n}/scores.parquet" for name in NETWORKS]
+        scores += [f"--scores {name}={run}/prompt/host/{name}/n={n}/scores.parquet" for name in [*NETWORKS, BOTH]]
         only = f"--against finetune --exposure {n} --only n={n} --out {_JUDGED}"
         asked.append(f"python -m tools.evaluate {words} {' '.join(scores)} {only}")
     return asked
@@ -42,12 +48,10 @@ def table() -> str:
     lines: list[str] = []
     for metric, title in _METRICS.items():
         lines += [f"| {title} | " + " | ".join(segments) + " |", "|---" * (len(segments) + 1) + "|"]
-        lines.append(row(FINETUNED, found["systems"]["finetune"], segments, ".4f", (metric,)))
-        for name, (told, _) in NETWORKS.items():
-            lines.append(row(told, found["systems"][name], segments, ".4f", (metric,)))
-        for name, (told, _) in NETWORKS.items():
+        lines += [row(told, found["systems"][name], segments, ".4f", (metric,)) for name, told in SYSTEMS.items()]
+        for name in [*NETWORKS, BOTH]:
             change = found["differences"][f"{name} - finetune"]
-            lines.append(row(f"{told} − {FINETUNED}", change, segments, "+.4f", (metric,)))
+            lines.append(row(f"{SYSTEMS[name]} − {SYSTEMS['finetune']}", change, segments, "+.4f", (metric,)))
         lines.append("")
     counts = found["systems"]["finetune"][segments[0]]
     lines.append(

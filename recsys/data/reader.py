@@ -6,11 +6,12 @@ run skips to its step without reading what lies before. Under other ranks the or
 middle of an epoch is dealt the rows that are left of it, each once.
 """
 
-from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import fields, replace
-from functools import cache, lru_cache
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
+from dataclasses import dataclass, fields, replace
+from functools import lru_cache
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 import pyarrow as pa
@@ -21,9 +22,22 @@ from recsys.data.batch import Batch, Batcher
 from recsys.data.downsample import Negatives
 from recsys.data.encode import Block, Encoder
 from recsys.data.jagged import Jagged
-from recsys.data.pieces import Dealt, Leg, Piece, blocks, left, order, row_groups, stamp
-from recsys.data.schema import is_list, is_text, split_files
+from recsys.data.pieces import Dealt, Leg, Piece, blocks, left, order, row_groups
+from recsys.data.schema import split_files
+from recsys.data.stored import Footers, footers, read_group
 from recsys.errors import InputError
+
+A, B = TypeVar("A"), TypeVar("B")
+
+
+@dataclass(frozen=True)
+class Job:
+    """The block of an epoch with its number, and how many of its rows are skipped once they are shuffled."""
+
+    pieces: list[Piece]
+    seed: list[int]
+    number: int
+    skip: int
 
 
 class Reader:
@@ -57,7 +71,7 @@ class Reader:
     ) -> None:
         self.encoder, self.rank, self.seed = encoder, rank, seed
         self.dealt = Dealt(world_size, batch_size, shuffle)
-        self._text_columns = cache(text_columns)
+        self._footers = footers()
         self.batcher = Batcher(encoder, batch_size, hide_ids, hide_users)
         self.groups = row_groups(split_files(Path(encoder.config.data.path), split))
         self._negatives = Negatives(self.groups, keep_negatives, seed) if keep_negatives < 1.0 else None
@@ -121,46 +135,49 @@ class Reader:
         return groups, sum(piece.rows for piece in groups)
 
     def _loaded(self, epoch: int, skip: int, before: tuple[Leg, ...]) -> Iterator[Block]:
-        """Shuffled blocks without their first `skip` rows; the next is read while one is consumed."""
+        """Shuffled blocks without their first `skip` rows.
+
+        The next is made while one is consumed, and a row group read while the one before it is encoded.
+        """
         jobs = []
         for k, pieces in enumerate(blocks(self._planned(epoch, before)[0], self.dealt, self.rank)):
             rows = sum(piece.rows for piece in pieces)
             if skip < rows:
-                jobs.append((pieces, epoch, k, skip))
+                jobs.append(Job(pieces, [self.seed, epoch], k, skip))
             skip = max(0, skip - rows)
-        with ThreadPoolExecutor(1, thread_name_prefix="reader") as pool:
-            coming = [pool.submit(self._load, *job) for job in jobs[:1]]
-            for job in [*jobs[1:], None]:
-                block = coming.pop().result() if coming else None
-                if job:
-                    coming.append(pool.submit(self._load, *job))
-                if block:
-                    yield block
+        with ThreadPoolExecutor(2, thread_name_prefix="reader") as pool:
+            columns, every = self.encoder.columns(), (piece for job in jobs for piece in job.pieces)
+            tables = ahead(pool, lambda piece: read_group(piece, columns, self._footers), every)
+            yield from ahead(pool, lambda job: self._load(job, tables), jobs)
 
-    def _load(self, pieces: list[Piece], epoch: int, k: int, skip: int) -> Block:
-        block = concat([read(self.encoder, piece, self._text_columns) for piece in pieces])
+    def _load(self, job: Job, tables: Iterator[pa.Table]) -> Block:
+        block = concat([encoded(self.encoder, *each) for each in zip(job.pieces, tables, strict=False)])
         if not self.dealt.shuffle:
-            return block.slice(skip, len(block))
-        return take(block, order(len(block), self.dealt, [self.seed, epoch], k)[skip:])
+            return block.slice(job.skip, len(block))
+        return take(block, order(len(block), self.dealt, job.seed, job.number)[job.skip :])
 
 
-def read(encoder: Encoder, piece: Piece, text_columns: Callable[[Path], list[str]]) -> Block:
-    """The encoded rows of one piece. `text_columns` is the function of that name, or a cached form of it.
+def ahead(pool: Executor, function: Callable[[A], B], arguments: Iterable[A]) -> Iterator[B]:
+    """The function of each argument, in order; the next is computed while one is used."""
+    coming: list[Future[B]] = []
+    for argument in arguments:
+        done = [each.result() for each in coming]
+        coming = [pool.submit(function, argument)]
+        yield from done
+    yield from (each.result() for each in coming)
+
+
+def read(encoder: Encoder, piece: Piece, known: Footers) -> Block:
+    """The encoded rows of one piece.
 
     Raises:
         InputError: the file cannot be read or is another by now, named with its row group.
     """
-    try:
-        with pq.ParquetFile(piece.path, read_dictionary=text_columns(piece.path)) as file:
-            # Between opening and reading: what is put in its place from here on is not what is read.
-            if stamp(piece.path) != piece.stamp:
-                raise InputError(
-                    f"{piece.path}: row group {piece.group}: expected the file as when the split was opened; it has "
-                    "been written since"
-                )
-            table = file.read_row_group(piece.group, columns=encoder.columns())
-    except (pa.ArrowInvalid, OSError) as error:
-        raise InputError(f"{piece.path}: row group {piece.group}: cannot be read: {error}") from None
+    return encoded(encoder, piece, read_group(piece, encoder.columns(), known))
+
+
+def encoded(encoder: Encoder, piece: Piece, table: pa.Table) -> Block:
+    """The encoded rows of a piece of the row group `table`."""
     if piece.draw is None and piece.picked is None:
         return encoder.encode(table.slice(piece.start, piece.rows), piece.first_row + piece.start)
     places = piece.places(table["label"].to_numpy())
@@ -178,17 +195,6 @@ def nothing(encoder: Encoder, path: Path) -> Block:
     except (pa.ArrowInvalid, OSError) as error:
         raise InputError(f"{path}: truncated or not Parquet: {error}") from None
     return encoder.encode(schema.empty_table().select(encoder.columns()), 0)
-
-
-def text_columns(path: Path) -> list[str]:
-    """Columns to read dictionary-encoded, so that only distinct strings are hashed."""
-    names = []
-    for field in pq.read_schema(path):
-        if is_text(field.type):
-            names.append(field.name)
-        elif is_list(field.type) and is_text(field.type.value_type):
-            names.append(f"{field.name}.list.element")
-    return names
 
 
 def concat(blocks: list[Block]) -> Block:

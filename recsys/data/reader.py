@@ -27,7 +27,8 @@ from recsys.data.schema import split_files
 from recsys.data.stored import Footers, footers, read_group
 from recsys.errors import InputError
 
-A, B = TypeVar("A"), TypeVar("B")
+A = TypeVar("A")
+B = TypeVar("B")
 
 
 @dataclass(frozen=True)

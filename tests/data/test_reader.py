@@ -19,7 +19,7 @@ from recsys.data.fit import fit
 from recsys.data.pieces import Piece, deal, row_groups
 from recsys.data.reader import Reader
 from recsys.data.schema import split_files
-from recsys.data.stored import Footers
+from recsys.data.stored import Footers, read_group
 from recsys.errors import InputError
 from tests import wide
 
@@ -147,7 +147,7 @@ def test_start_step_gives_what_an_uninterrupted_epoch_gives(encoder: Encoder, sh
 
 def test_blocks_before_the_start_are_not_read(encoder: Encoder, monkeypatch: pytest.MonkeyPatch) -> None:
     read: list[int] = []
-    original = module.read_group
+    original = read_group
 
     def counted(piece: Piece, columns: list[str], known: Footers) -> pa.Table:
         read.append(piece.rows)

@@ -151,6 +151,7 @@ def _encoder(home: Path, count: int, cold: int) -> Encoder:
 def _block(named: np.ndarray, warm: int) -> Block:
     """EACH rows of each item, half of them positives; histories of items from all over the table."""
     order, n = np.random.default_rng(0), len(named) * EACH
+    offsets = np.arange(n + 1) * HISTORY
     return Block(
         user=order.integers(1, USERS + 1, n),
         item=np.zeros(n, np.int64),
@@ -158,8 +159,7 @@ def _block(named: np.ndarray, warm: int) -> Block:
         single=order.integers(1, USERS + 1, (n, 1)),
         multi=[],
         dense=np.zeros((n, 0), np.float32),
-        history=Jagged(order.integers(1, warm, n * HISTORY), np.arange(n + 1) * HISTORY),
-        history_label=order.integers(0, 2, n * HISTORY).astype(np.int8),
+        events=Jagged(2 * order.integers(1, warm, n * HISTORY) + order.integers(0, 2, n * HISTORY), offsets),
         content=np.zeros((n, 0), np.int64),
         history_content=np.zeros((n * HISTORY, 0), np.int64),
         label=(np.arange(n) % 2).astype(np.float32),

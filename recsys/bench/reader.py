@@ -14,8 +14,9 @@ from recsys.bench.data import make
 from recsys.bench.frame import Measured, alternated
 from recsys.config import Config
 from recsys.data.fit import fit
-from recsys.data.reader import Reader, text_columns
+from recsys.data.reader import Reader
 from recsys.data.schema import split_files
+from recsys.data.stored import text_columns
 from recsys.distributed import Ranks
 
 ROUNDS = 5
@@ -38,6 +39,9 @@ def compare(config: Config, rounds: int) -> Measured:
         for _ in reader.epoch(next(epochs)):
             pass
 
+    def strings(path: Path) -> list[str]:
+        return text_columns(pq.read_schema(path))
+
     def bare(texts: Callable[[Path], list[str] | None]) -> Callable[[], None]:
         def read() -> None:
             for path in files:
@@ -47,6 +51,6 @@ def compare(config: Config, rounds: int) -> Measured:
 
         return read
 
-    contenders = {"ours": ours, "pyarrow": bare(lambda _: None), "pyarrow, dictionaries": bare(text_columns)}
+    contenders = {"ours": ours, "pyarrow": bare(lambda _: None), "pyarrow, dictionaries": bare(strings)}
     detail = {"rows": reader.rows, "columns": columns, "batch_size": train.batch_size}
     return alternated(contenders, reader.rows, "rows/s", REQUIRED, rounds, detail)

@@ -1,7 +1,6 @@
 """Score a split's rows of the K items, in a stream."""
 
 from collections.abc import Callable, Iterator
-from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -15,8 +14,9 @@ from recsys.coldrows.frozen import Frozen
 from recsys.data.batch import Batch, Batcher
 from recsys.data.encode import Block
 from recsys.data.pieces import Piece, deal, row_groups
-from recsys.data.reader import concat, nothing, read, take, text_columns
+from recsys.data.reader import concat, nothing, read, take
 from recsys.data.schema import split_files
+from recsys.data.stored import footers
 
 Scores = tuple[NDArray[np.int64], NDArray[np.float32]]
 """[n] row ids and [n] probabilities."""
@@ -66,10 +66,10 @@ def _batches(frozen: Frozen, split: str, batcher: Batcher, wanted: NDArray[np.bo
     groups = row_groups(split_files(Path(frozen.encoder.config.data.path), split))
     pieces = deal(groups, ranks.rank, ranks.world_size)
     quiet = None if ranks.is_first else True
-    texts = cache(text_columns)
+    known = footers()
 
     def cold(piece: Piece) -> Block:
-        block = read(frozen.encoder, piece, texts)
+        block = read(frozen.encoder, piece, known)
         block = take(block, np.flatnonzero(frozen.place(block.item_row) >= 0))
         return block if wanted is None else take(block, np.flatnonzero(wanted[block.row_id]))
 

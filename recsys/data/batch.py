@@ -3,6 +3,7 @@
 Legend: B batch, F features, L history length, T history items of the batch, U distinct contents, C content tables.
 """
 
+import math
 from dataclasses import dataclass, fields
 
 import numpy as np
@@ -84,31 +85,17 @@ class Batcher:
         pad = self.batch_size - len(block)
         users, items = self.encoder.users, self.encoder.items
         user, item = block.user, block.item
-        single = np.concatenate([users.single[user], items.single[item], block.single], axis=1)
-        target, history = block.item_row, block.history
-        self.unknown_items += int((target == UNKNOWN).sum())
-        if self._user_column is not None:
-            self.unknown_users += int((single[:, self._user_column] == UNKNOWN).sum())
-        if self.hide_users and self._user_column is not None:
-            single[:, self._user_column] = hide(single[:, self._user_column], self.hide_users, ~salt)
-        dense = np.concatenate([users.dense[user], items.dense[item], block.dense], axis=1)
+        single = [users.single.take(user, axis=0), items.single.take(item, axis=0), block.single]
+        dense = np.concatenate([users.dense.take(user, axis=0), items.dense.take(item, axis=0), block.dense], axis=1)
         multi = [side.take(user) for side in users.multi]
         multi += [side.take(item) for side in items.multi]
         multi += block.multi
-        if self.hide_ids:
-            target = hide(target, self.hide_ids, salt)
-            history = Jagged(hide(history.values, self.hide_ids, salt), history.offsets)
         content, content_index = self._distinct(block.content, block.history_content)
         return Batch(
             dense=torch.from_numpy(_padded(dense, pad)),
-            sparse=self._sparse(single, multi, pad),
-            items=_keyed(
-                self._item_keys,
-                # A padding row asks for the unknown item: torchrec must find one target a row.
-                [Jagged(_padded(target, pad, UNKNOWN), np.arange(self.batch_size + 1)), history],
-                [0, pad],
-            ),
-            history_label=torch.from_numpy(block.history_label.astype(np.int64)),
+            sparse=self._sparse(np.concatenate(single, axis=1).T, multi, salt),
+            items=self._items(block, pad, salt),
+            history_label=torch.from_numpy((block.events.values & 1).astype(np.int64)),
             content=content,
             content_index=content_index,
             label=torch.from_numpy(_padded(block.label, pad)),
@@ -116,45 +103,65 @@ class Batcher:
             row_id=torch.from_numpy(_padded(block.row_id, pad, -1)),
         )
 
+    def _items(self, block: Block, pad: int, salt: int) -> KeyedJaggedTensor:
+        """`Batch.items`. A padding row asks for the unknown item: torchrec must find one target a row."""
+        self.unknown_items += int(np.count_nonzero(block.item_row == UNKNOWN))
+        values = np.concatenate([_padded(block.item_row, pad, UNKNOWN), block.events.values], dtype=np.int64)
+        values[self.batch_size :] >>= 1
+        lengths = np.zeros((2, self.batch_size), np.int32)
+        lengths[0] = 1
+        lengths[1, : len(block)] = block.events.lengths
+        return _keyed(self._item_keys, hide(values, self.hide_ids, salt) if self.hide_ids else values, lengths)
+
+    def _sparse(self, single: np.ndarray, multi: list[Jagged], salt: int) -> KeyedJaggedTensor:
+        """`Batch.sparse` of b rows' single-valued features [S, b] and multi-valued ones. Padding rows have none."""
+        count, b = single.shape
+        if (user := self._user_column) is not None:
+            self.unknown_users += int(np.count_nonzero(single[user] == UNKNOWN))
+            if self.hide_users:
+                single[user] = hide(single[user], self.hide_users, ~salt)
+        lengths = np.zeros((count + len(multi), self.batch_size), np.int32)
+        lengths[:count, :b] = 1
+        for column, told in zip(multi, lengths[count:], strict=True):
+            told[:b] = column.lengths
+        values = np.concatenate([single.ravel(), *(column.values for column in multi)])
+        return _keyed(self._single_keys + self._multi_keys, values, lengths)
+
     def _distinct(self, target: np.ndarray, history: np.ndarray) -> tuple[KeyedJaggedTensor, Tensor]:
         """`Batch.content` and `Batch.content_index` of targets [b, C] and history items [T, C], or [T, 0]."""
         if not self._content:
-            return _keyed([], [], []), torch.zeros(0, dtype=torch.int64)
+            none = np.zeros(0, np.int64)
+            return _keyed([], none, none.astype(np.int32)), torch.from_numpy(none)
         rows = _padded(target, self.batch_size - len(target))
         rows = np.concatenate([rows, history]) if history.shape[1] else rows
         capacity = tuple(self._content.values())
         index, distinct = pd.factorize(np.ravel_multi_index(tuple(rows.T), capacity))
-        offsets = np.full(self.batch_size + 1, len(distinct))
-        offsets[0] = 0
-        columns = [Jagged(np.asarray(column), offsets) for column in np.unravel_index(distinct, capacity)]
-        return _keyed(list(self._content), columns, [0] * len(columns)), torch.from_numpy(index)
-
-    def _sparse(self, single: np.ndarray, multi: list[Jagged], pad: int) -> KeyedJaggedTensor:
-        n = len(single)
-        one_each = np.arange(n + 1)
-        columns = [Jagged(np.ascontiguousarray(column), one_each) for column in single.T]
-        return _keyed(self._single_keys + self._multi_keys, columns + multi, [pad] * (len(columns) + len(multi)))
+        lengths = np.zeros((len(capacity), self.batch_size), np.int32)
+        lengths[:, 0] = len(distinct)
+        values = np.concatenate(np.unravel_index(distinct, capacity))
+        return _keyed(list(self._content), values, lengths), torch.from_numpy(index)
 
 
 def hide(rows: np.ndarray, share: float, salt: int) -> np.ndarray:
     """[n] table rows with a `share` of the distinct ones replaced by the unknown row, the same ones for one salt."""
+    end = int(rows.max(initial=0)) + 1
+    if end < len(rows):  # fewer draws than rows
+        return hide(np.arange(end), share, salt).take(rows)
     # Multiplicative hashing: stateless, so that a resumed run hides what an uninterrupted one would have.
-    with np.errstate(over="ignore"):
-        mixed = (rows.astype(np.uint64) + np.uint64(salt & 0xFFFFFFFF)) * np.uint64(0x9E3779B97F4A7C15)
-        mixed ^= mixed >> np.uint64(32)
-        mixed *= np.uint64(0xD6E8FEB86659FD93)
-    return np.where((mixed >> np.uint64(40)).astype(np.float64) < share * 2**24, UNKNOWN, rows)
+    mixed = rows.astype(np.uint64)
+    mixed += np.uint64(salt & 0xFFFFFFFF)
+    mixed *= np.uint64(0x9E3779B97F4A7C15)
+    mixed ^= mixed >> np.uint64(32)
+    mixed *= np.uint64(0xD6E8FEB86659FD93)
+    mixed >>= np.uint64(40)
+    return np.where(mixed < np.uint64(math.ceil(share * 2**24)), UNKNOWN, rows)
 
 
 def _padded(x: np.ndarray, pad: int, value: float = 0.0) -> np.ndarray:
     """A copy of x [n, ...] with `pad` more rows."""
-    return np.concatenate([x, np.full((pad, *x.shape[1:]), value, x.dtype)])
+    return np.concatenate([x, np.full((pad, *x.shape[1:]), value, x.dtype)]) if pad else x.copy()
 
 
-def _keyed(keys: list[str], columns: list[Jagged], pads: list[int]) -> KeyedJaggedTensor:
-    lengths = [_padded(column.lengths, pad) for column, pad in zip(columns, pads, strict=True)]
-    return KeyedJaggedTensor(
-        keys=keys,
-        values=torch.from_numpy(np.concatenate([column.values for column in columns] or [np.zeros(0, np.int64)])),
-        lengths=torch.from_numpy(np.concatenate(lengths or [np.zeros(0, np.int64)]).astype(np.int32)),
-    )
+def _keyed(keys: list[str], values: np.ndarray, lengths: np.ndarray) -> KeyedJaggedTensor:
+    """Of values [T] int64, key after key, and lengths [keys, B] int32."""
+    return KeyedJaggedTensor(keys=keys, values=torch.from_numpy(values), lengths=torch.from_numpy(lengths.ravel()))

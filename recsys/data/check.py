@@ -272,6 +272,11 @@ def _check_rows(place: Place, table: pa.Table, info: Info) -> None:
         inside = pc.list_flatten(table[name])
         if inside.null_count:
             raise place.error(name, "has a null inside; expected an id and a label for every event")
+    liked = pc.list_flatten(table["history_label"]).to_numpy()
+    strange = (liked != 0) & (liked != 1)
+    if strange.any():
+        owner = np.isin(np.arange(len(lengths)), np.repeat(np.arange(len(lengths)), lengths)[strange])
+        raise place.error("history_label", f"expected 0 or 1, found {liked[np.argmax(strange)]}", owner)
 
 
 def _check_weights(place: Place, table: pa.Table, name: str) -> None:

@@ -9,6 +9,7 @@ import hashlib
 import json
 from copy import copy
 from dataclasses import asdict, dataclass, field
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +18,7 @@ import pyarrow as pa
 from recsys.config import Config, Feature
 from recsys.config_types import Sharding
 from recsys.data import content
-from recsys.data.ids import IdMap
+from recsys.data.ids import IdMap, whole
 from recsys.data.jagged import Jagged
 from recsys.data.side import Scaler, SideTable, encode_side, floats, lists, read_side
 from recsys.errors import InputError
@@ -59,7 +60,9 @@ class Block:
         user, item: [n] int64 rows in the side tables.
         item_row: [n] int64 rows in the item embedding table.
         single: [n, S_c] int64, multi: list of Jagged, dense: [n, F_c] float32, all of the context columns.
-        history: Jagged of item embedding rows; history_label: [sum of lengths] int8, aligned with its values.
+        events: Jagged of the histories: `2 * row in the item embedding table + label`, the label 1 liked and 0 not;
+            int32, or int64 of a table of more than 2^30 rows. In one array, because rows that are shuffled cost by the
+            places in memory that are visited.
         content: [n, C] int64 rows of the target in the C content tables; history_content: [sum of lengths, C], or
             without columns where the model reads none.
         label, weight: [n] float32; row_id: [n] int64.
@@ -71,8 +74,7 @@ class Block:
     single: np.ndarray
     multi: list[Jagged]
     dense: np.ndarray
-    history: Jagged
-    history_label: np.ndarray
+    events: Jagged
     content: np.ndarray
     history_content: np.ndarray
     label: np.ndarray
@@ -82,9 +84,19 @@ class Block:
     def __len__(self) -> int:
         return len(self.label)
 
+    @cached_property
+    def history(self) -> Jagged:
+        """Item embedding rows, int64."""
+        return Jagged((self.events.values >> 1).astype(np.int64), self.events.offsets)
+
+    @cached_property
+    def history_label(self) -> np.ndarray:
+        """[sum of lengths] int8, aligned with the values of `history`."""
+        return (self.events.values & 1).astype(np.int8)
+
     def slice(self, start: int, stop: int) -> "Block":
         """Rows start to stop, without copying them."""
-        first, last = self.history.offsets[start], self.history.offsets[stop]
+        first, last = self.events.offsets[start], self.events.offsets[stop]
         return Block(
             user=self.user[start:stop],
             item=self.item[start:stop],
@@ -92,8 +104,7 @@ class Block:
             single=self.single[start:stop],
             multi=[column.slice(start, stop) for column in self.multi],
             dense=self.dense[start:stop],
-            history=self.history.slice(start, stop),
-            history_label=self.history_label[first:last],
+            events=self.events.slice(start, stop),
             content=self.content[start:stop],
             history_content=self.history_content[first:last],
             label=self.label[start:stop],
@@ -206,13 +217,15 @@ class Encoder:
         n = table.num_rows
         item_map = self.maps[ITEM]
         content_maps = [self.maps[name] for name in self.widths]
-        history, history_label = Jagged(np.zeros(0, np.int64), np.zeros(n + 1, np.int64)), np.zeros(0, np.int8)
-        history_content = content.rows([], pa.nulls(0))
+        events, history_content = (
+            Jagged(np.zeros(0, np.int32), np.zeros(n + 1, np.int64)),
+            content.rows([], pa.nulls(0)),
+        )
         if self.config.model.history:
             values, offsets = lists(table["history"])
-            history = Jagged(item_map.rows(values), offsets)
+            label = whole(table["history_label"]).flatten().to_numpy(zero_copy_only=False)
+            events = Jagged(_events(item_map, values, label), offsets)
             history_content = content.rows(content_maps if content.in_history(self.config) else [], values)
-            history_label = lists(table["history_label"])[0].to_numpy(zero_copy_only=False)
         single = [self.maps[f.name].rows(table[f.name]) for f in self.context if f.kind == "category"]
         dense = [self.scalers[f.name](floats(table[f.name])) for f in self.context if f.kind == "dense"]
         multi = []
@@ -227,8 +240,7 @@ class Encoder:
             single=np.stack(single, 1) if single else np.zeros((n, 0), dtype=np.int64),
             multi=multi,
             dense=np.stack(dense, 1) if dense else np.zeros((n, 0), dtype=np.float32),
-            history=history,
-            history_label=history_label,
+            events=events,
             content=content.rows(content_maps, table[ITEM]),
             history_content=history_content,
             label=table["label"].to_numpy().astype(np.float32),
@@ -266,6 +278,12 @@ class Encoder:
         if widths.keys() != content.files(config).keys():
             raise InputError(f"{folder}: model.proxy of the config was not in the training run")
         return cls(config, maps, scalers, manifest.get("lineage"), widths)
+
+
+def _events(items: IdMap, ids: pa.Array, label: np.ndarray) -> np.ndarray:
+    """`Block.events` of [T] ids and labels."""
+    rows = items.rows(ids, np.int32 if items.capacity <= 1 << 30 else np.int64)
+    return (rows << 1) | label
 
 
 def context_features(config: Config) -> list[Feature]:

@@ -15,12 +15,17 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
+import torch
+from numpy.typing import DTypeLike
 
 from recsys.errors import InputError
 from recsys.files import replacing
 
 UNKNOWN = 0
 """The row that stands for an unknown, missing or not admitted id."""
+_FEW = 4
+"""Times as many ids as are looked up: of a map that has no more, Arrow hashes all at each call, which takes a third of
+the time of a lookup by pandas' kept hashes, which turns strings to Python's first."""
 _NONE = np.zeros(0, dtype=np.int64)
 
 
@@ -75,7 +80,7 @@ class IdMap:
 
     @cached_property
     def _index(self) -> pd.Index:
-        return pd.Index(self.ids.drop_null().to_pandas())
+        return _indexed(self.ids.drop_null())
 
     @cached_property
     def _rows(self) -> np.ndarray:
@@ -88,27 +93,32 @@ class IdMap:
         hashes = pd.util.hash_pandas_object(self.ids.to_pandas(), index=False, categorize=False)
         return hashlib.sha256(hashes.to_numpy().tobytes()).hexdigest()
 
-    def rows(self, ids: pa.Array | pa.ChunkedArray) -> np.ndarray:
-        """[n] int64 rows of raw ids; `UNKNOWN` for null and for ids without a row.
+    def rows(self, ids: pa.Array | pa.ChunkedArray, dtype: DTypeLike = np.int64) -> np.ndarray:
+        """[n] rows of raw ids, int64 or of `dtype`; `UNKNOWN` for null and for ids without a row.
 
         Hashes only the distinct ids of a dictionary-encoded column.
 
         Raises:
             InputError: the ids' type is not the map's.
         """
-        if isinstance(ids, pa.ChunkedArray):
-            ids = ids.combine_chunks()
+        ids = whole(ids)
         if isinstance(ids, pa.DictionaryArray):
-            known = np.append(self.rows(ids.dictionary), UNKNOWN)
-            return known.take(ids.indices.fill_null(len(ids.dictionary)) if ids.null_count else ids.indices)
+            known = np.append(self.rows(ids.dictionary), UNKNOWN).astype(dtype, copy=False)
+            return _picked(known, ids.indices.fill_null(len(ids.dictionary)) if ids.null_count else ids.indices)
+        return self._rows_of(ids).astype(dtype, copy=False)
+
+    def _rows_of(self, ids: pa.Array) -> np.ndarray:
         if not pa.types.is_null(ids.type) and pa.types.is_integer(ids.type) != pa.types.is_integer(self.ids.type):
             raise InputError(f"{self.name}: expected ids of type {self.ids.type}, found {ids.type}")
         if ids.null_count:
             rows = np.zeros(len(ids), dtype=np.int64)
             present = ids.is_valid().to_numpy(zero_copy_only=False)
-            rows[present] = self.rows(ids.drop_null())
+            rows[present] = self._rows_of(ids.drop_null())
             return rows
-        return self._rows[self._index.get_indexer(ids.to_pandas())]
+        if len(self.ids) <= _FEW * len(ids) and ids.type == self.ids.type:
+            found = pc.index_in(ids, self.ids, skip_nulls=True)
+            return found.cast(pa.int64()).fill_null(-1).to_numpy() + 1
+        return self._rows[self._index.get_indexer(_indexed(ids))]
 
     def owners(self, rows: np.ndarray) -> pa.Array:
         """The id that owns each of `rows` [n] int64; null for the unknown row and those that nobody owns."""
@@ -207,3 +217,22 @@ class IdMap:
         ids = table["id"].combine_chunks()
         numbers = int(metadata[b"capacity"]), int(metadata.get(b"delta", 0))
         return cls(metadata[b"name"].decode(), ids, table["count"].to_numpy(), *numbers)
+
+
+def whole(column: pa.Array | pa.ChunkedArray) -> pa.Array:
+    """A column as one array, without a copy where it is one already."""
+    if not isinstance(column, pa.ChunkedArray):
+        return column
+    return column.chunk(0) if column.num_chunks == 1 else column.combine_chunks()
+
+
+def _indexed(ids: pa.Array) -> pd.Index:
+    # As objects: pandas' own type of strings takes twice as long to look up, and five times where they are few.
+    values = ids.to_numpy(zero_copy_only=False)
+    return pd.Index(values, dtype=values.dtype)
+
+
+def _picked(known: np.ndarray, indices: pa.Array) -> np.ndarray:
+    # NumPy copies int32 positions to int64 first, and takes four times as long.
+    positions = indices if pa.types.is_int32(indices.type) else indices.cast(pa.int64())
+    return torch.from_numpy(known).index_select(0, torch.from_dlpack(positions)).numpy()

@@ -6,23 +6,39 @@ run skips to its step without reading what lies before. Under other ranks the or
 middle of an epoch is dealt the rows that are left of it, each once.
 """
 
-from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import fields, replace
-from functools import cache, lru_cache
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
+from dataclasses import dataclass, fields, replace
+from functools import lru_cache
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+import torch
 
 from recsys.data.batch import Batch, Batcher
 from recsys.data.downsample import Negatives
 from recsys.data.encode import Block, Encoder
 from recsys.data.jagged import Jagged
-from recsys.data.pieces import Dealt, Leg, Piece, blocks, left, order, row_groups, stamp
-from recsys.data.schema import is_list, is_text, split_files
+from recsys.data.pieces import Dealt, Leg, Piece, blocks, left, order, row_groups
+from recsys.data.schema import split_files
+from recsys.data.stored import Footers, footers, read_group
 from recsys.errors import InputError
+
+A = TypeVar("A")
+B = TypeVar("B")
+
+
+@dataclass(frozen=True)
+class Job:
+    """The block of an epoch with its number, and how many of its rows are skipped once they are shuffled."""
+
+    pieces: list[Piece]
+    seed: list[int]
+    number: int
+    skip: int
 
 
 class Reader:
@@ -56,7 +72,7 @@ class Reader:
     ) -> None:
         self.encoder, self.rank, self.seed = encoder, rank, seed
         self.dealt = Dealt(world_size, batch_size, shuffle)
-        self._text_columns = cache(text_columns)
+        self._footers = footers()
         self.batcher = Batcher(encoder, batch_size, hide_ids, hide_users)
         self.groups = row_groups(split_files(Path(encoder.config.data.path), split))
         self._negatives = Negatives(self.groups, keep_negatives, seed) if keep_negatives < 1.0 else None
@@ -87,19 +103,28 @@ class Reader:
 
         before: what other ranks have read of the epoch, before this one's first step.
         """
-        size, step, steps = self.dealt.batch_size, start_step, self.steps_left(epoch, before)
-        rest = nothing(self.encoder, self.groups[0].path)
-        for loaded in self._loaded(epoch, start_step * size, before):
-            block = concat([rest, loaded])
-            whole = len(block) // size * size
-            for start in range(0, whole, size):
-                yield self._cut(block.slice(start, start + size), epoch, step)
-                step += 1
-            rest = block.slice(whole, len(block))
-        while step < steps:
-            yield self._cut(rest, epoch, step)
+        steps = self.steps_left(epoch, before)
+        blocks_ = self._loaded(epoch, start_step * self.dealt.batch_size, before)
+        for step, rows in zip(range(start_step, steps), self._batches(blocks_), strict=False):
+            yield self.batcher.cut(rows, salt=hash((self.seed, epoch, step, self.rank)) & 0xFFFFFFFF)
+
+    def _batches(self, loaded: Iterator[Block]) -> Iterator[Block]:
+        """Rows of a batch each, the last fewer, and none without end behind them."""
+        size, rest = self.dealt.batch_size, nothing(self.encoder, self.groups[0].path)
+        for block in loaded:
+            start = min(-len(rest) % size, len(block))
+            if start:
+                rest = concat([rest, block.slice(0, start)])
+                if len(rest) < size:
+                    continue
+                yield rest
+            stop = len(block) - (len(block) - start) % size
+            for at in range(start, stop, size):
+                yield block.slice(at, at + size)
+            rest = block.slice(stop, len(block))
+        while True:
+            yield rest
             rest = rest.slice(0, 0)
-            step += 1
 
     def _plan(self, epoch: int, before: tuple[Leg, ...]) -> tuple[list[Piece], int]:
         """The row groups of an epoch in its order, minus what the legs have read, and their rows: for all ranks."""
@@ -111,47 +136,49 @@ class Reader:
         return groups, sum(piece.rows for piece in groups)
 
     def _loaded(self, epoch: int, skip: int, before: tuple[Leg, ...]) -> Iterator[Block]:
-        """Shuffled blocks without their first `skip` rows; the next is read while one is consumed."""
+        """Shuffled blocks without their first `skip` rows.
+
+        The next is made while one is consumed, and a row group read while the one before it is encoded.
+        """
         jobs = []
         for k, pieces in enumerate(blocks(self._planned(epoch, before)[0], self.dealt, self.rank)):
             rows = sum(piece.rows for piece in pieces)
             if skip < rows:
-                jobs.append((pieces, epoch, k, skip))
+                jobs.append(Job(pieces, [self.seed, epoch], k, skip))
             skip = max(0, skip - rows)
-        with ThreadPoolExecutor(1, thread_name_prefix="reader") as pool:
-            coming = [pool.submit(self._load, *job) for job in jobs[:1]]
-            for job in [*jobs[1:], None]:
-                block = coming.pop().result() if coming else None
-                if job:
-                    coming.append(pool.submit(self._load, *job))
-                if block:
-                    yield block
+        with ThreadPoolExecutor(2, thread_name_prefix="reader") as pool:
+            columns, every = self.encoder.columns(), (piece for job in jobs for piece in job.pieces)
+            tables = ahead(pool, lambda piece: read_group(piece, columns, self._footers), every)
+            yield from ahead(pool, lambda job: self._load(job, tables), jobs)
 
-    def _cut(self, block: Block, epoch: int, step: int) -> Batch:
-        return self.batcher.cut(block, salt=hash((self.seed, epoch, step, self.rank)) & 0xFFFFFFFF)
-
-    def _load(self, pieces: list[Piece], epoch: int, k: int, skip: int) -> Block:
-        block = concat([read(self.encoder, piece, self._text_columns) for piece in pieces])
-        return take(block, order(len(block), self.dealt, [self.seed, epoch], k)[skip:])
+    def _load(self, job: Job, tables: Iterator[pa.Table]) -> Block:
+        block = concat([encoded(self.encoder, *each) for each in zip(job.pieces, tables, strict=False)])
+        if not self.dealt.shuffle:
+            return block.slice(job.skip, len(block))
+        return take(block, order(len(block), self.dealt, job.seed, job.number)[job.skip :])
 
 
-def read(encoder: Encoder, piece: Piece, text_columns: Callable[[Path], list[str]]) -> Block:
-    """The encoded rows of one piece. `text_columns` is the function of that name, or a cached form of it.
+def ahead(pool: Executor, function: Callable[[A], B], arguments: Iterable[A]) -> Iterator[B]:
+    """The function of each argument, in order; the next is computed while one is used."""
+    coming: list[Future[B]] = []
+    for argument in arguments:
+        done = [each.result() for each in coming]
+        coming = [pool.submit(function, argument)]
+        yield from done
+    yield from (each.result() for each in coming)
+
+
+def read(encoder: Encoder, piece: Piece, known: Footers) -> Block:
+    """The encoded rows of one piece.
 
     Raises:
         InputError: the file cannot be read or is another by now, named with its row group.
     """
-    try:
-        with pq.ParquetFile(piece.path, read_dictionary=text_columns(piece.path)) as file:
-            # Between opening and reading: what is put in its place from here on is not what is read.
-            if stamp(piece.path) != piece.stamp:
-                raise InputError(
-                    f"{piece.path}: row group {piece.group}: expected the file as when the split was opened; it has "
-                    "been written since"
-                )
-            table = file.read_row_group(piece.group, columns=encoder.columns())
-    except (pa.ArrowInvalid, OSError) as error:
-        raise InputError(f"{piece.path}: row group {piece.group}: cannot be read: {error}") from None
+    return encoded(encoder, piece, read_group(piece, encoder.columns(), known))
+
+
+def encoded(encoder: Encoder, piece: Piece, table: pa.Table) -> Block:
+    """The encoded rows of a piece of the row group `table`."""
     if piece.draw is None and piece.picked is None:
         return encoder.encode(table.slice(piece.start, piece.rows), piece.first_row + piece.start)
     places = piece.places(table["label"].to_numpy())
@@ -169,17 +196,6 @@ def nothing(encoder: Encoder, path: Path) -> Block:
     except (pa.ArrowInvalid, OSError) as error:
         raise InputError(f"{path}: truncated or not Parquet: {error}") from None
     return encoder.encode(schema.empty_table().select(encoder.columns()), 0)
-
-
-def text_columns(path: Path) -> list[str]:
-    """Columns to read dictionary-encoded, so that only distinct strings are hashed."""
-    names = []
-    for field in pq.read_schema(path):
-        if is_text(field.type):
-            names.append(field.name)
-        elif is_list(field.type) and is_text(field.type.value_type):
-            names.append(f"{field.name}.list.element")
-    return names
 
 
 def concat(blocks: list[Block]) -> Block:
@@ -200,24 +216,31 @@ def concat(blocks: list[Block]) -> Block:
 
 def take(block: Block, rows: np.ndarray) -> Block:
     """The rows `rows` ([k] int64 positions) of a block, in that order."""
-    where = block.history.index(rows)
+    events = _picked(block.events, rows)
     return Block(
-        user=block.user[rows],
-        item=block.item[rows],
-        item_row=block.item_row[rows],
-        single=block.single[rows],
+        user=block.user.take(rows),
+        item=block.item.take(rows),
+        item_row=block.item_row.take(rows),
+        single=block.single.take(rows, axis=0),
         multi=[column.take(rows) for column in block.multi],
-        dense=block.dense[rows],
-        history=Jagged(block.history.values.take(where.values), where.offsets),
-        history_label=block.history_label.take(where.values),
-        content=block.content[rows],
-        history_content=_rows_of(block.history_content, where.values),
-        label=block.label[rows],
-        weight=block.weight[rows],
-        row_id=block.row_id[rows],
+        dense=block.dense.take(rows, axis=0),
+        events=events,
+        content=block.content.take(rows, axis=0),
+        history_content=_contents_of(block, rows, len(events.values)),
+        label=block.label.take(rows),
+        weight=block.weight.take(rows),
+        row_id=block.row_id.take(rows),
     )
 
 
-def _rows_of(content: np.ndarray, rows: np.ndarray) -> np.ndarray:
-    # NumPy takes as long for rows without columns as for others.
-    return content[rows] if content.shape[1] else np.zeros((len(rows), 0), content.dtype)
+def _picked(lists: Jagged, rows: np.ndarray) -> Jagged:
+    """`lists.take(rows)`, several times as fast, but no faster for few rows: it looks at all lengths."""
+    places, lengths = torch.from_numpy(rows.astype(np.int32)), torch.from_numpy(lists.lengths)
+    picked, values, _ = torch.ops.fbgemm.permute_1D_sparse_data(places, lengths, torch.from_numpy(lists.values))
+    return Jagged(values.numpy(), np.concatenate([[0], np.cumsum(picked.numpy())]))
+
+
+def _contents_of(block: Block, rows: np.ndarray, events: int) -> np.ndarray:
+    """[events, C] content rows of the histories of `rows`."""
+    content = block.history_content
+    return content[block.events.index(rows).values] if content.shape[1] else np.zeros((events, 0), content.dtype)

@@ -9,7 +9,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from recsys.config import Feature
-from recsys.data.ids import IdMap
+from recsys.data.ids import IdMap, whole
 from recsys.data.jagged import Jagged
 
 
@@ -74,8 +74,7 @@ def _squash(values: np.ndarray, log: bool) -> np.ndarray:
 
 def floats(column: pa.Array | pa.ChunkedArray) -> np.ndarray:
     """A numeric Arrow column as [n] float64, null as NaN; integers beyond 2^53 are rounded."""
-    column = column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
-    return column.cast(pa.float64(), safe=False).fill_null(float("nan")).to_numpy(zero_copy_only=False)
+    return whole(column).cast(pa.float64(), safe=False).fill_null(float("nan")).to_numpy(zero_copy_only=False)
 
 
 def decoded(column: pa.Array | pa.ChunkedArray) -> pa.Array | pa.ChunkedArray:
@@ -85,7 +84,10 @@ def decoded(column: pa.Array | pa.ChunkedArray) -> pa.Array | pa.ChunkedArray:
 
 def lists(column: pa.Array | pa.ChunkedArray) -> tuple[pa.Array, np.ndarray]:
     """An Arrow list column as its flat values and [n + 1] int64 offsets; a null list is empty."""
-    column = column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
+    column = whole(column)
+    if not column.null_count:
+        offsets = column.offsets.to_numpy().astype(np.int64)
+        return column.flatten(), offsets - offsets[0]
     lengths = pc.list_value_length(column).fill_null(0).to_numpy(zero_copy_only=False)
     return column.flatten(), np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
 
@@ -117,7 +119,7 @@ def encode_side(
     table: pa.Table, key: str, features: list[Feature], maps: dict[str, IdMap], scalers: dict[str, Scaler]
 ) -> SideTable:
     """Encode every row of a side table by fitted maps and scalers."""
-    ids = table[key].combine_chunks()
+    ids = whole(table[key])
     n = len(ids)
     single = [maps[f.name].rows(table[f.name]) for f in features if f.kind == "category"]
     dense = [scalers[f.name](floats(table[f.name])) for f in features if f.kind == "dense"]

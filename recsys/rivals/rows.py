@@ -1,7 +1,6 @@
 """What every rival reads and writes: encoded blocks of a split in row order, and scores as Parquet."""
 
 from collections.abc import Iterable, Iterator
-from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -11,8 +10,9 @@ from numpy.typing import NDArray
 
 from recsys.data.encode import Block, Encoder
 from recsys.data.pieces import row_groups
-from recsys.data.reader import read, text_columns
+from recsys.data.reader import read
 from recsys.data.schema import SCORES, split_files
+from recsys.data.stored import footers
 from recsys.errors import InputError
 from recsys.files import replacing
 
@@ -32,9 +32,9 @@ def blocks(encoder: Encoder, split: str) -> Iterator[Block]:
     groups = row_groups(split_files(root, split))
     if not groups:
         raise InputError(f"{root}: split {split!r} has no files")
-    texts = cache(text_columns)
+    known = footers()
     for piece in groups:
-        yield read(encoder, piece, texts)
+        yield read(encoder, piece, known)
 
 
 def write_scores(path: Path, scored: Iterable[Scored], **told: str) -> Path:

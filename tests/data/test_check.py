@@ -97,6 +97,7 @@ def test_every_rule_passes(rule: str, label: str, tmp_path: Path) -> None:
         ),
         ("test", put("history", 7, ["i1"] * 9), r"column 'history': row 7: expected at most 8 items .* found 9"),
         ("test", put("history_label", 7, [1] * 8 + [0] * 3), "column 'history_label': row 7: expected . values"),
+        ("test", put("history_label", 7, [1, 2] * 4), "column 'history_label': row 7: expected 0 or 1, found 2"),
         ("test", put("history", 200, [None] * 8), r"row group 1: column 'history"),
         ("test", lambda t: t.slice(0, 0), r"split=test: empty: no rows in 1 files"),
         ("test", lambda t: t.slice(0, 200), r"split=test: expected \d+ rows by dataset.yaml, found 200"),

@@ -38,6 +38,31 @@ def test_nothing_and_nulls_are_unknown(column: pa.Array) -> None:
     assert made(["a"]).rows(column.dictionary_encode()).tolist() == [0] * len(column)
 
 
+@pytest.mark.parametrize("integers", [False, True])
+@pytest.mark.parametrize("asked", [3, 900])
+def test_few_ids_and_many_are_found_alike(integers: bool, asked: int) -> None:
+    """Arrow looks up as many as the map has, pandas a few of them."""
+    order = np.random.default_rng(asked)
+    drawn = order.integers(0, 2000, asked).tolist()
+    ids: list[int] | list[str] = list(range(1000)) if integers else [f"id {k}" for k in range(1000)]
+    named: list[int] | list[str] = drawn if integers else [f"id {k}" for k in drawn]
+    known = IdMap("x", pa.array(ids), np.zeros(1000, np.int64), 1001)
+    gone = known.assign(np.array([5, 7]), pa.nulls(2, known.ids.type))
+    expected = [k + 1 if k < 1000 else 0 for k in drawn]
+    assert known.rows(pa.array(named)).tolist() == expected
+    assert gone.rows(pa.array(named)).tolist() == [0 if row in (5, 7) else row for row in expected]
+    assert known.rows(pa.array([*named, None])).tolist() == [*expected, 0]
+
+
+@pytest.mark.parametrize("index", [pa.int8(), pa.uint16(), pa.int32(), pa.int64()])
+@pytest.mark.parametrize("dtype", [np.int32, np.int64])
+def test_dictionaries_of_any_index(index: pa.DataType, dtype: type) -> None:
+    known = IdMap("x", pa.array(["a", "b"]), np.zeros(2, np.int64), 3)
+    places = pa.array([1, 0, None, 2, 1, 1], index)
+    found = known.rows(pa.DictionaryArray.from_arrays(places, pa.array(["b", "a", "c"])).slice(1), dtype)
+    assert found.tolist() == [2, 0, 0, 1, 1] and found.dtype == dtype
+
+
 def test_ids_of_the_other_type_are_refused() -> None:
     with pytest.raises(InputError, match="item_id: expected ids of type string, found int64"):
         made(["1"]).rows(pa.array([1]))

@@ -1,0 +1,70 @@
+"""Row groups as they are stored: columns of one, strings dictionary-encoded, from the file that was opened first."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from recsys.data.pieces import Piece, stamp
+from recsys.data.schema import is_list, is_text
+from recsys.errors import InputError
+
+_FOOTERS = 8
+"""Footers that are kept: about a kilobyte for each column of each row group."""
+
+
+@dataclass(frozen=True)
+class Footer:
+    """What the end of a file says of it."""
+
+    metadata: pq.FileMetaData
+    texts: list[str]
+    """`text_columns` of it."""
+
+
+Footers = Callable[[Path, tuple[int, int]], Footer]
+"""The footer of a file that was last written as its `stamp` says."""
+
+
+def footers() -> Footers:
+    """Reads footers and keeps a few: whoever reads a row group would otherwise parse those of all others again."""
+    return lru_cache(_FOOTERS)(_footer)
+
+
+def _footer(path: Path, _: tuple[int, int]) -> Footer:
+    metadata = pq.read_metadata(path)
+    return Footer(metadata, text_columns(metadata.schema.to_arrow_schema()))
+
+
+def text_columns(schema: pa.Schema) -> list[str]:
+    """Columns to read dictionary-encoded, so that only distinct strings are hashed."""
+    names = []
+    for field in schema:
+        if is_text(field.type):
+            names.append(field.name)
+        elif is_list(field.type) and is_text(field.type.value_type):
+            names.append(f"{field.name}.list.element")
+    return names
+
+
+def read_group(piece: Piece, columns: list[str], known: Footers) -> pa.Table:
+    """`columns` of the whole row group that the piece is of.
+
+    Raises:
+        InputError: the file cannot be read or is another by now, named with its row group.
+    """
+    try:
+        footer = known(piece.path, piece.stamp)
+        with pq.ParquetFile(piece.path, metadata=footer.metadata, read_dictionary=footer.texts) as file:
+            # Between opening and reading: what is put in its place from here on is not what is read.
+            if stamp(piece.path) != piece.stamp:
+                raise InputError(
+                    f"{piece.path}: row group {piece.group}: expected the file as when the split was opened; it has "
+                    "been written since"
+                )
+            return file.read_row_group(piece.group, columns=columns)
+    except (pa.ArrowInvalid, OSError) as error:
+        raise InputError(f"{piece.path}: row group {piece.group}: cannot be read: {error}") from None

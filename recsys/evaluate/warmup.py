@@ -25,4 +25,4 @@ def impressions(seen: NDArray[np.int64], value: NDArray[np.float64], level: floa
 
 def told(count: float) -> str:
     """For a table."""
-    return f"{count:.0f}" if np.isfinite(count) else "more than it ever has"
+    return f"{count:.0f}" if np.isfinite(count) else "more than these"

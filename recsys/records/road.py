@@ -16,7 +16,7 @@ from recsys.records import idproxy
 from recsys.records.commands import RANKS
 from recsys.records.lines import row
 
-SEEN = ("seen=0", "seen=1", "seen=2", "seen=4", "seen=8", "seen=16", "seen=32", "seen=64")
+SEEN = ("seen", "seen=0", "seen=1", "seen=2", "seen=4", "seen=8", "seen=16", "seen=32", "seen=64")
 FLOOR = {
     "means": "user and item means",
     "base": "base, new rows fine-tuned",
@@ -91,7 +91,7 @@ class Case:
         return Path("runs/records") / self.name / f"seed-{seed}.json"
 
     def table(self) -> str:
-        """AUC and GAUC by exposure, differences to the floor, and the warm-up curve with the impressions it saves."""
+        """AUC and GAUC by exposure, differences to the floor, the feedback that is saved, and the replay."""
         found = draws.combine([results.read(self._judged(seed)) for seed in self.proxies.seeds])
         lines: list[str] = []
         segments = tuple(f"n={n}" for n in self.exposures)
@@ -107,14 +107,25 @@ class Case:
         for segment in ("warm", "100+"):
             change = found["differences"]["road - base"]
             lines.append(row(f"road − base, {segment}", {segment: change[segment]}, (segment,), "+.4f"))
-        lines += ["", *_curve(found)]
+        lines += ["", *self._saved(found), "", *_curve(found), ""]
         counts = found["systems"]["road"]["n=0"]
         lines.append(
-            f"{found['dataset']}, {found['split']}, seeds {', '.join(map(str, self.proxies.seeds))}; "
+            f"{found['dataset']}, {found['split']}, seed{'s' * (len(self.proxies.seeds) > 1)} {', '.join(map(str, self.proxies.seeds))}; "
             f"{counts['rows']:,} rows and {counts['users']:,} users with both classes a draw; two-way bootstrap "
             f"95 % intervals, {found['interval']}. {self.told}"
         )
         return "\n".join(lines)
+
+    def _saved(self, found: draws.Results) -> Iterator[str]:
+        """On the same rows at every exposure; along a replay, items with more impressions are other items."""
+        heads = [f"n={n}" for n in self.exposures]
+        yield "| rows of feedback that the fine-tuned base needs for the same AUC | " + " | ".join(heads) + " |"
+        yield "|---" * (len(heads) + 1) + "|"
+        base = np.array([found["systems"]["base"][head]["auc"][0] for head in heads])
+        for name in (*ALONE, "road"):
+            reached = (found["systems"][name].get(head, {}).get("auc") for head in heads)
+            cells = [one and warmup.told(warmup.impressions(np.array(self.exposures), base, one[0])) for one in reached]
+            yield f"| {SYSTEMS[name]} | " + " | ".join(cell or "" for cell in cells) + " |"
 
 
 def _at(exposure: int) -> list[str]:
@@ -123,18 +134,11 @@ def _at(exposure: int) -> list[str]:
 
 
 def _curve(found: draws.Results) -> list[str]:
-    lines = ["| replay, AUC | " + " | ".join(SEEN) + " |", "|---" * (len(SEEN) + 1) + "|"]
+    heads = ["all", *(name.removeprefix("seen=") for name in SEEN[1:])]
+    lines = ["| replay, AUC by impressions seen | " + " | ".join(heads) + " |", "|---" * (len(heads) + 1) + "|"]
     lines += [row(SYSTEMS[name], found["systems"][name], SEEN, ".4f", ("auc",)) for name in REPLAYED]
-    lines += [
-        row(f"{name} − base", found["differences"][f"{name} - base"], SEEN, "+.4f", ("auc",)) for name in REPLAYED[1:]
-    ]
-    lines += ["", "| AUC that it has after | " + " | ".join(SEEN[:5]) + " |", "|---" * 6 + "|"]
-    seen = np.array([int(name.removeprefix("seen=")) for name in SEEN])
-    reached = {name: np.array([found["systems"][name][one]["auc"][0] for one in SEEN]) for name in REPLAYED}
-    for name in REPLAYED[1:]:
-        cells = [warmup.told(warmup.impressions(seen, reached["base"], level)) for level in reached[name][:5]]
-        lines.append(f"| {SYSTEMS[name]}: impressions that the fine-tuned base needs | " + " | ".join(cells) + " |")
-    return [*lines, ""]
+    changes = found["differences"]
+    return lines + [row(f"{name} − base", changes[f"{name} - base"], SEEN, "+.4f", ("auc",)) for name in REPLAYED[1:]]
 
 
 def movielens(content: str | None) -> Case:

@@ -23,4 +23,4 @@ def test_a_curve_that_falls_again_has_reached_its_level_the_first_time() -> None
 
 
 def test_how_it_is_told() -> None:
-    assert told(6.6) == "7" and told(math.inf) == "more than it ever has"
+    assert told(6.6) == "7" and told(math.inf) == "more than these"

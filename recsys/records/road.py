@@ -108,11 +108,10 @@ class Case:
             change = found["differences"]["road - base"]
             lines.append(row(f"road − base, {segment}", {segment: change[segment]}, (segment,), "+.4f"))
         lines += ["", *self._saved(found), "", *_curve(found), ""]
-        counts = found["systems"]["road"]["n=0"]
+        counts, seeds = found["systems"]["road"]["n=0"], ", ".join(map(str, self.proxies.seeds))
         lines.append(
-            f"{found['dataset']}, {found['split']}, seed{'s' * (len(self.proxies.seeds) > 1)} {', '.join(map(str, self.proxies.seeds))}; "
-            f"{counts['rows']:,} rows and {counts['users']:,} users with both classes a draw; two-way bootstrap "
-            f"95 % intervals, {found['interval']}. {self.told}"
+            f"{found['dataset']}, {found['split']}, seed {seeds}; {counts['rows']:,} rows and {counts['users']:,} users "
+            f"with both classes a draw; two-way bootstrap 95 % intervals, {found['interval']}. {self.told}"
         )
         return "\n".join(lines)
 

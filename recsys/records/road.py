@@ -110,8 +110,8 @@ class Case:
         lines += ["", *self._saved(found), "", *_curve(found), ""]
         counts, seeds = found["systems"]["road"]["n=0"], ", ".join(map(str, self.proxies.seeds))
         lines.append(
-            f"{found['dataset']}, {found['split']}, seed {seeds}; {counts['rows']:,} rows and {counts['users']:,} users "
-            f"with both classes a draw; two-way bootstrap 95 % intervals, {found['interval']}. {self.told}"
+            f"{found['dataset']}, {found['split']}, seed {seeds}; {counts['rows']:,} rows and {counts['users']:,} "
+            f"users with both classes a draw; two-way bootstrap 95 % intervals, {found['interval']}. {self.told}"
         )
         return "\n".join(lines)
 

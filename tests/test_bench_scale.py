@@ -38,7 +38,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Config:
 def test_the_repeated_dataset_is_sound_and_takes_no_space(made: Config) -> None:
     again = scale.repeated(made, 3)
     assert check(again).counts == {split: 3 * rows for split, rows in check(made).counts.items()}
-    [once], parts = (split_files(config.data.path, "train") for config in (made, again))
+    [once], parts = (split_files(Path(config.data.path), "train") for config in (made, again))
     assert [os.path.samefile(once, part) for part in parts] == [True] * 3
 
 

@@ -33,6 +33,7 @@ FLOORS: list[set[str]] = [
         "recsys.config_train",
         "recsys.config_types",
         "recsys.settings",
+        "recsys.storage",
         "recsys.files",
         "recsys.journal",
         "recsys.distributed",

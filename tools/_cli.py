@@ -7,6 +7,7 @@ from collections.abc import Callable
 from recsys import settings
 from recsys.config import Config
 from recsys.errors import InputError, RelayedError
+from recsys.storage import require_local
 
 
 def parser(module_doc: str | None, schema: type = Config, **words: str) -> argparse.ArgumentParser:
@@ -30,9 +31,18 @@ def parser(module_doc: str | None, schema: type = Config, **words: str) -> argpa
     return made
 
 
-def config_of(arguments: argparse.Namespace) -> Config:
-    """The resolved config that the parsed arguments name."""
-    return settings.load(arguments.config, arguments.overrides)
+def config_of(arguments: argparse.Namespace, remote: bool = False) -> Config:
+    """The resolved config that the parsed arguments name.
+
+    remote: the tool takes a dataset in object storage.
+
+    Raises:
+        InputError: as `recsys.settings.load`, or such a dataset for another tool.
+    """
+    config = settings.load(arguments.config, arguments.overrides)
+    if not remote:
+        require_local("data.path", config.data.path)
+    return config
 
 
 def run(main: Callable[[], None]) -> None:

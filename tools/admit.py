@@ -23,7 +23,7 @@ def main(argv: list[str] | None = None) -> None:
     what.add_argument("--items", type=Path, metavar="ITEMS", help="new items: Parquet with item_id, categories")
     what.add_argument("--evict", type=Path, metavar="ITEMS", help="items that are gone: Parquet with item_id")
     arguments = parser.parse_intermixed_args(argv)
-    config = _cli.config_of(arguments)
+    config = _cli.config_of(arguments, remote=True)
     runs.require(config)
     if arguments.items:
         found = admit(config, arguments.items)

@@ -40,7 +40,7 @@ def main(argv: list[str] | None = None) -> None:
     arguments = parser.parse_intermixed_args(argv)
     if bool(arguments.diff) != bool(arguments.out) or ((arguments.to or arguments.force) and not arguments.apply):
         raise InputError("--out goes with --diff, --to and --force go with --apply")
-    config = _cli.config_of(arguments)
+    config = _cli.config_of(arguments, remote=True)
     runs.require(config)
     run, stale = Path(config.run), config.tables.max_staleness
     if arguments.apply and arguments.to:

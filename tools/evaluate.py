@@ -41,7 +41,7 @@ def main(argv: list[str] | None = None) -> None:
     )
     parser.add_argument("--out", type=Path, help="default: <run>/results.json")
     arguments = parser.parse_intermixed_args(argv)
-    config = _cli.config_of(arguments)
+    config = _cli.config_of(arguments, remote=True)
     if arguments.vectors and (arguments.scores or arguments.exposure or arguments.only):
         parser.error("--vectors goes without --scores, --exposure and --only; judge each in a call of its own")
     if arguments.vectors:

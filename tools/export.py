@@ -24,7 +24,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--verify", action="store_true", help="only check the export: every byte, and the probe rows")
     parser.add_argument("--int8", action="store_true", help="8-bit tables with a scale and an offset a row")
     arguments = parser.parse_intermixed_args(argv)
-    config = _cli.config_of(arguments)
+    config = _cli.config_of(arguments, remote=True)
     if arguments.verify:
         bundle = Bundle.load(Path(config.run) / "export", mapped=True)
         worst = bundle.check()

@@ -25,8 +25,9 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--name", help="of the results' folder (default: the system's)")
     parser.add_argument("--exposure", type=int, default=0, help="kept rows of each new item to learn from (default 0)")
     arguments = parser.parse_intermixed_args(argv)
+    config = _cli.config_of(arguments, remote=True)
     with process_group() as ranks:
-        folder = floor(_cli.config_of(arguments), arguments.system, arguments.exposure, ranks, arguments.name)
+        folder = floor(config, arguments.system, arguments.exposure, ranks, arguments.name)
         if ranks.is_first:
             print(f"{about.read(folder).row_name()}: {folder}")
 

@@ -15,7 +15,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--split", default="test", choices=["train", "valid", "test", "feedback"])
     arguments = parser.parse_intermixed_args(argv)
     with process_group() as ranks:
-        folder = predict(_cli.config_of(arguments), arguments.split, ranks)
+        folder = predict(_cli.config_of(arguments, remote=True), arguments.split, ranks)
         if ranks.is_first:
             print(f"scores: {folder}")
 

@@ -12,7 +12,7 @@ from tools import _cli
 
 def main(argv: list[str] | None = None) -> None:
     """Prepare the dataset of the config and say what it holds."""
-    config = _cli.config_of(_cli.parser(__doc__).parse_intermixed_args(argv))
+    config = _cli.config_of(_cli.parser(__doc__).parse_intermixed_args(argv), remote=True)
     info, made = prepare(config.data)
     rows = ", ".join(f"{split} {count:,}" for split, count in info.counts.items())
     print(f"{info.name}, split {info.rule}, seed {info.seed}: {info.users:,} users, {info.items:,} items; rows: {rows}")

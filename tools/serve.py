@@ -15,7 +15,7 @@ from tools import _cli
 def main(argv: list[str] | None = None) -> None:
     """Parse, serve until a signal ends it."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
-    serve(_cli.config_of(_cli.parser(__doc__).parse_intermixed_args(argv)))
+    serve(_cli.config_of(_cli.parser(__doc__).parse_intermixed_args(argv), remote=True))
 
 
 if __name__ == "__main__":

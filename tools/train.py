@@ -19,7 +19,7 @@ def main(argv: list[str] | None = None) -> None:
     parser = _cli.parser(__doc__)
     parser.add_argument("--plan", action="store_true", help="print which rank would hold what, and its memory; no run")
     arguments = parser.parse_intermixed_args(argv)
-    config = _cli.config_of(arguments)
+    config = _cli.config_of(arguments, remote=True)
     if arguments.plan and (Path(config.run) / "config.yaml").exists():
         runs.require(config)  # else the plan would be of another model than a resumed run's
     with process_group() as ranks:

@@ -33,7 +33,7 @@ def compare(config: Config, rounds: int) -> Measured:
     """Rates in rows a second over whole epochs of split=train."""
     encoder, train = fit(config), config.train
     reader = Reader(encoder, "train", train.batch_size, shuffle=train.shuffle_rows, hide_ids=train.hide_ids)
-    files, columns, epochs = split_files(config.data.path, "train"), encoder.columns(), count()
+    files, columns, epochs = split_files(Path(config.data.path), "train"), encoder.columns(), count()
 
     def ours() -> None:
         for _ in reader.epoch(next(epochs)):

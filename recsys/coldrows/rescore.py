@@ -1,7 +1,6 @@
 """Score a split's rows of the K items, in a stream."""
 
 from collections.abc import Callable, Iterator
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -63,7 +62,7 @@ def under(frozen: Frozen, rows_KD: Tensor) -> Callable[[Batch], Tensor]:
 def _batches(frozen: Frozen, split: str, batcher: Batcher, wanted: NDArray[np.bool_] | None) -> Iterator[Batch]:
     """This rank's batches, and padding without end behind them, for ranks that have more."""
     ranks, size = frozen.ranks, batcher.batch_size
-    groups = row_groups(split_files(Path(frozen.encoder.config.data.path), split))
+    groups = row_groups(split_files(frozen.encoder.config.data.path, split))
     pieces = deal(groups, ranks.rank, ranks.world_size)
     quiet = None if ranks.is_first else True
     known = footers()

@@ -24,6 +24,7 @@ from recsys.distributed import Ranks, on_first
 from recsys.errors import InputError
 from recsys.evaluate.scores import read_scores
 from recsys.rivals.rows import Scored, write_scores
+from recsys.storage import at
 
 _CHUNK = 65536
 _SAME, _SAME_BF16 = 1e-3, 3e-2
@@ -38,7 +39,7 @@ def base_scores(config: Config, ranks: Ranks) -> NDArray[np.float32]:
     Raises:
         InputError: there are none, or they are of another dataset.
     """
-    dataset, path = Path(config.data.path), Path(config.run) / "scores" / "test"
+    dataset, path = at(config.data.path), Path(config.run) / "scores" / "test"
     held: list[NDArray[np.float32]] = [np.zeros(0, np.float32)]
 
     def load() -> None:

@@ -12,6 +12,7 @@ from recsys.data.schema import ITEMS
 from recsys.data.vectors import batches, opened, read
 from recsys.errors import InputError
 from recsys.files import replacing
+from recsys.storage import Location
 
 __all__ = ["read", "text_of", "write"]
 
@@ -29,7 +30,7 @@ def text_of(title: str | None, categories: list[str] | None, text: str | None) -
     return ". ".join(part.strip() for part in parts if part.strip())
 
 
-def write(dataset: Path, encode: TextEncoder, path: Path) -> Path:
+def write(dataset: Location, encode: TextEncoder, path: Path) -> Path:
     """Encode title, categories and text of every item into `path`, in a stream; null for an item without any.
 
     Raises:

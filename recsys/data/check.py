@@ -17,11 +17,13 @@ import pyarrow.parquet as pq
 import pyarrow.types as pat
 from tqdm import tqdm
 
+from recsys import storage
 from recsys.config import Config, Feature
-from recsys.data import kept, labels, schema, splits
+from recsys.data import kept, labels, parquet, schema, splits
 from recsys.data.schema import Info, is_list, is_text
 from recsys.data.side import decoded
 from recsys.errors import InputError
+from recsys.storage import Location
 
 KEYS = {"user": "user_id", "item": "item_id"}
 CHECKED_BY = 1
@@ -32,7 +34,7 @@ CHECKED_BY = 1
 class Place:
     """A row group of a file, for errors."""
 
-    path: Path
+    path: Location
     group: int
 
     def error(self, column: str, text: str, at: pa.ChunkedArray | np.ndarray | None = None) -> InputError:
@@ -62,7 +64,7 @@ def check(config: Config) -> Info:
             where the split rule promises none (leaks), a damaged file, a directory that was prepared with other
             settings than the config's.
     """
-    path = Path(config.data.path)
+    path = storage.at(config.data.path)
     info = schema.read_info(path)
     _same_settings(config, info, path)
     sound = _kept(config, info)
@@ -89,14 +91,14 @@ def check(config: Config) -> Info:
 
 def _kept(config: Config, info: Info) -> Path:
     """What is there once the dataset has been found sound."""
-    path = Path(config.data.path)
+    path = storage.at(config.data.path)
     files = [path / name for name in (schema.USERS, schema.ITEMS, schema.HELD_OUT) if (path / name).exists()]
     files += [file for split in schema.SPLITS for file in schema.split_files(path, split)]
     read = [[feature.name, feature.of, feature.kind] for feature in config.features]
-    return kept.place(path, "sound", [CHECKED_BY, asdict(info), read, config.train.weight], files)
+    return kept.place(config, "sound", [CHECKED_BY, asdict(info), read, config.train.weight], files)
 
 
-def _same_settings(config: Config, info: Info, path: Path) -> None:
+def _same_settings(config: Config, info: Info, path: Location) -> None:
     """A directory that tools.prepare made must have been made with this config's settings."""
     data = config.data
     found: dict[str, tuple[object, object]] = {"data.history": (info.history, data.history)}
@@ -119,16 +121,16 @@ def _same_settings(config: Config, info: Info, path: Path) -> None:
             )
 
 
-def _open(path: Path, leaf: list[str] | None = None) -> pq.ParquetFile:
+def _open(path: Location, leaf: list[str] | None = None) -> pq.ParquetFile:
     try:
-        return pq.ParquetFile(path, read_dictionary=leaf)
+        return parquet.opened(path, leaf)
     except FileNotFoundError:
         raise InputError(f"{path}: no such file") from None
     except (OSError, pa.ArrowInvalid) as error:
         raise InputError(f"{path}: truncated or not Parquet: {error}") from None
 
 
-def _groups(file: pq.ParquetFile, path: Path, columns: list[str]) -> Iterator[tuple[Place, pa.Table]]:
+def _groups(file: pq.ParquetFile, path: Location, columns: list[str]) -> Iterator[tuple[Place, pa.Table]]:
     for group in range(file.num_row_groups):
         try:
             yield Place(path, group), file.read_row_group(group, columns=columns)
@@ -136,7 +138,7 @@ def _groups(file: pq.ParquetFile, path: Path, columns: list[str]) -> Iterator[tu
             raise InputError(f"{path}: row group {group}: damaged: {error}") from None
 
 
-def _check_entities(path: Path, owner: str, features: list[Feature]) -> pa.DataType:
+def _check_entities(path: Location, owner: str, features: list[Feature]) -> pa.DataType:
     """users.parquet or items.parquet; returns the type of its ids."""
     key = KEYS[owner]
     wanted = [feature for feature in features if feature.of == owner and feature.name not in KEYS.values()]
@@ -164,7 +166,7 @@ def _check_entities(path: Path, owner: str, features: list[Feature]) -> pa.DataT
         return kinds.field(key).type
 
 
-def check_texts(path: Path, found: pa.Schema) -> None:
+def check_texts(path: Location, found: pa.Schema) -> None:
     """Types of what an encoder reads of items, where it is there.
 
     Raises:
@@ -176,7 +178,7 @@ def check_texts(path: Path, found: pa.Schema) -> None:
         _need(path, found, "categories", lambda kind: is_list(kind) and is_text(kind.value_type), "list<string>")
 
 
-def _held(path: Path, info: Info, kind: pa.DataType) -> Held:
+def _held(path: Location, info: Info, kind: pa.DataType) -> Held:
     file = path / schema.HELD_OUT
     with _open(file) as opened:
         for name in ("item_id", "group", "scored"):
@@ -190,7 +192,7 @@ def _held(path: Path, info: Info, kind: pa.DataType) -> Held:
 
 
 def _check_split(
-    files: list[Path], split: str, config: Config, info: Info, kinds: dict[str, pa.DataType], held: Held
+    files: list[Location], split: str, config: Config, info: Info, kinds: dict[str, pa.DataType], held: Held
 ) -> tuple[tuple[int, Place], tuple[int, Place]]:
     """Every row group of a split; returns its oldest and newest second with their places."""
     context = [feature for feature in config.features if feature.of == "context" and feature.name not in KEYS.values()]
@@ -233,7 +235,7 @@ def _check_split(
     return (oldest[0], oldest[2]), (newest[1], newest[2])
 
 
-def _columns(path: Path, found: pa.Schema, kinds: dict[str, pa.DataType], context: list[Feature]) -> None:
+def _columns(path: Location, found: pa.Schema, kinds: dict[str, pa.DataType], context: list[Feature]) -> None:
     for owner, key in KEYS.items():
         _id_type(path, found, key)
         if not same_ids(found.field(key).type, kinds[owner]):
@@ -318,7 +320,7 @@ def _check_order(info: Info, ranges: dict[str, tuple[tuple[int, Place], tuple[in
                 )
 
 
-def _need(path: Path, found: pa.Schema, name: str, fits: Callable[[Any], bool], expected: str) -> None:
+def _need(path: Location, found: pa.Schema, name: str, fits: Callable[[Any], bool], expected: str) -> None:
     if name not in found.names:
         raise InputError(f"{path}: no column {name!r}; it has {', '.join(found.names)}")
     kind = found.field(name).type
@@ -326,7 +328,7 @@ def _need(path: Path, found: pa.Schema, name: str, fits: Callable[[Any], bool], 
         raise InputError(f"{path}: column {name!r}: expected {expected}, found {kind}")
 
 
-def _id_type(path: Path, found: pa.Schema, name: str) -> None:
+def _id_type(path: Location, found: pa.Schema, name: str) -> None:
     _need(path, found, name, lambda kind: is_text(kind) or pat.is_int64(kind), "string or int64")
 
 
@@ -335,7 +337,7 @@ def same_ids(one: pa.DataType, other: pa.DataType) -> bool:
     return is_text(one) if is_text(other) else pat.is_int64(one)
 
 
-def _feature_type(path: Path, found: pa.Schema, feature: Feature) -> None:
+def _feature_type(path: Location, found: pa.Schema, feature: Feature) -> None:
     if feature.kind == "dense":
         _need(path, found, feature.name, _is_number, "numbers (dense feature)")
     elif feature.kind == "multi":

@@ -1,14 +1,14 @@
 """Down-sampling of negatives: which share of a row group's rows of label 0 an epoch takes."""
 
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 
+from recsys.data import parquet
 from recsys.data.pieces import Draw, Piece
 from recsys.errors import InputError
+from recsys.storage import Location
 
 _STREAM = 1
 """Sets the draws of negatives apart from others of the same epoch."""
@@ -43,9 +43,9 @@ class Negatives:
         ]
 
 
-def _zeros(path: Path, group: int) -> int:
+def _zeros(path: Location, group: int) -> int:
     try:
-        with pq.ParquetFile(path) as file:
+        with parquet.opened(path) as file:
             label = file.read_row_group(group, columns=["label"])["label"]
     except (pa.ArrowInvalid, OSError) as error:
         raise InputError(f"{path}: row group {group}: cannot be read: {error}") from None

@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
+from recsys import storage
 from recsys.config import Config, Feature
 from recsys.config_types import Sharding
 from recsys.data import content
@@ -142,7 +143,7 @@ class Encoder:
             raise InputError("features: expected at least one of kind category or multi besides item_id")
         self._users = [f for f in config.features if f.of == "user" and f.name != USER]
         self._items = [f for f in config.features if f.of == "item" and f.name != ITEM]
-        root = Path(config.data.path)
+        root = storage.at(config.data.path)
         self.users = self._side(root / "users.parquet", USER, self._users)
         self.items = self._side(root / "items.parquet", ITEM, self._items)
         self.lineage = lineage or self._fitted()
@@ -157,7 +158,7 @@ class Encoder:
             told.append(self.widths)
         return hashlib.sha256(json.dumps(told).encode()).hexdigest()[:16]
 
-    def _side(self, path: Path, key: str, features: list[Feature]) -> SideTable:
+    def _side(self, path: storage.Location, key: str, features: list[Feature]) -> SideTable:
         return encode_side(read_side(path, key, features), key, features, self.maps, self.scalers)
 
     @property

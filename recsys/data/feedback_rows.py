@@ -11,13 +11,13 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 from tqdm import tqdm
 
 from recsys.data.check import Place
 from recsys.data.feedback import Feedback, Raw, Values, build
 from recsys.data.ids import IdMap
 from recsys.data.log import Codes, Seconds
+from recsys.data.parquet import opened
 from recsys.data.pieces import Piece, row_groups
 from recsys.data.schema import ITEMS, USERS, read_info, read_settings, split_files
 from recsys.data.side import read_side
@@ -103,7 +103,7 @@ def read_columns(piece: Piece, columns: list[str]) -> pa.Table:
         InputError: a missing column, or a row group that cannot be read.
     """
     try:
-        with pq.ParquetFile(piece.path) as file:
+        with opened(piece.path) as file:
             names = file.schema_arrow.names
             for name in columns:
                 if name not in names:

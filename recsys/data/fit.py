@@ -1,12 +1,12 @@
 """Fit id maps and scalers to the training rows alone, so that nothing later can leak into them."""
 
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from recsys import storage
 from recsys.config import Config, Feature
 from recsys.data import content
 from recsys.data.encode import ITEM, USER, Encoder, context_features
@@ -56,11 +56,11 @@ def count(config: Config) -> Counted:
     Side features count once for each training row of their user or item; users and items without a training row are
     not counted.
     """
-    root = Path(config.data.path)
+    root = storage.at(config.data.path)
     context = context_features(config)
     tables = [f.name for f in context if f.kind != "dense"]
     read = list(dict.fromkeys([USER, ITEM, *tables]))
-    seen = of_training_rows(root, read, {f.name: f.log for f in context if f.kind == "dense"})
+    seen = of_training_rows(config, read, {f.name: f.log for f in context if f.kind == "dense"})
     counted = Counted({name: seen.counters[name].result() for name in (ITEM, *tables)}, dict(seen.moments))
     for owner, key in (("user", USER), ("item", ITEM)):
         features = [f for f in config.features if f.of == owner and f.name not in (USER, ITEM)]

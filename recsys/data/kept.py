@@ -1,6 +1,7 @@
 """What a reading of all rows of a dataset has found, kept beside them: later runs on the same files start without it.
 
 <dataset>/.kept/<kind>-<digest>    of what was asked, and of each file's name, size and time of change
+<run>/.kept/<kind>-<digest>        the same of a remote dataset, for its run alone
 """
 
 import hashlib
@@ -9,16 +10,22 @@ from collections.abc import Callable, Iterable
 from contextlib import suppress
 from pathlib import Path
 
+from recsys.config import Config
+from recsys.data.parquet import stamp
 from recsys.files import remove, replacing
+from recsys.storage import Location, at
 
 FOLDER = ".kept"
 
 
-def place(dataset: Path, kind: str, asked: object, files: Iterable[Path]) -> Path:
-    """Where it is kept, if it is: `asked` is anything that JSON can tell."""
-    stats = [(str(file.relative_to(dataset)), file.stat()) for file in files]
-    told = [asked, [[name, stat.st_size, stat.st_mtime_ns] for name, stat in stats]]
-    return dataset / FOLDER / f"{kind}-{hashlib.sha256(json.dumps(told).encode()).hexdigest()[:16]}"
+def place(config: Config, kind: str, asked: object, files: Iterable[Location]) -> Path:
+    """Where it is kept of the dataset of `config`, if it is: `asked` is anything that JSON can tell."""
+    dataset = at(config.data.path)
+    told = [asked, [[str(file).removeprefix(f"{dataset}/"), *stamp(file)] for file in files]]
+    if not isinstance(dataset, Path):
+        told.append(str(dataset))
+    folder = dataset if isinstance(dataset, Path) else Path(config.run)
+    return folder / FOLDER / f"{kind}-{hashlib.sha256(json.dumps(told).encode()).hexdigest()[:16]}"
 
 
 def keep(where: Path, write: Callable[[Path], object]) -> None:

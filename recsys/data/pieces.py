@@ -7,14 +7,14 @@ row groups, but for the blocks that a change of ranks has broken into.
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import accumulate
-from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from recsys.data import parquet
 from recsys.errors import InputError
+from recsys.storage import Location
 
 Places = NDArray[np.int64]
 EVAL_ROWS = 65536
@@ -39,17 +39,17 @@ class Piece:
     """Rows start to stop of one row group; `first_row` is the row id of the group's first row.
 
     Attributes:
-        stamp: of the file as it was when the split was opened (`stamp`).
+        stamp: of the file as it was when the split was opened (`recsys.data.parquet.stamp`).
         draw: start and stop count only the rows that it leaves in; None: all are.
         picked: [k] the only rows of the piece, as places between start and stop, ascending; None: all of them.
     """
 
-    path: Path
+    path: Location
     group: int
     start: int
     stop: int
     first_row: int
-    stamp: tuple[int, int]
+    stamp: parquet.Stamp
     draw: Draw | None = None
     picked: Places | None = None
 
@@ -90,7 +90,7 @@ class Leg:
     steps: int
 
 
-def row_groups(files: list[Path]) -> list[Piece]:
+def row_groups(files: Sequence[Location]) -> list[Piece]:
     """Every row group of a split, whole, from Parquet footers alone.
 
     Raises:
@@ -99,7 +99,7 @@ def row_groups(files: list[Path]) -> list[Piece]:
     pieces, first_row = [], 0
     for path in files:
         try:
-            stamped, metadata = stamp(path), pq.read_metadata(path)
+            stamped, metadata = parquet.stamp(path), parquet.metadata_of(path)
         except (pa.ArrowInvalid, OSError) as error:
             raise InputError(f"{path}: truncated or not Parquet: {error}") from None
         for group in range(metadata.num_row_groups):
@@ -107,12 +107,6 @@ def row_groups(files: list[Path]) -> list[Piece]:
             pieces.append(Piece(path, group, 0, rows, first_row, stamped))
             first_row += rows
     return pieces
-
-
-def stamp(path: Path) -> tuple[int, int]:
-    """Bytes of a file, and when it was written, in ns: another for a file that has been written since."""
-    found = path.stat()
-    return found.st_size, found.st_mtime_ns
 
 
 def deal(pieces: list[Piece], rank: int, world_size: int) -> list[Piece]:

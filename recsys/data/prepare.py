@@ -20,15 +20,16 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from tqdm import tqdm
 
+from recsys import storage
 from recsys.config import Data
 from recsys.data import history as histories
-from recsys.data import labels, schema, sources, splits
+from recsys.data import labels, parquet, schema, sources, splits
 from recsys.data.history import History
 from recsys.data.labels import Examples
 from recsys.data.log import Labels, Log, Past
 from recsys.data.schema import Info
 from recsys.errors import InputError
-from recsys.files import replacing
+from recsys.storage import Location
 
 PART_ROWS = 1 << 20
 """Most rows in a part file."""
@@ -40,15 +41,17 @@ MADE_BY = 2
 def prepare(data: Data) -> tuple[Info, bool]:
     """Make the dataset directory `data.path`; returns its manifest and whether anything had to be done.
 
-    Everything is written under a temporary sibling name and renamed, the manifest last. A directory that was made from
-    the same config and source is left alone, one made otherwise by this function is replaced.
+    Everything is written under a temporary sibling name and renamed, the manifest last; where nothing can be renamed,
+    in object storage, in its place, the old manifest removed first. A directory that was made from the same config and
+    source is left alone, one made otherwise by this function is replaced.
 
     Raises:
-        InputError: bad source files, a split that comes out empty, or a directory in the way that is no dataset.
+        InputError: bad source files, a split that comes out empty, a directory in the way that is no dataset, or object
+            storage that refuses.
     """
     if data.split.rule == "daily":
         raise InputError("data.split.rule=daily: expected another rule: tools.daily prepares a dataset for each day")
-    path = Path(data.path)
+    path = storage.at(data.path)
     mark = fingerprint(data)
     if (path / schema.MANIFEST).exists():
         info = schema.read_info(path)
@@ -58,15 +61,14 @@ def prepare(data: Data) -> tuple[Info, bool]:
             raise InputError(
                 f"{path}: this dataset was not made by tools.prepare and is left alone; use another data.path"
             )
-    elif path.exists() and any(path.iterdir()):
+    elif not storage.is_free(path):
         raise InputError(f"{path}: holds files but no {schema.MANIFEST}; expected a dataset directory or nothing there")
     log = sources.load(data)
-    with replacing(path) as temporary:
-        temporary.mkdir()
-        return write(log, data, temporary, mark), True
+    with storage.replacing_folder(path, schema.MANIFEST) as folder:
+        return write(log, data, folder, mark), True
 
 
-def write(log: Log, data: Data, path: Path, fingerprint: str = "") -> Info:
+def write(log: Log, data: Data, path: Location, fingerprint: str = "") -> Info:
     """Label, split and write the log as the dataset directory `path`, which is empty; returns the manifest."""
     divided = Divided.of(log, data)
     return divided.write(path, divided.order, log.users, log.items, fingerprint)
@@ -96,7 +98,7 @@ class Divided:
         return Divided(log=log, data=data, label=label, made=made, seen=seen, order=np.lexsort((ties, log.time)))
 
     def write(
-        self, path: Path, rows: npt.NDArray[np.int64], users: pa.Table, items: pa.Table, fingerprint: str = ""
+        self, path: Location, rows: npt.NDArray[np.int64], users: pa.Table, items: pa.Table, fingerprint: str = ""
     ) -> Info:
         """Write rows of the log, in order of time, as the dataset directory `path`, which is empty.
 
@@ -172,7 +174,7 @@ def fingerprint(data: Data) -> str:
 
 
 def _interactions(
-    divided: Divided, of: npt.NDArray[np.int64], path: Path
+    divided: Divided, of: npt.NDArray[np.int64], path: Location
 ) -> tuple[dict[str, int], dict[str, list[int]], int]:
     """Write every split of the rows; their rows and time range by split, and how many negatives could not be drawn."""
     log, data, made = divided.log, divided.data, divided.made
@@ -237,8 +239,9 @@ class _Chunks:
         return pa.DictionaryArray.from_arrays(pa.array(place.astype(np.int32)), self.item_ids.take(pa.array(used)))
 
 
-def _write_split(chunks: _Chunks, asked: Examples, folder: Path, row_group: int, split: str) -> None:
-    folder.mkdir(parents=True)
+def _write_split(chunks: _Chunks, asked: Examples, folder: Location, row_group: int, split: str) -> None:
+    if isinstance(folder, Path):
+        folder.mkdir(parents=True)
     asked = _in_time_order(asked, chunks.log)
     total = len(asked.row)
     with tqdm(total=total, desc=f"writing {split}", unit=" rows", disable=not sys.stderr.isatty()) as progress:
@@ -250,7 +253,7 @@ def _write_split(chunks: _Chunks, asked: Examples, folder: Path, row_group: int,
                     table = chunks.table(asked, part)
                     if writer is None:
                         name = folder / f"part-{number:05d}.parquet"
-                        writer = pq.ParquetWriter(name, table.schema, compression="zstd", store_schema=False)
+                        writer = parquet.writer(name, table.schema)
                     writer.write_table(table, row_group_size=row_group)
                     progress.update(table.num_rows)
             finally:
@@ -287,9 +290,10 @@ def _held_out(log: Log, made: splits.Assignment) -> pa.Table:
     )
 
 
-def _write_table(table: pa.Table, path: Path) -> None:
+def _write_table(table: pa.Table, path: Location) -> None:
     plain = [
         pc.cast(column, column.type.value_type) if pa.types.is_dictionary(column.type) else column for column in table
     ]
     table = pa.table(plain, names=table.column_names)
-    pq.write_table(table, path, compression="zstd", row_group_size=8192, store_schema=False)
+    with parquet.writer(path, table.schema) as writer:
+        writer.write_table(table, row_group_size=8192)

@@ -10,14 +10,13 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from dataclasses import dataclass, fields, replace
 from functools import lru_cache
-from pathlib import Path
 from typing import TypeVar
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 import torch
 
+from recsys.data import parquet
 from recsys.data.batch import Batch, Batcher
 from recsys.data.downsample import Negatives
 from recsys.data.encode import Block, Encoder
@@ -26,6 +25,7 @@ from recsys.data.pieces import Dealt, Leg, Piece, blocks, left, order, row_group
 from recsys.data.schema import split_files
 from recsys.data.stored import Footers, footers, read_group
 from recsys.errors import InputError
+from recsys.storage import Location
 
 A = TypeVar("A")
 B = TypeVar("B")
@@ -74,7 +74,7 @@ class Reader:
         self.dealt = Dealt(world_size, batch_size, shuffle)
         self._footers = footers()
         self.batcher = Batcher(encoder, batch_size, hide_ids, hide_users)
-        self.groups = row_groups(split_files(Path(encoder.config.data.path), split))
+        self.groups = row_groups(split_files(encoder.config.data.path, split))
         self._negatives = Negatives(self.groups, keep_negatives, seed) if keep_negatives < 1.0 else None
         self._planned = lru_cache(maxsize=1)(self._plan)
         self.rows = self.rows_left(0)
@@ -185,14 +185,14 @@ def encoded(encoder: Encoder, piece: Piece, table: pa.Table) -> Block:
     return replace(encoder.encode(table.take(places), 0), row_id=piece.first_row + places)
 
 
-def nothing(encoder: Encoder, path: Path) -> Block:
+def nothing(encoder: Encoder, path: Location) -> Block:
     """A block without rows, of a file's footer alone.
 
     Raises:
         InputError: the file is truncated or not Parquet.
     """
     try:
-        schema = pq.read_schema(path)
+        schema = parquet.schema_of(path)
     except (pa.ArrowInvalid, OSError) as error:
         raise InputError(f"{path}: truncated or not Parquet: {error}") from None
     return encoder.encode(schema.empty_table().select(encoder.columns()), 0)

@@ -10,7 +10,7 @@ A row's id (`row_id`) is its position in the split: part files sorted by name, r
 
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, overload
 
 import pyarrow as pa
 import pyarrow.types as pat
@@ -19,7 +19,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from recsys.config import Data
 from recsys.errors import InputError
-from recsys.files import replacing
+from recsys.storage import Location, at, write_text
 
 SCHEMA_VERSION = 1
 MANIFEST = "dataset.yaml"
@@ -96,13 +96,13 @@ class Info:
         return f"{self.split}/{self.cut}" if self.cut else self.split
 
 
-def read_info(path: str | Path) -> Info:
+def read_info(path: str | Location) -> Info:
     """The manifest of the dataset directory `path`.
 
     Raises:
         InputError: no manifest, not YAML, a missing or unknown key, or another schema version.
     """
-    manifest = Path(path) / MANIFEST
+    manifest = at(path) / MANIFEST
     try:
         tree = yaml.safe_load(manifest.read_text())
     except FileNotFoundError:
@@ -126,25 +126,23 @@ def read_info(path: str | Path) -> Info:
         raise InputError(f"{manifest}: {'.'.join(map(str, problem['loc']))}: {problem['msg']}") from None
 
 
-def write_info(info: Info, path: str | Path) -> None:
-    """Write the manifest into the directory `path` (under a temporary name, then renamed)."""
-    with replacing(Path(path) / MANIFEST) as temporary:
-        temporary.write_text(yaml.safe_dump(asdict(info), sort_keys=False, allow_unicode=True))
+def write_info(info: Info, path: Location) -> None:
+    """Write the manifest into the directory `path`, all of it or nothing."""
+    write_text(path / MANIFEST, yaml.safe_dump(asdict(info), sort_keys=False, allow_unicode=True))
 
 
-def write_settings(data: Data, path: str | Path) -> None:
+def write_settings(data: Data, path: Location) -> None:
     """Write the label and split settings that the dataset in the directory `path` is made with."""
-    with replacing(Path(path) / SETTINGS) as temporary:
-        temporary.write_text(yaml.safe_dump({"label": asdict(data.label), "split": asdict(data.split)}))
+    write_text(path / SETTINGS, yaml.safe_dump({"label": asdict(data.label), "split": asdict(data.split)}))
 
 
-def read_settings(path: str | Path) -> dict[str, object]:
+def read_settings(path: Location) -> dict[str, object]:
     """`write_settings`' values by dotted key, such as `split.seed`; empty for a directory without them.
 
     Raises:
         InputError: the file is there but not what `write_settings` writes.
     """
-    file = Path(path) / SETTINGS
+    file = path / SETTINGS
     try:
         tree = yaml.safe_load(file.read_text())
         return {f"{part}.{key}": value for part, values in tree.items() for key, value in values.items()}
@@ -154,9 +152,21 @@ def read_settings(path: str | Path) -> dict[str, object]:
         raise InputError(f"{file}: not the settings of a prepared dataset: {error}") from None
 
 
-def split_files(path: str | Path, split: str) -> list[Path]:
+@overload
+def split_files(path: Path, split: str) -> list[Path]: ...
+
+
+@overload
+def split_files(path: str | Location, split: str) -> list[Location]: ...
+
+
+def split_files(path: str | Location, split: str) -> list[Path] | list[Location]:
     """The part files of a split in the order that numbers its rows; empty where the split does not exist."""
-    return sorted((Path(path) / "interactions" / f"split={split}").glob("part-*.parquet"))
+    folder = at(path) / "interactions" / f"split={split}"
+    if isinstance(folder, Path):
+        return sorted(folder.glob("part-*.parquet"))
+    found: list[Location] = [*folder.glob("part-*.parquet")]
+    return found
 
 
 def is_text(kind: Any) -> bool:

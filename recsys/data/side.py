@@ -1,16 +1,16 @@
 """User and item features, encoded once and gathered by row for each batch."""
 
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
 from recsys.config import Feature
+from recsys.data import parquet
 from recsys.data.ids import IdMap, whole
 from recsys.data.jagged import Jagged
+from recsys.storage import Location
 
 
 @dataclass(frozen=True)
@@ -109,9 +109,9 @@ class SideTable:
     dense: np.ndarray
 
 
-def read_side(path: Path, key: str, features: list[Feature]) -> pa.Table:
+def read_side(path: Location, key: str, features: list[Feature]) -> pa.Table:
     """The id and feature columns of users.parquet or items.parquet, dictionaries decoded."""
-    table = pq.read_table(path, columns=list(dict.fromkeys([key] + [feature.name for feature in features])))
+    table = parquet.table_of(path, list(dict.fromkeys([key] + [feature.name for feature in features])))
     return pa.table([decoded(column) for column in table], names=table.column_names)
 
 

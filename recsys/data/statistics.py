@@ -14,7 +14,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from recsys.data import kept
+from recsys.config import Config
+from recsys.data import kept, parquet
 from recsys.data.schema import is_list, split_files
 from recsys.data.side import Moments, decoded, floats
 
@@ -75,17 +76,19 @@ class Statistics:
         return cls(counters, {name: Moments(**told) for name, told in moments.items()})
 
 
-def of_training_rows(dataset: Path, counted: list[str], dense: dict[str, bool]) -> Statistics:
-    """Of split=train: counts of the columns `counted` (of lists, their values), moments of `dense` (True: of logs)."""
-    files = split_files(dataset, "train")
-    where = kept.place(dataset, "statistics", [COUNTED_BY, counted, dense], files)
+def of_training_rows(config: Config, counted: list[str], dense: dict[str, bool]) -> Statistics:
+    """Of split=train of the config's dataset: counts of the columns `counted` (of lists, their
+    values), moments of `dense` (True: of logs).
+    """
+    files = split_files(config.data.path, "train")
+    where = kept.place(config, "statistics", [COUNTED_BY, counted, dense], files)
     if where.exists():
         with suppress(OSError, pa.ArrowException, ValueError, TypeError):  # damaged: counted anew
             return Statistics.load(where, counted)
         kept.drop(where)
     found = Statistics({name: Counter() for name in counted}, {name: Moments() for name in dense})
     for path in files:
-        with pq.ParquetFile(path) as file:
+        with parquet.opened(path) as file:
             for group in range(file.num_row_groups):
                 _add(file.read_row_group(group, columns=[*counted, *dense]), found, dense)
     kept.keep(where, found.save)

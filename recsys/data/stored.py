@@ -8,9 +8,11 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from recsys.data.pieces import Piece, stamp
+from recsys.data.parquet import Stamp, metadata_of, opened, stamp
+from recsys.data.pieces import Piece
 from recsys.data.schema import is_list, is_text
 from recsys.errors import InputError
+from recsys.storage import Location
 
 _FOOTERS = 8
 """Footers that are kept: about a kilobyte for each column of each row group."""
@@ -25,7 +27,7 @@ class Footer:
     """`text_columns` of it."""
 
 
-Footers = Callable[[Path, tuple[int, int]], Footer]
+Footers = Callable[[Location, Stamp], Footer]
 """The footer of a file that was last written as its `stamp` says."""
 
 
@@ -34,8 +36,8 @@ def footers() -> Footers:
     return lru_cache(_FOOTERS)(_footer)
 
 
-def _footer(path: Path, _: tuple[int, int]) -> Footer:
-    metadata = pq.read_metadata(path)
+def _footer(path: Location, _: Stamp) -> Footer:
+    metadata = metadata_of(path)
     return Footer(metadata, text_columns(metadata.schema.to_arrow_schema()))
 
 
@@ -58,13 +60,20 @@ def read_group(piece: Piece, columns: list[str], known: Footers) -> pa.Table:
     """
     try:
         footer = known(piece.path, piece.stamp)
-        with pq.ParquetFile(piece.path, metadata=footer.metadata, read_dictionary=footer.texts) as file:
+        with opened(piece.path, footer.texts, footer=footer.metadata) as file:
             # Between opening and reading: what is put in its place from here on is not what is read.
-            if stamp(piece.path) != piece.stamp:
-                raise InputError(
-                    f"{piece.path}: row group {piece.group}: expected the file as when the split was opened; it has "
-                    "been written since"
-                )
-            return file.read_row_group(piece.group, columns=columns)
+            _require_same(piece)
+            table = file.read_row_group(piece.group, columns=columns)
+        if not isinstance(piece.path, Path):
+            _require_same(piece)  # but of an object each range is of what has its name by then
+        return table
     except (pa.ArrowInvalid, OSError) as error:
         raise InputError(f"{piece.path}: row group {piece.group}: cannot be read: {error}") from None
+
+
+def _require_same(piece: Piece) -> None:
+    if stamp(piece.path) != piece.stamp:
+        raise InputError(
+            f"{piece.path}: row group {piece.group}: expected the file as when the split was opened; it has "
+            "been written since"
+        )

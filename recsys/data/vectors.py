@@ -9,10 +9,12 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from recsys.data import parquet
 from recsys.data.check import same_ids
 from recsys.data.matrix import matrix
 from recsys.data.side import decoded
 from recsys.errors import InputError
+from recsys.storage import Location
 
 _ROWS = 2048
 
@@ -72,21 +74,21 @@ def require_ids(file: pq.ParquetFile, path: Path, kind: pa.DataType) -> None:
     _once(path, [batch["item_id"] for batch in batches(file, path, ["item_id"])])
 
 
-def opened(path: Path) -> pq.ParquetFile:
+def opened(path: Location) -> pq.ParquetFile:
     """The file, its footer read.
 
     Raises:
         InputError: not Parquet.
     """
     try:
-        return pq.ParquetFile(path)
+        return parquet.opened(path, ahead=False)
     except FileNotFoundError:
         raise InputError(f"{path}: no such file") from None
     except (pa.ArrowException, OSError) as error:
         raise InputError(f"{path}: truncated or not Parquet: {error}") from None
 
 
-def batches(file: pq.ParquetFile, path: Path, columns: list[str]) -> Iterator[pa.RecordBatch]:
+def batches(file: pq.ParquetFile, path: Location, columns: list[str]) -> Iterator[pa.RecordBatch]:
     """The columns of the file, some thousand rows at a time.
 
     Raises:

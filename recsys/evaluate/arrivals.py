@@ -5,7 +5,6 @@ no others. Memory: 33 bytes a row of a new item.
 """
 
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
@@ -16,6 +15,7 @@ from recsys.data.schema import split_files
 from recsys.data.splits import keys_at
 from recsys.errors import InputError
 from recsys.evaluate.scores import read_groups
+from recsys.storage import Location
 
 _SALT = 6
 
@@ -34,7 +34,7 @@ class Arrivals:
     """[R] the item's rows of strictly earlier seconds, so at most rank - 1."""
 
 
-def read(dataset: Path, items: pa.Array) -> Arrivals:
+def read(dataset: Location, items: pa.Array) -> Arrivals:
     """Of split=test, streamed.
 
     Raises:

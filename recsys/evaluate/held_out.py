@@ -1,7 +1,6 @@
 """The items that a dataset's split rule holds out, from its `held_out.parquet`."""
 
 from collections.abc import Iterator
-from pathlib import Path
 
 import pyarrow as pa
 
@@ -10,9 +9,10 @@ from recsys.data.schema import HELD_OUT
 from recsys.data.side import decoded
 from recsys.errors import InputError
 from recsys.evaluate.scores import read_groups
+from recsys.storage import Location
 
 
-def held_out(dataset: Path, kind: pa.DataType, columns: tuple[str, ...] = ()) -> Iterator[pa.Table]:
+def held_out(dataset: Location, kind: pa.DataType, columns: tuple[str, ...] = ()) -> Iterator[pa.Table]:
     """`item_id`, as `kind`, the type of the dataset's ids, and `columns` of the held-out items, by row group.
 
     Raises:

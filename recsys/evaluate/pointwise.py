@@ -16,6 +16,7 @@ from recsys.evaluate.bootstrap import METRICS, Judged, Sample, judge
 from recsys.evaluate.scores import REPLAY, Rows, read_rows, read_scores
 from recsys.evaluate.segments import by_impressions, scored_items, segments, training_counts
 from recsys.evaluate.ties import id_keys
+from recsys.storage import Location, at
 
 Scores = dict[str, NDArray[np.float32]]
 
@@ -59,7 +60,7 @@ def evaluate(
     if by == "impressions" and split != "test":
         raise InputError(f"split {split!r}: only test rows are replayed, by the impressions that came before")
     started = time.perf_counter()
-    dataset = Path(config.data.path)
+    dataset = at(config.data.path)
     info = read_info(dataset)
     paths = {"base": Path(config.run) / "scores" / split} if scores is None else scores
     switches = _switches(scores, split, baseline, exposure, only, by)
@@ -102,7 +103,7 @@ def _switches(
     return shlex.join(words)
 
 
-def _segments(dataset: Path, info: Info, rows: Rows, exposure: int, by: By) -> dict[str, NDArray[np.bool_]]:
+def _segments(dataset: Location, info: Info, rows: Rows, exposure: int, by: By) -> dict[str, NDArray[np.bool_]]:
     most = max(info.exposures, default=0)
     if exposure > most > 0:
         raise InputError(f"exposure={exposure}: {dataset} kept {most} rows of each new item at most")

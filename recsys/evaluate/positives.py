@@ -10,7 +10,6 @@ bytes (sorted keys and their copies), and the distinct ids a hash table.
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
@@ -25,6 +24,7 @@ from recsys.errors import InputError
 from recsys.evaluate.held_out import held_out
 from recsys.evaluate.scores import labelled_groups, read_groups
 from recsys.evaluate.ties import Ties
+from recsys.storage import Location
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,7 @@ class Task:
     """Pairs of user and item left out of `positives` for being masked."""
 
 
-def read_task(dataset: Path, split: str, seed: int) -> Task:
+def read_task(dataset: Location, split: str, seed: int) -> Task:
     """Candidates and positives (rows with label 1) of the split.
 
     Raises:
@@ -80,7 +80,7 @@ def read_task(dataset: Path, split: str, seed: int) -> Task:
     )
 
 
-def candidates(dataset: Path) -> tuple[pa.Array, int]:
+def candidates(dataset: Location) -> tuple[pa.Array, int]:
     """Raw ids [I], the warm ones and then the cold ones, each sorted, and how many are warm.
 
     Raises:
@@ -97,7 +97,7 @@ def candidates(dataset: Path) -> tuple[pa.Array, int]:
     return pa.concat_arrays([warm, cold]), len(warm)
 
 
-def _items(files: list[Path]) -> Iterator[pa.Array]:
+def _items(files: list[Location]) -> Iterator[pa.Array]:
     """The distinct items of each file."""
     return (_distinct(table["item_id"] for _, table in read_groups(file, ["item_id"])) for file in files)
 
@@ -109,11 +109,11 @@ def _distinct(columns: Iterable[pa.Array | pa.ChunkedArray]) -> pa.Array:
     return found.take(pc.sort_indices(found))
 
 
-def _liked(dataset: Path, split: str) -> Iterator[pa.Table]:
+def _liked(dataset: Location, split: str) -> Iterator[pa.Table]:
     return (table.filter(pc.equal(table["label"], 1)) for table in labelled_groups(dataset, split))
 
 
-def liking_users(dataset: Path, split: str) -> pa.Array:
+def liking_users(dataset: Location, split: str) -> pa.Array:
     """Raw ids of the users with a positive in the split, sorted.
 
     Raises:
@@ -127,7 +127,7 @@ def index(name: str, ids: pa.Array) -> IdMap:
     return IdMap(name, ids, np.zeros(len(ids), np.int64), len(ids) + 1)
 
 
-def pairs(dataset: Path, split: str, users: IdMap, items: IdMap) -> NDArray[np.int64]:
+def pairs(dataset: Location, split: str, users: IdMap, items: IdMap) -> NDArray[np.int64]:
     """user * I + item, positions in the maps, of every pair with a row of label 1 in the split, ascending, each once.
 
     Users outside of their map are left out; all items of the split must be in theirs.
@@ -142,7 +142,7 @@ def pairs(dataset: Path, split: str, users: IdMap, items: IdMap) -> NDArray[np.i
     return np.unique(np.concatenate(parts))
 
 
-def takers(dataset: Path, items: pa.Array) -> NDArray[np.int64]:
+def takers(dataset: Location, items: pa.Array) -> NDArray[np.int64]:
     """[I] how many users have a training positive of each of the candidates `items` [I].
 
     Raises:

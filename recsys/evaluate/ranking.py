@@ -30,6 +30,7 @@ from recsys.evaluate.matrix import Matrix
 from recsys.evaluate.positives import Task, read_task, takers
 from recsys.evaluate.ties import Ties, id_keys
 from recsys.evaluate.vectors import Vectors, read_vectors
+from recsys.storage import at
 
 System = Vectors | Matrix
 
@@ -72,7 +73,7 @@ def evaluate(
             from, or an unknown baseline.
     """
     started = time.perf_counter()
-    dataset, options = Path(config.data.path), config.evaluate
+    dataset, options = at(config.data.path), config.evaluate
     info = read_info(dataset)
     baseline = systems.baseline_of(vectors, baseline)
     task = read_task(dataset, split, options.seed)

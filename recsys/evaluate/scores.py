@@ -15,11 +15,12 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from recsys.data.parquet import opened
 from recsys.data.schema import split_files
 from recsys.errors import InputError
+from recsys.storage import Location
 
 REPLAY = "replay"
 """What scores along a replay tell in place of a number of kept rows."""
@@ -42,7 +43,7 @@ class Rows:
     """[items] raw item ids."""
 
 
-def read_rows(dataset: Path, split: str) -> Rows:
+def read_rows(dataset: Location, split: str) -> Rows:
     """The split's users, items and labels, ids replaced by codes.
 
     Raises:
@@ -60,7 +61,7 @@ def read_rows(dataset: Path, split: str) -> Rows:
     return Rows(user, item, np.concatenate(labels), user_ids, item_ids)
 
 
-def labelled_groups(dataset: Path, split: str) -> Iterator[pa.Table]:
+def labelled_groups(dataset: Location, split: str) -> Iterator[pa.Table]:
     """user_id, item_id and label of the split's rows, one row group in memory at a time; none where it does not exist.
 
     Raises:
@@ -121,14 +122,14 @@ def read_scores(
     return scores
 
 
-def read_groups(file: Path, columns: list[str]) -> Iterator[tuple[int, pa.Table]]:
+def read_groups(file: Location, columns: list[str]) -> Iterator[tuple[int, pa.Table]]:
     """(row group number, its table) of a Parquet file, one row group in memory at a time.
 
     Raises:
         InputError: not a Parquet file, a column missing, or a row group that cannot be read.
     """
     try:
-        parquet = pq.ParquetFile(file)
+        parquet = opened(file)
     except (pa.ArrowException, OSError) as error:
         raise InputError(f"{file}: cannot be read as Parquet (truncated?): {error}") from None
     with parquet:

@@ -13,8 +13,6 @@ something else than at n = 0: only `n=<k>`, and `n=<k>/warm` for what the same s
 then. That is also why results of several k of one system can stand together in one results.json.
 """
 
-from pathlib import Path
-
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -25,6 +23,7 @@ from recsys.errors import InputError
 from recsys.evaluate import arrivals
 from recsys.evaluate.held_out import held_out
 from recsys.evaluate.scores import Rows, read_groups
+from recsys.storage import Location
 
 SEEN = (0, 1, 2, 4, 8, 16, 32, 64, 128, 256)
 """Fewest impressions of each bucket of `seen`, which goes up to the next."""
@@ -38,7 +37,7 @@ BUCKETS: tuple[tuple[str, int, float], ...] = (
 """(name, fewest, most) training rows of a bucket's items."""
 
 
-def training_counts(dataset: Path, items: pa.Array) -> NDArray[np.int64]:
+def training_counts(dataset: Location, items: pa.Array) -> NDArray[np.int64]:
     """[len(items)] rows in split=train of each item; streams the item_id column and holds one row group."""
     counts = np.zeros(len(items), np.int64)
     for file in split_files(dataset, "train"):
@@ -52,7 +51,7 @@ def training_counts(dataset: Path, items: pa.Array) -> NDArray[np.int64]:
     return counts
 
 
-def scored_items(dataset: Path, items: pa.Array) -> NDArray[np.bool_]:
+def scored_items(dataset: Location, items: pa.Array) -> NDArray[np.bool_]:
     """[len(items)] whether held_out.parquet lists the item as one whose rows are scored.
 
     Raises:
@@ -65,7 +64,7 @@ def scored_items(dataset: Path, items: pa.Array) -> NDArray[np.bool_]:
     return scored
 
 
-def by_impressions(dataset: Path, rows: Rows, scored: NDArray[np.bool_]) -> dict[str, NDArray[np.bool_]]:
+def by_impressions(dataset: Location, rows: Rows, scored: NDArray[np.bool_]) -> dict[str, NDArray[np.bool_]]:
     """Row masks [N] of the scored new items' test rows by what had been seen of the item; `seen` is all of them.
 
     Raises:

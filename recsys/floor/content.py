@@ -19,13 +19,14 @@ from recsys.data.splits import keys_at
 from recsys.distributed import Ranks, on_first
 from recsys.errors import InputError
 from recsys.floor.ridge import FOLDS, Matrix, Ridge, fit, moments
+from recsys.storage import at
 
 
 def content_file(config: Config, ranks: Ranks) -> Path:
     """The user's vectors, or MiniLM's of the items' texts, made once for a dataset and kept in the run. Collective."""
     if config.floor.content:
         return Path(config.floor.content)
-    dataset = Path(config.data.path)
+    dataset = at(config.data.path)
     fingerprint = read_info(dataset).fingerprint
     path = Path(config.run) / "floor" / "content" / f"{MINILM}-{fingerprint[:16]}.parquet"
 

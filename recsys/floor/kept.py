@@ -1,7 +1,6 @@
 """What the floor may see of the new items: their ids, and of each the first `exposure` rows of its feedback by rank."""
 
 from collections.abc import Iterator
-from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -12,9 +11,10 @@ from recsys.data.side import decoded
 from recsys.errors import InputError
 from recsys.evaluate.held_out import held_out
 from recsys.evaluate.scores import read_groups
+from recsys.storage import Location, at
 
 
-def new_items(dataset: Path) -> pa.Array:
+def new_items(dataset: Location) -> pa.Array:
     """[K] ids of the items that the split holds out.
 
     Raises:
@@ -27,7 +27,7 @@ def new_items(dataset: Path) -> pa.Array:
     return items
 
 
-def check(dataset: Path, exposure: int) -> None:
+def check(dataset: Location, exposure: int) -> None:
     """Refuse an exposure that the dataset cannot give.
 
     Raises:
@@ -56,12 +56,12 @@ def kept_rows(encoder: Encoder, exposure: int, rank: int, world_size: int) -> Bl
     """
     if not exposure:
         return None
-    kept = kept_table(Path(encoder.config.data.path), exposure, encoder.columns())
+    kept = kept_table(at(encoder.config.data.path), exposure, encoder.columns())
     begin, end = (kept.num_rows * k // world_size for k in (rank, rank + 1))
     return encoder.encode(kept.slice(begin, end - begin), begin)
 
 
-def kept_table(dataset: Path, exposure: int, columns: list[str]) -> pa.Table:
+def kept_table(dataset: Location, exposure: int, columns: list[str]) -> pa.Table:
     """`columns` of the rows of split=feedback with `rank` up to `exposure` > 0, in memory.
 
     Raises:
@@ -70,18 +70,18 @@ def kept_table(dataset: Path, exposure: int, columns: list[str]) -> pa.Table:
     return pa.concat_tables(_kept(dataset, exposure, columns)).select(columns)
 
 
-def count(dataset: Path, exposure: int) -> int:
+def count(dataset: Location, exposure: int) -> int:
     """How many rows of split=feedback have `rank` up to `exposure`."""
     return sum(table.num_rows for table in _kept(dataset, exposure, [])) if exposure else 0
 
 
-def _kept(dataset: Path, exposure: int, columns: list[str]) -> Iterator[pa.Table]:
+def _kept(dataset: Location, exposure: int, columns: list[str]) -> Iterator[pa.Table]:
     for file in split_files(dataset, "feedback"):
         for _, table in read_groups(file, [*columns, "rank"]):
             yield table.filter(pc.less_equal(table["rank"], exposure))
 
 
-def _kind(dataset: Path) -> pa.DataType:
+def _kind(dataset: Location) -> pa.DataType:
     """The type of item ids in split=train."""
     for file in split_files(dataset, "train"):
         for _, table in read_groups(file, ["item_id"]):

@@ -39,6 +39,7 @@ from recsys.floor.about import About
 from recsys.floor.content import content_file, ridge_prior
 from recsys.rivals import means
 from recsys.rivals.rows import Scored, write_scores
+from recsys.storage import at
 
 System = Literal["means", "finetune", "ridge"]
 SYSTEMS: tuple[System, ...] = get_args(System)
@@ -54,7 +55,7 @@ def floor(config: Config, system: System, exposure: int, ranks: Ranks, name: str
             `means`, the run has no checkpoint or no scores of its test rows.
     """
     started = time.perf_counter()
-    dataset = Path(config.data.path)
+    dataset = at(config.data.path)
     on_first(ranks, lambda: _check(config, exposure))
     folder = Path(config.run) / "floor" / (name or system) / f"n={exposure}"
     info = read_info(dataset)
@@ -90,7 +91,7 @@ def floor(config: Config, system: System, exposure: int, ranks: Ranks, name: str
 
 def _check(config: Config, exposure: int) -> None:
     runs.require(config)
-    kept.check(Path(config.data.path), exposure)
+    kept.check(at(config.data.path), exposure)
 
 
 def _tuned(config: Config, system: System, exposure: int, frozen: Frozen) -> tuple[Tuned, dict[str, Any]]:

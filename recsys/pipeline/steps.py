@@ -12,6 +12,7 @@ from recsys.config_pipeline import Pipeline, Step
 from recsys.errors import InputError
 from recsys.pipeline.contract import Contract
 from recsys.pipeline.contracts import RANKED, contract, leading
+from recsys.storage import require_local
 
 
 @dataclass(frozen=True)
@@ -37,7 +38,8 @@ def read(path: str, words: Sequence[str], ranks: int | None = None) -> tuple[Pat
     words: config files and keys that are given to every step on top of the file's own. ranks: in place of the file's.
 
     Raises:
-        InputError: an unknown key or a value out of its range, no config, or a config that does not load.
+        InputError: an unknown key or a value out of its range, no config, one that does not load, or one of data in
+            object storage, whose changes are not seen.
     """
     pipeline = settings.parse_as(Pipeline, settings.read(path), path)
     given = [*shlex.split(pipeline.config), *words]
@@ -99,4 +101,9 @@ def _key(word: str) -> str:
 
 def _load(words: Iterable[str]) -> Config:
     first, *rest = words
-    return settings.load(first, rest)
+    config = settings.load(first, rest)
+    source = config.data.source
+    require_local("data.path", config.data.path)
+    for key, files in (("interactions", source.interactions), ("users", source.users), ("items", source.items)):
+        require_local(f"data.source.{key}.path", files.path if files else "")
+    return config

@@ -8,18 +8,18 @@ smoothed as (positives + strength * global mean) / (n + strength), so an unknown
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 from sklearn.metrics import roc_auc_score
 
 from recsys.data.ids import IdMap
+from recsys.data.parquet import opened
 from recsys.data.schema import split_files
 from recsys.errors import InputError
 from recsys.rivals.rows import Doubles, Scored, logit, sigmoid
+from recsys.storage import Location
 
 
 @dataclass(frozen=True)
@@ -54,7 +54,7 @@ class Means:
         )
 
 
-def fit(dataset: Path, exposure: int = 0) -> Means:
+def fit(dataset: Location, exposure: int = 0) -> Means:
     """Count users and items over split=train, in a stream.
 
     exposure: the kept rows of each new item (`feedback`, rank 1 to `exposure`) count for its item mean; they count for
@@ -76,7 +76,7 @@ def fit(dataset: Path, exposure: int = 0) -> Means:
     return Means(users.tally(), items.tally(), total[0] / total[1])
 
 
-def scores(means: Means, dataset: Path, split: str, user_strength: float, item_strength: float) -> Iterator[Scored]:
+def scores(means: Means, dataset: Location, split: str, user_strength: float, item_strength: float) -> Iterator[Scored]:
     """Row ids and probabilities of a split, one row group at a time."""
     first = 0
     for table in _tables(dataset, split, ["user_id", "item_id"]):
@@ -84,7 +84,7 @@ def scores(means: Means, dataset: Path, split: str, user_strength: float, item_s
         first += table.num_rows
 
 
-def labels(dataset: Path, split: str) -> Doubles:
+def labels(dataset: Location, split: str) -> Doubles:
     """[N] labels of a split, in row id order."""
     return np.concatenate([table["label"].to_numpy() for table in _tables(dataset, split, ["label"])]).astype(
         np.float64
@@ -96,12 +96,12 @@ def auc(label: Doubles, scored: Iterable[Scored]) -> float:
     return float(roc_auc_score(label, np.concatenate([probability for _, probability in scored])))
 
 
-def _tables(dataset: Path, split: str, columns: list[str]) -> Iterator[pa.Table]:
+def _tables(dataset: Location, split: str, columns: list[str]) -> Iterator[pa.Table]:
     files = split_files(dataset, split)
     if not files:
         raise InputError(f"{dataset}: split {split!r} has no files")
     for path in files:
-        with pq.ParquetFile(path) as file:
+        with opened(path) as file:
             for group in range(file.num_row_groups):
                 yield file.read_row_group(group, columns=columns)
 

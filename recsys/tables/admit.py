@@ -21,8 +21,10 @@ from torch import Tensor
 from recsys.config import Config
 from recsys.data.encode import ITEM
 from recsys.data.ids import UNKNOWN, IdMap
+from recsys.data.parquet import table_of as parquet_table
 from recsys.data.side import decoded
 from recsys.errors import InputError
+from recsys.storage import at
 from recsys.tables import checkpoint, log, service
 from recsys.tables.delta import ROWS, Delta
 from recsys.tables.piece import Piece
@@ -138,8 +140,8 @@ def starts(config: Config, source: Path, ids: IdMap, new: pa.Table) -> Tensor:
     start = config.tables.start
     if start == "unknown" or (start == "auto" and config.train.hide_ids > 0):
         return _weight(source).take(torch.full((new.num_rows,), UNKNOWN)).float()
-    path = Path(config.data.path) / "items.parquet"
-    old = pq.read_table(path, columns=["item_id", "categories"])
+    path = at(config.data.path) / "items.parquet"
+    old = parquet_table(path, ["item_id", "categories"])
     rows = ids.rows(decoded(old["item_id"]))
     warm = (rows != UNKNOWN) & (np.append(0, ids.counts)[rows] >= config.tables.warm_rows)
     if not warm.any():

@@ -14,7 +14,6 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 import torch
 from torch import Tensor
 from torchrec.sparse.jagged_tensor import KeyedJaggedTensor
@@ -22,11 +21,13 @@ from torchrec.sparse.jagged_tensor import KeyedJaggedTensor
 from recsys.config import Config
 from recsys.data.batch import Batch, Batcher
 from recsys.data.encode import ITEM, USER, Encoder, TableSpec
+from recsys.data.parquet import opened
 from recsys.data.pieces import row_groups
 from recsys.data.schema import split_files
 from recsys.data.side import decoded, read_side
 from recsys.evaluate.held_out import held_out
 from recsys.model.ranker import DenseArch, Ranker
+from recsys.storage import at
 from recsys.tables import checkpoint
 from recsys.tables.parts import Table, Vectors
 from recsys.tables.sharding import table_of
@@ -44,7 +45,7 @@ def raw_rows(config: Config, encoder: Encoder, split: str, rows: int) -> Iterato
 
     A row group at a time; `rows` may be passed by a part of one.
     """
-    root = Path(config.data.path)
+    root = at(config.data.path)
     groups = row_groups(split_files(root, split))
     wanted = max(1, min(len(groups), -(-rows * len(groups) // max(sum(piece.rows for piece in groups), 1))))
     sides = [
@@ -54,7 +55,7 @@ def raw_rows(config: Config, encoder: Encoder, split: str, rows: int) -> Iterato
     ]
     for k in range(wanted if groups else 0):
         piece = groups[k * len(groups) // wanted]
-        with pq.ParquetFile(piece.path) as file:
+        with opened(piece.path) as file:
             table = file.read_row_group(piece.group, columns=encoder.columns())
         table = pa.table([decoded(column) for column in table], names=table.column_names)
         for key, side in sides:
@@ -76,7 +77,7 @@ def probe(config: Config, encoder: Encoder) -> pa.Table:
             varied.append(
                 _with(some, key, _stranger(encoder.maps[key].ids if key in encoder.maps else None, some[key]))
             )
-    root = Path(config.data.path)
+    root = at(config.data.path)
     kind = encoder.maps[ITEM].ids.type
     new = pa.chunked_array([ids for table in held_out(root, kind) for ids in table["item_id"].chunks], kind)
     if len(new):

@@ -17,9 +17,11 @@ import pyarrow.types as pat
 
 from recsys.config import Files, Source
 from recsys.data.log import Log, items_table
+from recsys.data.parquet import stamp
 from recsys.data.schema import RESERVED, is_text
 from recsys.data.sources.tabular import Batch, batches, paths, typed
 from recsys.errors import InputError
+from recsys.storage import Location, shown
 
 NEEDED = ("user_id", "item_id", "timestamp")
 LATEST = 100_000_000_000
@@ -53,7 +55,7 @@ def load(source: Source) -> Log:
     notes += [f"column {name!r} left out: no feature can have the type {kind}" for name, kind in dropped.items()]
     return Log(
         name=_named(source.interactions.path),
-        source=f"{source.interactions.path}",
+        source=shown(source.interactions.path),
         licence=source.licence,
         users=users,
         items=_items(items),
@@ -85,8 +87,11 @@ def fingerprint(source: Source) -> list[str]:
     return found
 
 
-def _stamps(files: Iterable[Path]) -> list[str]:
-    return [f"{file.name} {file.stat().st_size} {file.stat().st_mtime_ns}" for file in files]
+def _stamps(files: Iterable[Location]) -> list[str]:
+    try:
+        return [" ".join([file.name, *map(str, stamp(file))]) for file in files]
+    except OSError as error:
+        raise InputError(f"data.source: cannot be looked at: {error}") from None
 
 
 @dataclass
@@ -280,5 +285,5 @@ def _floats(column: pa.ChunkedArray) -> npt.NDArray[np.float32]:
 
 def _named(pattern: str) -> str:
     """`logs` of `logs/*.csv` and of `logs.csv`."""
-    path = Path(pattern)
+    path = Path(shown(pattern))
     return next((part for part in (path.stem, *reversed(path.parts[:-1])) if "*" not in part), "logs")

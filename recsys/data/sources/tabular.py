@@ -2,7 +2,6 @@
 
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
-from glob import glob
 from pathlib import Path
 
 import pyarrow as pa
@@ -11,9 +10,12 @@ import pyarrow.csv as csv
 import pyarrow.parquet as pq
 import pyarrow.types as pat
 
+from recsys import storage
 from recsys.config import Files
+from recsys.data import parquet
 from recsys.data.schema import is_list, is_text
 from recsys.errors import InputError
+from recsys.storage import Location
 
 SUFFIXES = (".parquet", ".csv", ".csv.gz")
 
@@ -22,7 +24,7 @@ SUFFIXES = (".parquet", ".csv", ".csv.gz")
 class Batch:
     """Some rows of one file; `first_row` is the file's row number (from 0) of the first of them."""
 
-    path: Path
+    path: Location
     first_row: int
     table: pa.Table
 
@@ -31,17 +33,15 @@ class Batch:
         return f"{self.path}: row {self.first_row + row}: column {column!r}"
 
 
-def paths(files: Files, key: str) -> list[Path]:
-    """The files that `files.path` names (a file, a folder or a glob), sorted.
+def paths(files: Files, key: str) -> list[Location]:
+    """The files that `files.path` names (a file, a folder or a glob, here or in object storage), sorted.
 
     Raises:
         InputError: there are none; `key` is the config key that names them.
     """
-    root = Path(files.path)
-    found = root.rglob("*") if root.is_dir() else [Path(name) for name in glob(files.path, recursive=True)]
-    kept = sorted(path for path in found if path.name.endswith(SUFFIXES) and path.is_file())
+    kept = [path for path in storage.files(files.path) if path.name.endswith(SUFFIXES)]
     if not kept:
-        raise InputError(f"{key}.path: {files.path}: no {', '.join(SUFFIXES)} file there")
+        raise InputError(f"{key}.path: {storage.shown(files.path)}: no {', '.join(SUFFIXES)} file there")
     return kept
 
 
@@ -125,10 +125,10 @@ def seconds(column: pa.ChunkedArray) -> pa.ChunkedArray:
     return pc.cast(pc.floor(pc.divide(pc.cast(micros, pa.float64()), 1e6)), pa.int64())
 
 
-def _tables(path: Path, files: Files) -> Iterator[pa.Table]:
+def _tables(path: Location, files: Files) -> Iterator[pa.Table]:
     try:
         if path.name.endswith(".parquet"):
-            with pq.ParquetFile(path) as file:
+            with parquet.opened(path, ahead=False) as file:
                 if not file.metadata.num_rows:
                     yield file.schema_arrow.empty_table()
                 for batch in file.iter_batches():
@@ -139,13 +139,14 @@ def _tables(path: Path, files: Files) -> Iterator[pa.Table]:
         raise InputError(f"{path}: cannot be read: {error}") from None
 
 
-def _csv_tables(path: Path, files: Files) -> Iterator[pa.Table]:
+def _csv_tables(path: Location, files: Files) -> Iterator[pa.Table]:
     """Ids and multi-valued columns are read as strings (a leading zero is kept); the rest as the first block looks."""
     texts = [*files.multi, "user_id", "item_id", "title", "text", "categories"]
     kinds = {files.columns.get(name, name): pa.string() for name in texts}
     multi = {files.columns.get(name, name) for name in [*files.multi, "categories"]}
     convert = csv.ConvertOptions(column_types=kinds, strings_can_be_null=True, quoted_strings_can_be_null=False)
-    with csv.open_csv(path, convert_options=convert) as reader:
+    whole = path if isinstance(path, Path) else path.stream()
+    with csv.open_csv(whole, convert_options=convert) as reader:
         for batch in reader:
             table = pa.Table.from_batches([batch])
             for name in multi & set(table.column_names):
@@ -161,5 +162,5 @@ def _split(column: pa.ChunkedArray, separator: str) -> pa.ChunkedArray:
     return pc.if_else(absent, pa.scalar([], pa.list_(pa.string())), lists)
 
 
-def _no_column(path: Path, name: str, why: str, found: list[str]) -> InputError:
+def _no_column(path: Location, name: str, why: str, found: list[str]) -> InputError:
     return InputError(f"{path}: no column {name!r} ({why}); it has {', '.join(found)}")

@@ -75,18 +75,11 @@ class Remote:
         return (file for file in self.files(recursive=False) if fnmatchcase(file.name, pattern))
 
     def files(self, recursive: bool = True) -> list["Remote"]:
-        """The files in this folder and, `recursive`, in those below it, sorted; none where it is not there.
-
-        Raises:
-            InputError: the bucket is not there, either.
-        """
+        """The files in this folder and, `recursive`, in those below it, sorted; none where it is not there."""
         with self._named("listed"):
             try:
                 found = self.filesystem.get_file_info(fs.FileSelector(self.path, recursive=recursive))
             except FileNotFoundError:
-                bucket = self.path.partition("/")[0]
-                if bucket and self.filesystem.get_file_info(bucket).type == fs.FileType.NotFound:
-                    raise InputError(f"{self}: no such bucket: {bucket}") from None
                 return []
         below = f"{self.path.rstrip('/')}/"
         return sorted(self / info.path.removeprefix(below) for info in found if info.type == fs.FileType.File)

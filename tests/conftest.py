@@ -4,9 +4,12 @@ import os
 import socket
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
+
+if TYPE_CHECKING:
+    from tests.bucket import Bucket
 
 # Before anything imports torch, and inherited by ranks and by commands under test. The proxy leads nowhere: a command
 # that tries to download fails at once instead of passing on one machine only.
@@ -59,3 +62,12 @@ def no_network() -> Iterator[None]:
 def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Where converted weights are kept, for all tests that need the real ones: converting takes many seconds."""
     return tmp_path_factory.mktemp("cache")
+
+
+@pytest.fixture(scope="session")
+def bucket() -> Iterator["Bucket"]:
+    """A bucket of an S3 server, for all tests of a process."""
+    from tests.bucket import served  # takes a second, which other tests need not wait
+
+    with served() as found:
+        yield found

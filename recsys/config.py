@@ -127,7 +127,7 @@ class Data:
 
     path: str = "data/movielens-1m"
     """The dataset directory: dataset.yaml, users.parquet, items.parquet, interactions/split=*/. Or its URI, such as
-    s3://bucket/dataset (see `recsys.storage`): tools.prepare, train, predict, evaluate, floor, export and admit take it."""
+    s3://bucket/dataset (see `recsys.storage`): so tools.prepare, train, predict, evaluate, floor, export and admit."""
     source: Source = field(default_factory=Source)
     """The raw logs."""
     label: Label = field(default_factory=Label)

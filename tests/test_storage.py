@@ -86,3 +86,16 @@ def remote(bucket: Bucket, path: str) -> Remote:
     found = storage.at(bucket.uri(path))
     assert isinstance(found, Remote)
     return found
+
+
+def test_a_file_system_of_fsspecs_is_one_too() -> None:
+    folder = storage.at("fsspec+memory://kept/there")
+    assert isinstance(folder, Remote) and str(folder) == "fsspec+memory://kept/there" and not folder.exists()
+    with storage.replacing_folder(folder, "last") as place:
+        storage.write_text(place / "a/b.txt", "text")
+        storage.write_text(place / "last", "")
+    assert [str(file) for file in storage.files("fsspec+memory://kept/there/**/*.txt")] == [f"{folder}/a/b.txt"]
+    assert [file.name for file in folder.files()] == ["b.txt", "last"] and (folder / "a/b.txt").read_text() == "text"
+    assert stamp(folder / "a/b.txt")[0] == 4
+    with pytest.raises(FileNotFoundError):
+        (folder / "none").read_text()

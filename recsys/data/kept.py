@@ -12,6 +12,7 @@ from pathlib import Path
 
 from recsys.config import Config
 from recsys.data.parquet import stamp
+from recsys.errors import InputError
 from recsys.files import remove, replacing
 from recsys.storage import Location, at
 
@@ -19,9 +20,16 @@ FOLDER = ".kept"
 
 
 def place(config: Config, kind: str, asked: object, files: Iterable[Location]) -> Path:
-    """Where it is kept of the dataset of `config`, if it is: `asked` is anything that JSON can tell."""
+    """Where it is kept of the dataset of `config`, if it is: `asked` is anything that JSON can tell.
+
+    Raises:
+        InputError: a file has gone, or cannot be looked at.
+    """
     dataset = at(config.data.path)
-    told = [asked, [[str(file).removeprefix(f"{dataset}/"), *stamp(file)] for file in files]]
+    try:
+        told = [asked, [[str(file).removeprefix(f"{dataset}/"), *stamp(file)] for file in files]]
+    except OSError as error:
+        raise InputError(f"{dataset}: cannot be looked at: {error}") from None
     if not isinstance(dataset, Path):
         told.append(str(dataset))
     folder = dataset if isinstance(dataset, Path) else Path(config.run)

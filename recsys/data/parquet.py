@@ -60,7 +60,8 @@ def table_of(path: Location, columns: list[str] | None = None) -> pa.Table:
 
 
 def stamp(path: Location) -> Stamp:
-    """Another for a file that has been written since.
+    """Another for a file that has been written since; of a store that tells neither a tag nor a time, if it has another
+    size.
 
     Raises:
         OSError: it is not there, or cannot be looked at.

@@ -18,6 +18,7 @@ from recsys.config import Config
 from recsys.data import kept, parquet
 from recsys.data.schema import is_list, split_files
 from recsys.data.side import Moments, decoded, floats
+from recsys.errors import InputError
 
 COUNTED_BY = 1
 """Raised whenever the same rows would be counted otherwise, or written down otherwise."""
@@ -88,9 +89,12 @@ def of_training_rows(config: Config, counted: list[str], dense: dict[str, bool])
         kept.drop(where)
     found = Statistics({name: Counter() for name in counted}, {name: Moments() for name in dense})
     for path in files:
-        with parquet.opened(path) as file:
-            for group in range(file.num_row_groups):
-                _add(file.read_row_group(group, columns=[*counted, *dense]), found, dense)
+        try:
+            with parquet.opened(path) as file:
+                for group in range(file.num_row_groups):
+                    _add(file.read_row_group(group, columns=[*counted, *dense]), found, dense)
+        except OSError as error:
+            raise InputError(f"{path}: cannot be read: {error}") from None
     kept.keep(where, found.save)
     return found
 

@@ -15,9 +15,9 @@ import pyarrow.compute as pc
 from sklearn.metrics import roc_auc_score
 
 from recsys.data.ids import IdMap
-from recsys.data.parquet import opened
 from recsys.data.schema import split_files
 from recsys.errors import InputError
+from recsys.evaluate.scores import read_groups
 from recsys.rivals.rows import Doubles, Scored, logit, sigmoid
 from recsys.storage import Location
 
@@ -101,9 +101,7 @@ def _tables(dataset: Location, split: str, columns: list[str]) -> Iterator[pa.Ta
     if not files:
         raise InputError(f"{dataset}: split {split!r} has no files")
     for path in files:
-        with opened(path) as file:
-            for group in range(file.num_row_groups):
-                yield file.read_row_group(group, columns=columns)
+        yield from (table for _, table in read_groups(path, columns))
 
 
 class _Counter:

@@ -21,7 +21,7 @@ from torchrec.sparse.jagged_tensor import KeyedJaggedTensor
 from recsys.config import Config
 from recsys.data.batch import Batch, Batcher
 from recsys.data.encode import ITEM, USER, Encoder, TableSpec
-from recsys.data.parquet import opened
+from recsys.data.feedback_rows import read_columns
 from recsys.data.pieces import row_groups
 from recsys.data.schema import split_files
 from recsys.data.side import decoded, read_side
@@ -55,8 +55,7 @@ def raw_rows(config: Config, encoder: Encoder, split: str, rows: int) -> Iterato
     ]
     for k in range(wanted if groups else 0):
         piece = groups[k * len(groups) // wanted]
-        with opened(piece.path) as file:
-            table = file.read_row_group(piece.group, columns=encoder.columns())
+        table = read_columns(piece, encoder.columns())
         table = pa.table([decoded(column) for column in table], names=table.column_names)
         for key, side in sides:
             table = _join(table, side, key)

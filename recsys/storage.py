@@ -129,9 +129,9 @@ def _refused(path: Remote, what: str, error: Exception) -> InputError:
     return InputError(f"{path}: cannot be {what}: {' '.join(str(error).split())}")
 
 
-def is_remote(path: str | Location) -> bool:
+def is_remote(path: str) -> bool:
     """Whether it is a URI."""
-    return "://" in path if isinstance(path, str) else isinstance(path, Remote)
+    return "://" in path
 
 
 def at(path: str | Location) -> Location:

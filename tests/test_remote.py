@@ -1,6 +1,6 @@
 """From a log in a bucket over a dataset in a bucket to scores: bit for bit what the same files here come to."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -19,6 +19,7 @@ from recsys.data.fit import fit
 from recsys.data.parquet import opened
 from recsys.data.pieces import Piece
 from recsys.data.reader import Reader
+from recsys.data.stored import Footers, read_group
 from recsys.distributed import process_group
 from recsys.errors import InputError
 from recsys.evaluate import pointwise
@@ -105,7 +106,7 @@ def trained(prepared: Both, bucket: Bucket) -> Both:
         train(prepared.here, ranks)
         whole = bucket.get(f"data/{TRAIN}")
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(reader, "read", vanishing(bucket, reader.read, 8))
+            patch.setattr(reader, "read_group", vanishing(bucket, 8))
             with pytest.raises(
                 InputError, match=rf"^s3://logs/data/{TRAIN}: row group \d+: cannot be read: .*not exist"
             ):
@@ -118,16 +119,16 @@ def trained(prepared: Both, bucket: Bucket) -> Both:
     return prepared
 
 
-def vanishing(bucket: Bucket, original: object, count: int) -> object:
-    """`original`, which finds the training rows gone from the so many-th row group of theirs on."""
+def vanishing(bucket: Bucket, count: int) -> Callable[[Piece, list[str], Footers], pa.Table]:
+    """`read_group`, which finds the training rows gone from the so many-th row group of theirs on."""
     left = [count]
 
-    def read(encoder: Encoder, piece: Piece, *rest: object) -> object:
+    def read(piece: Piece, columns: list[str], known: Footers) -> pa.Table:
         if str(piece.path).endswith(TRAIN):
             left[0] -= 1
             if not left[0]:
                 bucket.remove(f"data/{TRAIN}")
-        return original(encoder, piece, *rest)  # type: ignore[operator]
+        return read_group(piece, columns, known)
 
     return read
 

@@ -142,10 +142,13 @@ class Endpoints:
         http = urllib3.PoolManager(num_pools=len(urls), maxsize=config.in_flight, timeout=timeout)
         self._key = key
         limits = share.limits(len(urls), config.in_flight)
-        self._servers = [
+        servers = [
             Server(url, key, http, limit or config.in_flight, limit > 0)
             for url, limit in zip(urls, limits, strict=True)
         ]
+        # Of equals the first is asked: so processes whose own are down do not all turn to the same one.
+        home = next((place for place, one in enumerate(servers) if one.own), 0)
+        self._servers = servers[home:] + servers[:home]
         self._config = config
         self._check = check
         self._changed = threading.Condition()

@@ -2,8 +2,8 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import lru_cache
 from pathlib import Path
+from threading import Lock
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -14,8 +14,8 @@ from recsys.data.schema import is_list, is_text
 from recsys.errors import InputError
 from recsys.storage import Location
 
-_FOOTERS = 8
-"""Footers that are kept: about a kilobyte for each column of each row group."""
+_CHUNKS = 1 << 15
+"""Columns of row groups, over all files, whose footers are kept: about a kilobyte each. The last file's always are."""
 
 
 @dataclass(frozen=True)
@@ -26,6 +26,11 @@ class Footer:
     texts: list[str]
     """`text_columns` of it."""
 
+    @property
+    def chunks(self) -> int:
+        """What it tells of: columns of row groups."""
+        return self.metadata.num_row_groups * self.metadata.num_columns
+
 
 Footers = Callable[[Location, Stamp], Footer]
 """The footer of a file that was last written as its `stamp` says."""
@@ -33,10 +38,23 @@ Footers = Callable[[Location, Stamp], Footer]
 
 def footers() -> Footers:
     """Reads footers and keeps a few: whoever reads a row group would otherwise parse those of all others again."""
-    return lru_cache(_FOOTERS)(_footer)
+    kept: dict[tuple[Location, Stamp], Footer] = {}
+    lock = Lock()
+
+    def known(path: Location, last: Stamp) -> Footer:
+        with lock:
+            found = kept.pop((path, last), None)
+        found = found or _footer(path)
+        with lock:
+            kept[path, last] = found  # the newest is the last
+            while len(kept) > 1 and sum(each.chunks for each in kept.values()) > _CHUNKS:
+                del kept[next(iter(kept))]
+        return found
+
+    return known
 
 
-def _footer(path: Location, _: Stamp) -> Footer:
+def _footer(path: Location) -> Footer:
     metadata = metadata_of(path)
     return Footer(metadata, text_columns(metadata.schema.to_arrow_schema()))
 

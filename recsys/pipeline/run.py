@@ -94,7 +94,7 @@ def _do(
         values=step.values,
         inputs={path: digests.of(path) for path in step.contract.reads},
     )
-    if gone := to_remove(step, reason.changed, steps[: list(steps).index(step)]):
+    if gone := to_remove(step, reason.changed, _fresh(folder, steps[: list(steps).index(step)], digests)):
         records.write(folder, replace(record, state="cleared"))
         for path in gone:
             remove(Path(path))
@@ -111,6 +111,18 @@ def _do(
     records.write(folder, replace(record, state="done", outputs=outputs, seconds=round(seconds, 1)))
     said = launch.said(log)
     print(f"  {seconds:.0f} s. {said if step.show else said.rpartition(chr(10))[2]}", flush=True)
+
+
+def _fresh(folder: Path, steps: Sequence[Command], digests: Digests) -> list[Command]:
+    """Those that are done from what is there now; one that is taken as it stands may have read something else."""
+    found = records.read(folder)
+    return [
+        step
+        for step in steps
+        if (record := found.get(step.name))
+        and record.state == "done"
+        and all(digests.of(path) == digest for path, digest in record.inputs.items())
+    ]
 
 
 def _place(steps: Sequence[Command], step: Command) -> str:

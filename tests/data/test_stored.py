@@ -6,6 +6,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from recsys.data import stored
 from recsys.data.pieces import row_groups
 from recsys.data.stored import footers, read_group
 from recsys.errors import InputError
@@ -37,6 +38,19 @@ def test_a_footer_is_read_once(file: Path, monkeypatch: pytest.MonkeyPatch) -> N
     for piece in [*pieces, *pieces]:
         read_group(piece, ["n"], known)
     assert asked == [file]
+
+
+@pytest.mark.parametrize(("chunks", "expected"), [(1 << 15, "ab"), (6, "aba")])
+def test_footers_are_kept_up_to_a_size(file: Path, monkeypatch: pytest.MonkeyPatch, chunks: int, expected: str) -> None:
+    """Each is of three columns in two row groups."""
+    files, asked = {"a": file, "b": file.with_name("b.parquet")}, list[str]()
+    files["b"].write_bytes(file.read_bytes())
+    monkeypatch.setattr(stored, "_CHUNKS", chunks)
+    monkeypatch.setattr(stored, "metadata_of", lambda path: asked.append(path.stem[0]) or pq.read_metadata(path))
+    known = footers()
+    for name in "aabba":
+        read_group(row_groups([files[name]])[0], ["n"], known)
+    assert "".join(asked).replace("p", "a") == expected
 
 
 def test_a_file_written_since_is_refused_though_its_footer_is_known(file: Path) -> None:

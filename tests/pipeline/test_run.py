@@ -85,6 +85,14 @@ def test_what_one_step_has_begun_anew_stays_for_another_that_shares_it() -> None
     assert told() == ["prepare", "one", "two"] and Path("net").exists()
 
 
+def test_what_a_step_that_is_left_out_has_begun_from_other_inputs_does_not_stay() -> None:
+    both = [step("one", "raw", "one,net", anew="net"), step("two", "raw", "two", anew="net")]
+    run(RUN, both)
+    Path("raw").write_text("other")
+    run(RUN, both, first="two")
+    assert told() == ["one", "two", "two"] and not Path("net").exists()
+
+
 def test_a_step_that_leaves_what_was_there_ends_it() -> None:
     run(RUN, line())
     told()

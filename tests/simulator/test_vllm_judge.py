@@ -14,9 +14,10 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from recsys.config_simulator import Requests
 from recsys.errors import InputError
 from simulator import judge
-from simulator.endpoints import ALONE, Share
+from simulator.endpoints import ALONE, Endpoints, Share
 from tests.proxy import models as encoders
 from tests.simulator import models
 from tests.simulator.servers import Answer, Brain, Fault, Server, running
@@ -162,6 +163,13 @@ def test_processes_share_servers_out() -> None:
         # In order: what is the first's comes before what is the second's.
         assert (np.diff([np.flatnonzero(one).mean() for one in limits]) >= 0).all()
     assert [Share(rank, 3).limits(1, 2) for rank in range(3)] == [[1], [1], [1]]
+
+
+def test_processes_whose_own_servers_are_down_turn_to_different_ones() -> None:
+    urls, config = [f"http://127.0.0.1:{port}" for port in range(1, 7)], Requests()
+    asked = [Endpoints("endpoints", urls, config, lambda server: None, Share(rank, 3)) for rank in range(3)]
+    orders = [[server.url for server in one._servers] for one in asked]
+    assert [order[0] for order in orders] == urls[::2] and [order[2] for order in orders] == [*urls[2::2], urls[0]]
 
 
 def test_a_process_asks_its_own_server_and_the_others_only_while_that_is_down(

@@ -22,7 +22,7 @@ from simulator import retrieve
 
 USERS, ITEMS, K = 10_000_000, 256, 50
 LATENT, MIDDLES = 16, 400
-REQUIRED = 0.5
+REQUIRED = 0.4
 PART = 1 << 16
 """Vectors that are drawn at a time."""
 CODED = Retrieve(index="ivf-pq", lists=4096, bytes=32, probe=64)

@@ -10,6 +10,7 @@ rows (`recsys.search.rehearsal`). Of the test rows nothing but their soundness i
 """
 
 from dataclasses import asdict, replace
+from datetime import timedelta
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,7 @@ import yaml
 from recsys import settings
 from recsys.config import Config
 from recsys.data.schema import read_info
-from recsys.distributed import Ranks, of_first, on_first
+from recsys.distributed import Ranks, come_together, of_first, on_first
 from recsys.files import remove, replacing
 from recsys.search import ranker, rehearsal
 from recsys.search.keys import laid, resolved
@@ -30,6 +31,8 @@ from recsys.trials.space import Params
 
 _SAME = ("keep", "timeout", "profile")
 """Keys of `train` that no result depends on."""
+WITHIN = timedelta(seconds=60)
+"""Of a trial's failure on one rank, that on the others."""
 
 
 def search(config: Config, ranks: Ranks) -> Path:
@@ -67,12 +70,15 @@ class _Searched:
 
     def run(self) -> Path:
         inner = None if self.config.search.system == "ranker" else rehearsal.rehearsed(self.config, self.ranks)
-        run(self._ask, partial(self._train, inner), self._tell)
+        run(self._ask, partial(self._train, inner), self._tell, self._everywhere)
         on_first(self.ranks, self._finish)
         return self.folder
 
     def _ask(self) -> Asked | None:
         return of_first(self.ranks, lambda: self.search.ask())
+
+    def _everywhere(self, asked: Asked) -> bool:
+        return come_together(self.ranks, f"trial {asked.number}", WITHIN)
 
     def _train(self, inner: Config | None, params: Params) -> float:
         name = f"trial-{self.plan.key(params)}"

@@ -95,12 +95,18 @@ class Search:
         self.trials = [trial for trial in found if trial.search == plan.name][: plan.budget]
 
     def ask(self) -> Asked | None:
-        """The next trial; None where all are done."""
+        """The next trial; None where all are done. A configuration that cannot be is written down as failed."""
         while len(self.trials) < self.plan.budget:
             params = self._next()
             if params is None:
                 return None
-            known = self._known.get(self.plan.key(params))
+            try:
+                key = self.plan.key(params)
+            except InputError as error:
+                # Values that a range has and their keys do not take: no trial can be made of them.
+                self._add(Trial(self.plan.name, digest(params), self.plan.system, params, None, 0.0, str(error)))
+                continue
+            known = self._known.get(key)
             if known is None or (known.failed and not self.trials):
                 return Asked(len(self.trials), params)
             self._add(replace(known, search=self.plan.name))
@@ -133,13 +139,16 @@ def run(
     ask: Callable[[], Asked | None],
     train: Callable[[Params], float],
     tell: Callable[[Asked, float | None, float, str], None],
+    everywhere: Callable[[Asked], bool] = lambda _: True,
 ) -> None:
     """Ask, train and tell until nothing is asked; of several ranks, each calls it with collective functions.
 
     A trial that ends in an `InputError` has failed, and the search goes on; the first one, the default, may not fail.
 
+    everywhere: whether a trial that failed on this rank has failed on all of them.
+
     Raises:
-        InputError: the default's.
+        InputError: the default's, or one of some ranks alone: the others wait for them within the trial.
     """
     while (asked := ask()) is not None:
         start = time.perf_counter()
@@ -149,7 +158,7 @@ def run(
             if not math.isfinite(value):
                 raise InputError(f"{value} is no value to compare trials by: expected a finite number")
         except InputError as error:
-            if not asked.number:
+            if not asked.number or not everywhere(asked):
                 raise
             value, failed = None, str(error)
         tell(asked, value, time.perf_counter() - start, failed)

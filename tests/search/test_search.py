@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -9,21 +10,23 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import torch.distributed as dist
 import yaml
 
 from recsys import settings
 from recsys.config import Config
 from recsys.data.schema import split_files
-from recsys.distributed import process_group
+from recsys.distributed import Ranks, process_group
 from recsys.errors import InputError
 from recsys.evaluate.pointwise import evaluate
 from recsys.predict import predict
+from recsys.search import search as module
 from recsys.search.search import search
 from recsys.tables.locks import training
 from recsys.train import train
 from recsys.trials.search import Trial
 from tests import launched, tiny
-from tests.ranks import run_ranks
+from tests.ranks import RanksFailed, run_ranks
 
 SPACE = {"train.lr": {"low": 0.001, "high": 0.1, "log": True}, "model.top": [[16], [8, 4]]}
 
@@ -130,6 +133,27 @@ def test_two_ranks_train_what_the_first_asks(tmp_path: Path) -> None:
     for _, params, value, failed in first:
         assert (value is None) == (params["train.lr"] == 1e30) == ("training diverged" in failed)
     assert "\nTrial " in (tmp_path / "run" / "search" / "table.md").read_text()
+
+
+def alone(config: Config) -> None:
+    """A search whose second trial fails on rank 1 alone, while rank 0 waits for it."""
+    begun = iter(range(9))
+
+    def objective(_: Config, ranks: Ranks) -> float:
+        if next(begun) and ranks.rank:
+            raise InputError("rank 1 alone")
+        dist.barrier()
+        return 0.5
+
+    module.ranker.objective = objective  # type: ignore[assignment]
+    module.WITHIN = timedelta(seconds=0.5)
+    searched(config)
+
+
+def test_what_fails_on_one_rank_alone_ends_the_search(tmp_path: Path) -> None:
+    with pytest.raises(RanksFailed, match="rank 1 alone"):
+        run_ranks(2, alone, write(tmp_path), timeout=40)
+    assert len(trials(tiny.config(tmp_path / "data", tmp_path / "run"))) == 1
 
 
 @pytest.mark.parametrize(("metric", "name", "number"), [("gauc", "gauc", 1), ("logloss", "logloss", 2)])

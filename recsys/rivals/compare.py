@@ -42,8 +42,8 @@ def compare(
     ranks: processes that the base trains on.
 
     Raises:
-        InputError: a dataset or a config that is not as it should be.
-        RuntimeError: the base's training or scoring failed.
+        InputError: a dataset or a config that is not as it should be, or the base's training or scoring failed, but
+            for trials that are not its default.
     """
     if budget < 1:
         raise InputError(f"budget {budget}: expected at least one configuration for each system")

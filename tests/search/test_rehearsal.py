@@ -1,6 +1,5 @@
 """Systems of the floor, searched on new items that are made of training rows and of nothing else."""
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +9,7 @@ import pyarrow.parquet as pq
 import pytest
 from sklearn.metrics import roc_auc_score
 
-from recsys import settings
+from recsys import journal, settings
 from recsys.config import Config
 from recsys.data.prepare import prepare
 from recsys.data.schema import read_info, split_files
@@ -62,7 +61,7 @@ def write(home: Path, system: str, space: dict[str, Any], **asked: Any) -> Confi
 def searched(config: Config) -> list[Trial]:
     with process_group() as ranks:
         folder = search(config, ranks)
-    return [Trial(**json.loads(line)) for line in (folder / "trials.jsonl").read_text().splitlines()]
+    return [Trial(**entry) for entry in journal.entries(folder / "trials.jsonl") if "search" in entry]
 
 
 def rows(data: Path, *splits: str) -> list[dict[str, Any]]:

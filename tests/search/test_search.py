@@ -1,6 +1,5 @@
 """The ranker's search by the command: trials, failures, kills, ranks, and rows that nobody may look at."""
 
-import json
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
@@ -13,7 +12,7 @@ import pytest
 import torch.distributed as dist
 import yaml
 
-from recsys import settings
+from recsys import journal, settings
 from recsys.config import Config
 from recsys.data.schema import split_files
 from recsys.distributed import Ranks, process_group
@@ -46,8 +45,8 @@ def searched(config: Config) -> list[Trial]:
 
 
 def trials(config: Config) -> list[Trial]:
-    lines = (Path(config.run) / "search" / "trials.jsonl").read_text().splitlines()
-    return [Trial(**json.loads(line)) for line in lines if line.endswith("}")]
+    path = Path(config.run) / "search" / "trials.jsonl"
+    return [Trial(**entry) for entry in journal.entries(path) if "search" in entry]
 
 
 def told(found: list[Trial]) -> list[tuple[Any, ...]]:
@@ -83,10 +82,10 @@ def test_trials_are_runs_that_are_gone_and_the_best_can_be_trained(whole: tuple[
 def test_killed_and_started_again_it_ends_the_same(whole: tuple[Config, list[Trial]], tmp_path: Path) -> None:
     config, command = write(tmp_path), f"python -m tools.search {tmp_path / 'config.yaml'}"
     log = tmp_path / "log"
-    journal = tmp_path / "run" / "search" / "trials.jsonl"
+    written = tmp_path / "run" / "search" / "trials.jsonl"
     launched.kill(command, log, 25)
     assert 0 < len(trials(config)) < 3
-    with journal.open("a") as out:
+    with written.open("a") as out:
         out.write('\n{"search": "')
     launched.start(f"{command} --trials 3", log)
 

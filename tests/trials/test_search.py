@@ -137,6 +137,41 @@ def test_what_fails_on_some_ranks_alone_ends_the_search(tmp_path: Path) -> None:
         run(search.ask, toy, search.tell, lambda asked: False)
 
 
+def test_a_trial_that_ends_the_process_twice_has_failed_and_the_search_goes_on(tmp_path: Path) -> None:
+    space: Space = {"width": [16, 32, 48]}
+    asked = plan(3, space=space, default={"width": 16})
+
+    def dies(params: Params) -> float:
+        if params["width"] == 32:
+            raise MemoryError
+        return 0.5
+
+    path = tmp_path / "trials.jsonl"
+    for _ in range(2):
+        with pytest.raises(MemoryError):
+            go(Search(asked, path), dies)
+    trials = go(Search(asked, path), dies)
+    assert {trial.params["width"]: trial.value for trial in trials} == {16: 0.5, 32: None, 48: 0.5}
+    (failed,) = [trial.failed for trial in trials if trial.failed]
+    assert "ended the process twice" in failed
+    assert Search(asked, path).ask() is None
+
+
+def test_the_default_may_be_killed_as_often_as_it_is_and_older_journals_are_read(tmp_path: Path) -> None:
+    path = tmp_path / "trials.jsonl"
+
+    def dies(params: Params) -> float:
+        raise MemoryError
+
+    for _ in range(3):
+        with pytest.raises(MemoryError):
+            go(Search(plan(2), path), dies)
+    whole = go(Search(plan(6), path))
+    older = tmp_path / "older.jsonl"
+    older.write_text("\n".join(line for line in path.read_text().splitlines() if '"begun"' not in line))
+    assert older.read_text() != path.read_text() and Search(plan(6), older).trials == whole
+
+
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
 def test_a_value_that_is_no_number_fails_and_the_default_may_not(tmp_path: Path, value: float) -> None:
     path = tmp_path / "trials.jsonl"

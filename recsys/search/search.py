@@ -19,18 +19,16 @@ import yaml
 
 from recsys import settings
 from recsys.config import Config
-from recsys.data.schema import read_info
 from recsys.distributed import Ranks, come_together, of_first, on_first
 from recsys.files import remove, replacing
 from recsys.search import ranker, rehearsal
 from recsys.search.keys import laid, resolved
 from recsys.search.table import line, markdown
 from recsys.tables.locks import training_together
+from recsys.trials.known import of_file, of_ranker
 from recsys.trials.search import Asked, Plan, Search, digest, run
 from recsys.trials.space import Params
 
-_SAME = ("keep", "timeout", "profile")
-"""Keys of `train` that no result depends on."""
 WITHIN = timedelta(seconds=60)
 """Of a trial's failure on one rank, that on the others."""
 
@@ -117,13 +115,10 @@ class _Searched:
 
 
 def _key(config: Config, ranks: int, params: Params) -> str:
-    """Of all that a trial's value depends on; ranks change the rows of a step."""
-    tree = settings.plain(settings.with_values(config, params, "search.space"))
-    train = {key: value for key, value in tree["train"].items() if key not in _SAME}
-    about = {key: tree[key] for key in ("features", "item_capacity", "model")}
-    asked, data = config.search, tree["data"]
-    measured: list[Any] = [asked.system, asked.metric]
+    """Of all that a trial's value depends on."""
+    made, asked = settings.with_values(config, params, "search.space"), config.search
+    about: list[Any] = [of_ranker(made, ranks), asked.system, asked.metric]
     if asked.system != "ranker":
-        measured += [asked.exposure, tree["floor"], data["split"]]
-    dataset = [data["path"], asdict(read_info(config.data.path))]
-    return digest([about, train, dataset, measured, ranks])
+        floor = made.floor
+        about += [asked.exposure, asdict(floor), of_file(floor.content), asdict(made.data.split)]
+    return digest(about)

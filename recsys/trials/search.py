@@ -1,9 +1,9 @@
 """A search of hyper-parameters that asks, is told, and writes each trial down as it ends.
 
-The journal (`trials.jsonl`) gets a line as a trial begins and one as it ends. A search that was interrupted, or is given
-a larger budget, goes on after those that it finds there, and a configuration that any search of the journal has trained
-alike is not trained again; one that has ended its process twice is not begun a third time. Code is no part of what a
-trial is known by: after changing it, delete the journal.
+The journal (`trials.jsonl`) gets a line as a trial begins and one as it ends. A search that was interrupted, or is
+given a larger budget, goes on after those that it finds there, and a configuration that any search of the journal has
+trained alike is not trained again; one that has ended its process twice is not begun a third time. Code is no part of
+what a trial is known by: after changing it, delete the journal.
 """
 
 import hashlib

@@ -96,9 +96,10 @@ class _Searched:
 
     def _prune(self) -> None:
         if not self.config.search.keep:
-            for trial in self.search.trials:
-                remove(self.folder / f"trial-{trial.key}")
-                remove(self.folder / "base" / "floor" / f"trial-{trial.key}")
+            # No trial is going on here, so those of another space that were killed are among them.
+            for place in (self.folder, *self.folder.glob("base-*/floor")):
+                for path in place.glob("trial-*"):
+                    remove(path)
 
     def _write(self) -> None:
         best = self.search.ranked()[0]

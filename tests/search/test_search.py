@@ -102,6 +102,16 @@ def test_killed_and_started_again_it_ends_the_same(whole: tuple[Config, list[Tri
     ).read_text()
 
 
+def test_trials_of_another_space_that_were_killed_go_too(tmp_path: Path) -> None:
+    config = write(tmp_path, {"train.lr": [0.002]}, trials=1, keep=True)
+    searched(config)
+    folder = tmp_path / "run" / "search"
+    (kept,) = folder.glob("trial-*")
+    kept.rename(folder / "trial-0123456789ab")
+    searched(settings.with_values(config, {"search.keep": False}))
+    assert not list(folder.glob("trial-*"))
+
+
 def test_test_rows_are_not_looked_at(whole: tuple[Config, list[Trial]], tmp_path: Path) -> None:
     config = write(tmp_path, trials=2)
     for file in split_files(tmp_path / "data", "test"):

@@ -19,6 +19,7 @@ from recsys.distributed import Ranks, process_group
 from recsys.errors import InputError
 from recsys.evaluate.pointwise import evaluate
 from recsys.predict import predict
+from recsys.search import ranker
 from recsys.search import search as module
 from recsys.search.search import search
 from recsys.tables.locks import training
@@ -148,13 +149,13 @@ def alone(config: Config) -> None:
     """A search whose second trial fails on rank 1 alone, while rank 0 waits for it."""
     begun = iter(range(9))
 
-    def objective(_: Config, ranks: Ranks) -> float:
+    def objective(config: Config, ranks: Ranks) -> float:
         if next(begun) and ranks.rank:
             raise InputError("rank 1 alone")
         dist.barrier()
         return 0.5
 
-    module.ranker.objective = objective  # type: ignore[assignment]
+    ranker.objective = objective
     module.WITHIN = timedelta(seconds=0.5)
     searched(config)
 

@@ -172,6 +172,20 @@ def of_first(ranks: Ranks, work: Callable[[], T]) -> T:
     return cast(T, box[0])
 
 
+def come_together(ranks: Ranks, name: str, within: timedelta) -> bool:
+    """Whether every rank has come here within a while of this one. No collective: others may be waiting in one.
+
+    name: of this place alone, since the ranks met.
+    """
+    place = store("come together")
+    place.set(f"{name} {ranks.rank}", "here")
+    try:
+        place.wait([f"{name} {rank}" for rank in range(ranks.world_size)], within)
+    except dist.DistStoreError:
+        return False
+    return True
+
+
 def agree(ranks: Ranks, wrong: str | None) -> None:
     """End every rank where anything is `wrong` on any; None is nothing. Collective.
 

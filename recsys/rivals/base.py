@@ -11,6 +11,7 @@ import pyarrow.parquet as pq
 from recsys import settings
 from recsys.config import Config
 from recsys.distributed import one_thread, torchrun
+from recsys.errors import InputError
 from recsys.rivals.rows import Scored
 from recsys.tables import checkpoint
 from recsys.trials.space import Params
@@ -39,8 +40,7 @@ def train(config: Config, params: Params, folder: Path, ranks: int) -> Base:
     params: dotted config keys and their values.
 
     Raises:
-        InputError: a key that the config does not know.
-        RuntimeError: a command failed; its log is named.
+        InputError: a key that the config does not know, or a command failed; its log is named.
     """
     given = folder / "given.yaml"
     settings.dump(settings.with_values(replace(config, run=str(folder)), params), given)
@@ -55,4 +55,4 @@ def _launch(tool: str, arguments: list[str], folder: Path, ranks: int) -> None:
     with log.open("w") as out:
         code = subprocess.run(command, stdout=out, stderr=subprocess.STDOUT, env=one_thread(), check=False).returncode
     if code:
-        raise RuntimeError(f"tools.{tool} ended with status {code}; see {log}")
+        raise InputError(f"tools.{tool} ended with status {code}; see {log}")

@@ -42,8 +42,8 @@ def compare(
     ranks: processes that the base trains on.
 
     Raises:
-        InputError: a dataset or a config that is not as it should be.
-        RuntimeError: the base's training or scoring failed.
+        InputError: a dataset or a config that is not as it should be, or the base's training or scoring failed, but
+            for trials that are not its default.
     """
     if budget < 1:
         raise InputError(f"budget {budget}: expected at least one configuration for each system")
@@ -56,7 +56,7 @@ def compare(
         def train(params: Params, name: str = name) -> float:
             return float(_train(name, inner, params, ranks).valid_auc)
 
-        trials[name] = search(name, inner.config, budget, folder / "trials.jsonl", train)
+        trials[name] = search(name, inner.config, budget, folder / "trials.jsonl", train, ranks=ranks)
     found = {seed: _judge(bench, trials, ranks) for seed, bench in draws.items()}
     results = summary.combine(found, trials, budget)
     with replacing(folder / "results.json") as path:
@@ -69,7 +69,7 @@ def compare(
 def _train(system: str, bench: Bench, params: Params, ranks: int) -> Any:
     """The system trained with `params`; the base's run has a folder of its own, and stays."""
     if system == BASE:
-        folder = Path(bench.config.run) / f"base-{key_of(BASE, params, bench.config)}"
+        folder = Path(bench.config.run) / f"base-{key_of(BASE, params, bench.config, ranks)}"
         return base.train(bench.config, params, folder, ranks)
     return TRAIN[system](bench, params, bench.config.train.seed)
 
@@ -78,7 +78,7 @@ def _judge(bench: Bench, trials: dict[str, list[Trial]], ranks: int) -> dict[str
     """Scores of every system's best configuration on one draw's test rows, judged against the base."""
     best = {name: found[0].params for name, found in trials.items()}
     run = Path(bench.config.run)
-    keys = {name: key_of(name, params, bench.config) for name, params in best.items()}
+    keys = {name: key_of(name, params, bench.config, ranks) for name, params in best.items()}
     paths = {name: run / "scores" / f"{name}-{key}.parquet" for name, key in keys.items()}
     for name, path in paths.items():
         if not path.exists():

@@ -4,26 +4,28 @@ from collections.abc import Callable
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
-from typing import Any
 
+from recsys import settings
 from recsys.config import Config
-from recsys.data.schema import read_info
 from recsys.rivals.grids import BASE, SPACES, default
+from recsys.trials.known import of_dataset, of_ranker
 from recsys.trials.search import Asked, Plan, Search, Trial, digest, run
 from recsys.trials.space import Params
 
 
-def key_of(system: str, params: Params, config: Config) -> str:
+def key_of(system: str, params: Params, config: Config, ranks: int = 2) -> str:
     """12 hex digits that differ wherever the trial's result may: system, parameters, seed, dataset, and of the config
-    what the system reads."""
-    data = config.data
-    about: dict[str, Any] = {"system": system, "params": params, "data": data.path, "history": data.history}
-    about["dataset"] = asdict(read_info(data.path))
-    about["seed"] = config.train.seed
+    what the system reads.
+
+    ranks: that the base trains on.
+
+    Raises:
+        InputError: parameters that the base's config does not take.
+    """
     if system == BASE:
-        about |= {"model": asdict(config.model), "train": asdict(config.train), "item": config.item_capacity}
-        about["features"] = [asdict(feature) for feature in config.features]
-    elif system != "means":
+        return digest([system, of_ranker(settings.with_values(config, params), ranks)])
+    about = {"system": system, "params": params, **of_dataset(config), "seed": config.train.seed}
+    if system != "means":
         about |= {"reads": [config.model.history, config.model.history_labels]}
         about["features"] = [asdict(feature) for feature in config.features]
     return digest(about)
@@ -36,11 +38,14 @@ def search(
     path: Path,
     train: Callable[[Params], float],
     say: Callable[[str], None] = partial(print, flush=True),  # noqa: B008
+    ranks: int = 2,
 ) -> list[Trial]:
     """The system's `budget` trials, less those that failed, best validation AUC first; trains (`train` gives that AUC)
     those that the journal `path` does not have.
 
     Which configurations are tried depends on the space and the trials before, not on the seed of the weights.
+
+    ranks: that the base trains on.
 
     Raises:
         InputError: the default cannot be trained.
@@ -50,7 +55,7 @@ def search(
         space=SPACES[system],
         default=default(system, config),
         budget=budget,
-        key=lambda params: key_of(system, params, config),
+        key=lambda params: key_of(system, params, config, ranks),
     )
     trials = Search(plan, path)
 

@@ -54,7 +54,12 @@ def _range(key: str, choices: Range, low: Any, high: Any) -> Range:
     ends = [_single(end) for end in (low, high)]
     if not all(isinstance(end, int | float) and not isinstance(end, bool) for end in ends):
         raise InputError(f"{_WHERE}: {key}: a range needs a key that takes numbers: expected a list of values")
-    return replace(choices, low=ends[0], high=ends[1])
+    step = choices.step
+    if isinstance(ends[0], int) and isinstance(step, float):
+        if not step.is_integer():
+            raise InputError(f"{_WHERE}: {key}: step {step:g}: expected a whole number, as {key} takes")
+        step = int(step)
+    return replace(choices, low=ends[0], high=ends[1], step=step)
 
 
 def _single(value: Any) -> Any:

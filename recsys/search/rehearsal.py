@@ -2,7 +2,8 @@
 
     <run>/search/rows/         split=train of the dataset, as a log
     <run>/search/data/         the dataset made from it, by the same rule: cut and new items once more
-    <run>/search/base/         the ranker trained on that; of `means`, a run without a checkpoint
+    <run>/search/base-<key>/   the ranker trained on that; of `means`, a run without a checkpoint. Of another config, or
+                               number of ranks, it goes when that one's is made
 
 What is scored are the rows after the inner cut, of the inner new items: training rows all of them.
 """
@@ -12,7 +13,7 @@ from pathlib import Path
 
 import pyarrow.parquet as pq
 
-from recsys import runs
+from recsys import runs, settings
 from recsys.config import Config, Data, Files, Label, Source
 from recsys.data.prepare import prepare
 from recsys.data.schema import ITEMS, USERS, read_info, split_files
@@ -24,6 +25,7 @@ from recsys.floor.systems import floor
 from recsys.predict import predict
 from recsys.search import judge
 from recsys.train import train
+from recsys.trials.known import of_ranker
 from recsys.trials.search import digest
 
 
@@ -34,8 +36,9 @@ def rehearsed(config: Config, ranks: Ranks) -> Config:
         InputError: the dataset holds no new items out, draws its negatives, or has too few training rows for them.
     """
     folder = Path(config.run) / "search"
-    inner = replace(config, run=str(folder / "base"), data=_data(config, folder))
+    inner = replace(config, data=_data(config, folder))
     on_first(ranks, lambda: _prepare(config, inner.data, folder))
+    inner = replace(inner, run=of_first(ranks, lambda: str(_base(inner, folder, ranks.world_size))))
     if config.search.system == "means":
         on_first(ranks, lambda: runs.begin(inner))
     else:
@@ -89,11 +92,24 @@ def _prepare(config: Config, data: Data, folder: Path) -> None:
     info = read_info(config.data.path)
     mark = folder / "rows" / f"of-{digest(asdict(info))}.parquet"
     if not mark.exists():
-        remove(folder / "base")
         with replacing(folder / "rows") as temporary:
             temporary.mkdir()
             _copy(Path(config.data.path), info.context, temporary / mark.name)
     prepare(data)
+
+
+def _base(inner: Config, folder: Path, ranks: int) -> Path:
+    """The base's folder, after those of other settings have gone: trials would be known by what it was not made with.
+
+    All that a run is held to is in its name, so that none is refused for a key of which the user knows nothing.
+    """
+    data = {key: value for key, value in settings.plain(inner)["data"].items() if key != "source"}
+    about = [of_ranker(inner, ranks), data]
+    base = folder / f"base-{digest(about)}"
+    for other in [folder / "base", *folder.glob("base-*")]:
+        if other != base:
+            remove(other)
+    return base
 
 
 def _copy(dataset: Path, context: list[str], path: Path) -> None:

@@ -10,6 +10,7 @@ rows (`recsys.search.rehearsal`). Of the test rows nothing but their soundness i
 """
 
 from dataclasses import asdict, replace
+from datetime import timedelta
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -18,18 +19,18 @@ import yaml
 
 from recsys import settings
 from recsys.config import Config
-from recsys.data.schema import read_info
-from recsys.distributed import Ranks, of_first, on_first
+from recsys.distributed import Ranks, come_together, of_first, on_first
 from recsys.files import remove, replacing
 from recsys.search import ranker, rehearsal
 from recsys.search.keys import laid, resolved
 from recsys.search.table import line, markdown
 from recsys.tables.locks import training_together
+from recsys.trials.known import of_file, of_ranker
 from recsys.trials.search import Asked, Plan, Search, digest, run
 from recsys.trials.space import Params
 
-_SAME = ("keep", "timeout", "profile")
-"""Keys of `train` that no result depends on."""
+WITHIN = timedelta(seconds=60)
+"""Of a trial's failure on one rank, that on the others."""
 
 
 def search(config: Config, ranks: Ranks) -> Path:
@@ -67,12 +68,15 @@ class _Searched:
 
     def run(self) -> Path:
         inner = None if self.config.search.system == "ranker" else rehearsal.rehearsed(self.config, self.ranks)
-        run(self._ask, partial(self._train, inner), self._tell)
+        run(self._ask, partial(self._train, inner), self._tell, self._everywhere)
         on_first(self.ranks, self._finish)
         return self.folder
 
     def _ask(self) -> Asked | None:
         return of_first(self.ranks, lambda: self.search.ask())
+
+    def _everywhere(self, asked: Asked) -> bool:
+        return come_together(self.ranks, f"trial {asked.number}", WITHIN)
 
     def _train(self, inner: Config | None, params: Params) -> float:
         name = f"trial-{self.plan.key(params)}"
@@ -92,9 +96,10 @@ class _Searched:
 
     def _prune(self) -> None:
         if not self.config.search.keep:
-            for trial in self.search.trials:
-                remove(self.folder / f"trial-{trial.key}")
-                remove(self.folder / "base" / "floor" / f"trial-{trial.key}")
+            # No trial is going on here, so those of another space that were killed are among them.
+            for place in (self.folder, *self.folder.glob("base-*/floor")):
+                for path in place.glob("trial-*"):
+                    remove(path)
 
     def _write(self) -> None:
         best = self.search.ranked()[0]
@@ -111,13 +116,10 @@ class _Searched:
 
 
 def _key(config: Config, ranks: int, params: Params) -> str:
-    """Of all that a trial's value depends on; ranks change the rows of a step."""
-    tree = settings.plain(settings.with_values(config, params, "search.space"))
-    train = {key: value for key, value in tree["train"].items() if key not in _SAME}
-    about = {key: tree[key] for key in ("features", "item_capacity", "model")}
-    asked, data = config.search, tree["data"]
-    measured: list[Any] = [asked.system, asked.metric]
+    """Of all that a trial's value depends on."""
+    made, asked = settings.with_values(config, params, "search.space"), config.search
+    about: list[Any] = [of_ranker(made, ranks), asked.system, asked.metric]
     if asked.system != "ranker":
-        measured += [asked.exposure, tree["floor"], data["split"]]
-    dataset = [data["path"], asdict(read_info(config.data.path))]
-    return digest([about, train, dataset, measured, ranks])
+        floor = made.floor
+        about += [asked.exposure, asdict(floor), of_file(floor.content), asdict(made.data.split)]
+    return digest(about)

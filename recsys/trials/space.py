@@ -1,7 +1,9 @@
 """Between our spaces and Optuna's: values of any kind, by name, as distributions and back."""
 
+import itertools
 import json
 import math
+from collections.abc import Iterator
 from typing import Any
 
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
@@ -26,6 +28,35 @@ def _distribution(choices: list[Any] | Range) -> BaseDistribution:
     if isinstance(low, int) and isinstance(high, int) and not isinstance(step, float):
         return IntDistribution(low, high, log=choices.log, step=step or 1)
     return FloatDistribution(low, high, log=choices.log, step=step)
+
+
+def count(space: Space) -> float:
+    """How many configurations there are; infinity where a name may be any number of a range."""
+    return math.prod(_count(choices) for choices in space.values())
+
+
+def _count(choices: list[Any] | Range) -> float:
+    distribution = _distribution(choices)
+    if isinstance(distribution, CategoricalDistribution):
+        return len(distribution.choices)
+    assert isinstance(distribution, IntDistribution | FloatDistribution)
+    if distribution.step is None:
+        return math.inf
+    return round((distribution.high - distribution.low) / distribution.step) + 1
+
+
+def every(space: Space) -> Iterator[Params]:
+    """All configurations of a space in which they can be counted."""
+    for values in itertools.product(*(_values(choices) for choices in space.values())):
+        yield dict(zip(space, values, strict=True))
+
+
+def _values(choices: list[Any] | Range) -> list[Any]:
+    if isinstance(choices, list):
+        return choices
+    distribution = _distribution(choices)
+    assert isinstance(distribution, IntDistribution | FloatDistribution) and distribution.step is not None
+    return [distribution.low + number * distribution.step for number in range(int(_count(choices)))]
 
 
 def outside(space: Space, drawn: Params) -> Params:

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from sklearn.metrics import roc_auc_score
 
+from recsys.errors import InputError
 from recsys.evaluate.scores import read_rows, read_scores
 from recsys.rivals import base, deepfm, trees
 from recsys.rivals.bench import TRAIN, Bench
@@ -66,5 +67,5 @@ def test_the_base_by_the_real_commands(bench: Bench, tmp_path: Path) -> None:
 
 def test_a_failed_command_names_its_log(bench: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "executable", "false")
-    with pytest.raises(RuntimeError, match=r"train\.log"):
+    with pytest.raises(InputError, match=r"train\.log"):
         base.train(bench.config, {}, tmp_path / "base", ranks=1)

@@ -1,10 +1,12 @@
 """The search: the same budget for all, the default first, and nothing trained twice."""
 
+import sys
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from recsys.rivals import base
 from recsys.rivals.grids import BASE, DEFAULTS, SPACES, default
 from recsys.rivals.search import key_of, search
 from recsys.trials.space import Params, inside
@@ -51,11 +53,30 @@ def test_it_says_what_was_found_best_first(tmp_path: Path) -> None:
     assert said[0].startswith("means 1/3: valid AUC 0.5000, 0 s, {'user_strength': 10.0")
 
 
+def test_a_command_that_fails_is_a_trial_that_failed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    config = tiny.config(tiny.write(tmp_path / "data"), tmp_path / "run")
+    begun: list[Params] = []
+
+    def train(params: Params) -> float:
+        begun.append(params)
+        if len(begun) == 2:
+            monkeypatch.setattr(sys, "executable", "false")
+            return base.train(config, params, tmp_path / "base", ranks=1).valid_auc
+        return 0.5
+
+    found = search(BASE, config, 3, tmp_path / "trials.jsonl", train, _quiet)
+    assert len(begun) == 3 and len(found) == 2
+
+
 def test_a_key_knows_what_matters(tmp_path: Path) -> None:
     config = tiny.config(tiny.write(tmp_path / "data"), tmp_path / "run")
     other = replace(config, train=replace(config.train, lr=0.5))
     assert key_of("base", {}, config) != key_of("base", {}, other)
     assert key_of("trees", {}, config) == key_of("trees", {}, other)
+    kept = replace(config, train=replace(config.train, keep=9, timeout=99))
+    assert key_of("base", {}, config) == key_of("base", {}, kept)
+    assert key_of("base", {}, config, 1) != key_of("base", {}, config, 2)
+    assert key_of("trees", {}, config, 1) == key_of("trees", {}, config, 2)
     assert key_of("trees", {}, config) != key_of("linear", {}, config)
     assert key_of("base", {}, replace(config, run="elsewhere")) == key_of("base", {}, config)
     reseeded = replace(config, train=replace(config.train, seed=7))

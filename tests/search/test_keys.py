@@ -38,6 +38,7 @@ def searched(tmp_path: Path, space: Any, **more: Any) -> Config:
         ({"train.lr": {"low": 0.1, "high": float("nan")}}, "search.space: train.lr.high: "),
         ({"train.lr": {"low": 0.1, "high": 1.0, "logg": True}}, "search.space: train.lr.logg: "),
         ({"model.dim": {"low": 4, "high": 8, "step": 0}}, "model.dim: step 0: expected a number above 0"),
+        ({"model.dim": {"low": 4, "high": 16, "step": 2.5}}, "model.dim: step 2.5: expected a whole number"),
         ({"train.lr": ["fast"]}, "search.space: train.lr: "),
         ({"model.dim": [8, 9]}, "search.space: model.dim: .*multiple of 4, got 9"),
         ({"train.epochs": {"low": 0.5, "high": 2.5}}, "search.space: train.epochs: "),
@@ -75,6 +76,13 @@ def test_values_are_taken_as_the_schema_takes_them(tmp_path: Path) -> None:
     }
     assert isinstance(space["train.lr"], Range) and isinstance(space["train.lr"].high, float)
     assert default == {"train.lr": 0.002, "model.dropout": 0.0, "train.epochs": 1}
+
+
+def test_a_step_may_be_a_fraction_where_the_key_takes_one(tmp_path: Path) -> None:
+    steps = {"train.lr": {"low": 1, "high": 2, "step": 0.25}, "model.dim": {"low": 4, "high": 16, "step": 4.0}}
+    space, _ = resolved(searched(tmp_path, steps))
+    assert space["train.lr"] == Range(low=1.0, high=2.0, step=0.25)
+    assert space["model.dim"] == Range(low=4, high=16, step=4) and isinstance(space["model.dim"].step, int)
 
 
 def test_what_was_found_can_be_laid_over_the_config(tmp_path: Path) -> None:

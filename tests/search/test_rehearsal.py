@@ -1,6 +1,5 @@
 """Systems of the floor, searched on new items that are made of training rows and of nothing else."""
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +9,7 @@ import pyarrow.parquet as pq
 import pytest
 from sklearn.metrics import roc_auc_score
 
-from recsys import settings
+from recsys import journal, settings
 from recsys.config import Config
 from recsys.data.prepare import prepare
 from recsys.data.schema import read_info, split_files
@@ -62,7 +61,7 @@ def write(home: Path, system: str, space: dict[str, Any], **asked: Any) -> Confi
 def searched(config: Config) -> list[Trial]:
     with process_group() as ranks:
         folder = search(config, ranks)
-    return [Trial(**json.loads(line)) for line in (folder / "trials.jsonl").read_text().splitlines()]
+    return [Trial(**entry) for entry in journal.entries(folder / "trials.jsonl") if "search" in entry]
 
 
 def rows(data: Path, *splits: str) -> list[dict[str, Any]]:
@@ -88,7 +87,7 @@ def test_means_are_searched_on_training_rows_alone(tmp_path: Path) -> None:
     settings.dump(config, given)
     made = settings.load(given, [str(tmp_path / "run" / "search" / "best.yaml")])
     assert made.floor.strength == best.params["floor.strength"]
-    assert not list((tmp_path / "run" / "search").glob("base/floor/trial-*"))
+    assert not list((tmp_path / "run" / "search").glob("base-*/floor/trial-*"))
 
 
 def by_hand(inner: Path, strength: float) -> float:
@@ -123,7 +122,7 @@ def test_ridge_and_finetune_are_searched_over_a_base_of_their_own(tmp_path: Path
     assert sorted(trial.params["floor.ridge"] for trial in found[1:]) == [[0.01], [100.0]]
     assert len({trial.value for trial in found}) > 1
     # The ranker that they share is trained and scored once.
-    base = tmp_path / "run" / "search" / "base"
+    (base,) = (tmp_path / "run" / "search").glob("base-*")
     made = {path: path.stat().st_mtime_ns for part in ("checkpoints", "scores") for path in (base / part).rglob("*")}
     more = searched(settings.with_values(config, {"search.trials": 9}))
     assert made and more == found
@@ -131,6 +130,19 @@ def test_ridge_and_finetune_are_searched_over_a_base_of_their_own(tmp_path: Path
     *before, first, second = searched(settings.with_values(config, other))
     assert before == found and first.params == {"floor.prior": config.floor.prior} and first.value != second.value
     assert {path: path.stat().st_mtime_ns for path in made} == made
+
+
+def test_a_base_is_of_the_settings_that_trials_are_known_by(tmp_path: Path) -> None:
+    config = write(tmp_path, "means", {"floor.strength": [1.0, 2.0]}, trials=1)
+    folder, bases = tmp_path / "run" / "search", []
+    # A run goes on with another batch size, and is refused another width.
+    for change in ({}, {"train.timeout": 99}, {"train.batch_size": 128}, {"model.dim": 4}):
+        changed = settings.with_values(config, change)
+        searched(changed)
+        (base,) = folder.glob("base*")
+        assert settings.load(base / "config.yaml").train.batch_size == changed.train.batch_size
+        bases.append(base.name)
+    assert bases[0] == bases[1] and len(set(bases)) == 3
 
 
 def test_a_dataset_without_new_items_is_refused(tmp_path: Path) -> None:

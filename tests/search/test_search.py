@@ -1,7 +1,7 @@
 """The ranker's search by the command: trials, failures, kills, ranks, and rows that nobody may look at."""
 
-import json
 from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -9,21 +9,24 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import torch.distributed as dist
 import yaml
 
-from recsys import settings
+from recsys import journal, settings
 from recsys.config import Config
 from recsys.data.schema import split_files
-from recsys.distributed import process_group
+from recsys.distributed import Ranks, process_group
 from recsys.errors import InputError
 from recsys.evaluate.pointwise import evaluate
 from recsys.predict import predict
+from recsys.search import ranker
+from recsys.search import search as module
 from recsys.search.search import search
 from recsys.tables.locks import training
 from recsys.train import train
 from recsys.trials.search import Trial
 from tests import launched, tiny
-from tests.ranks import run_ranks
+from tests.ranks import RanksFailed, run_ranks
 
 SPACE = {"train.lr": {"low": 0.001, "high": 0.1, "log": True}, "model.top": [[16], [8, 4]]}
 
@@ -43,8 +46,8 @@ def searched(config: Config) -> list[Trial]:
 
 
 def trials(config: Config) -> list[Trial]:
-    lines = (Path(config.run) / "search" / "trials.jsonl").read_text().splitlines()
-    return [Trial(**json.loads(line)) for line in lines if line.endswith("}")]
+    path = Path(config.run) / "search" / "trials.jsonl"
+    return [Trial(**entry) for entry in journal.entries(path) if "search" in entry]
 
 
 def told(found: list[Trial]) -> list[tuple[Any, ...]]:
@@ -80,10 +83,10 @@ def test_trials_are_runs_that_are_gone_and_the_best_can_be_trained(whole: tuple[
 def test_killed_and_started_again_it_ends_the_same(whole: tuple[Config, list[Trial]], tmp_path: Path) -> None:
     config, command = write(tmp_path), f"python -m tools.search {tmp_path / 'config.yaml'}"
     log = tmp_path / "log"
-    journal = tmp_path / "run" / "search" / "trials.jsonl"
+    written = tmp_path / "run" / "search" / "trials.jsonl"
     launched.kill(command, log, 25)
     assert 0 < len(trials(config)) < 3
-    with journal.open("a") as out:
+    with written.open("a") as out:
         out.write('\n{"search": "')
     launched.start(f"{command} --trials 3", log)
 
@@ -98,6 +101,16 @@ def test_killed_and_started_again_it_ends_the_same(whole: tuple[Config, list[Tri
     assert (tmp_path / "run" / "search" / "best.yaml").read_text() == (
         Path(whole[0].run) / "search" / "best.yaml"
     ).read_text()
+
+
+def test_trials_of_another_space_that_were_killed_go_too(tmp_path: Path) -> None:
+    config = write(tmp_path, {"train.lr": [0.002]}, trials=1, keep=True)
+    searched(config)
+    folder = tmp_path / "run" / "search"
+    (kept,) = folder.glob("trial-*")
+    kept.rename(folder / "trial-0123456789ab")
+    searched(settings.with_values(config, {"search.keep": False}))
+    assert not list(folder.glob("trial-*"))
 
 
 def test_test_rows_are_not_looked_at(whole: tuple[Config, list[Trial]], tmp_path: Path) -> None:
@@ -130,6 +143,27 @@ def test_two_ranks_train_what_the_first_asks(tmp_path: Path) -> None:
     for _, params, value, failed in first:
         assert (value is None) == (params["train.lr"] == 1e30) == ("training diverged" in failed)
     assert "\nTrial " in (tmp_path / "run" / "search" / "table.md").read_text()
+
+
+def alone(config: Config) -> None:
+    """A search whose second trial fails on rank 1 alone, while rank 0 waits for it."""
+    begun = iter(range(9))
+
+    def objective(config: Config, ranks: Ranks) -> float:
+        if next(begun) and ranks.rank:
+            raise InputError("rank 1 alone")
+        dist.barrier()
+        return 0.5
+
+    ranker.objective = objective
+    module.WITHIN = timedelta(seconds=0.5)
+    searched(config)
+
+
+def test_what_fails_on_one_rank_alone_ends_the_search(tmp_path: Path) -> None:
+    with pytest.raises(RanksFailed, match="rank 1 alone"):
+        run_ranks(2, alone, write(tmp_path), timeout=40)
+    assert len(trials(tiny.config(tmp_path / "data", tmp_path / "run"))) == 1
 
 
 @pytest.mark.parametrize(("metric", "name", "number"), [("gauc", "gauc", 1), ("logloss", "logloss", 2)])

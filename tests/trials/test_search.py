@@ -9,6 +9,7 @@ import pytest
 
 from recsys.config_search import Range, Space
 from recsys.errors import InputError
+from recsys.trials import suggest as suggest_module
 from recsys.trials.search import Asked, Plan, Search, Trial, digest, run
 from recsys.trials.space import Params, inside
 from recsys.trials.suggest import STARTUP, suggest
@@ -108,6 +109,69 @@ def test_a_trial_that_fails_is_told_of_and_the_search_goes_on(tmp_path: Path) ->
     assert [trial.params["width"] for trial in search.ranked()] == [16, 48]
 
 
+def test_values_that_their_keys_refuse_fail_and_the_search_goes_on(tmp_path: Path) -> None:
+    def key(params: Params) -> str:
+        if params["width"] % 4:
+            raise InputError(f"width {params['width']}: expected a multiple of 4")
+        return digest(params)
+
+    space: Space = {"width": Range(low=8, high=12)}
+    asked = plan(5, space=space, default={"width": 8}, key=key)
+    trained: list[int] = []
+
+    def train(params: Params) -> float:
+        trained.append(params["width"])
+        return 0.5
+
+    trials = go(Search(asked, tmp_path / "trials.jsonl"), train)
+    assert sorted(trained) == [8, 12] and sorted(trial.params["width"] for trial in trials) == [8, 9, 10, 11, 12]
+    assert {trial.failed for trial in trials if trial.value is None} == {
+        f"width {width}: expected a multiple of 4" for width in (9, 10, 11)
+    }
+    assert Search(asked, tmp_path / "trials.jsonl").ask() is None
+
+
+def test_what_fails_on_some_ranks_alone_ends_the_search(tmp_path: Path) -> None:
+    search = Search(plan(30), tmp_path / "trials.jsonl")
+    with pytest.raises(InputError, match="bad luck"):
+        run(search.ask, toy, search.tell, lambda asked: False)
+
+
+def test_a_trial_that_ends_the_process_twice_has_failed_and_the_search_goes_on(tmp_path: Path) -> None:
+    space: Space = {"width": [16, 32, 48]}
+    asked = plan(3, space=space, default={"width": 16})
+
+    def dies(params: Params) -> float:
+        if params["width"] == 32:
+            raise MemoryError
+        return 0.5
+
+    path = tmp_path / "trials.jsonl"
+    for _ in range(2):
+        with pytest.raises(MemoryError):
+            go(Search(asked, path), dies)
+    trials = go(Search(asked, path), dies)
+    assert {trial.params["width"]: trial.value for trial in trials} == {16: 0.5, 32: None, 48: 0.5}
+    (failed,) = [trial.failed for trial in trials if trial.failed]
+    assert "ended the process twice" in failed
+    assert Search(asked, path).ask() is None
+
+
+def test_the_default_may_be_killed_as_often_as_it_is_and_older_journals_are_read(tmp_path: Path) -> None:
+    path = tmp_path / "trials.jsonl"
+
+    def dies(params: Params) -> float:
+        raise MemoryError
+
+    for _ in range(3):
+        with pytest.raises(MemoryError):
+            go(Search(plan(2), path), dies)
+    whole = go(Search(plan(6), path))
+    older = tmp_path / "older.jsonl"
+    older.write_text("\n".join(line for line in path.read_text().splitlines() if '"begun"' not in line))
+    assert older.read_text() != path.read_text() and Search(plan(6), older).trials == whole
+
+
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
 def test_a_value_that_is_no_number_fails_and_the_default_may_not(tmp_path: Path, value: float) -> None:
     path = tmp_path / "trials.jsonl"
@@ -136,6 +200,32 @@ def test_a_default_that_the_space_does_not_have_is_first_and_teaches_what_it_can
     }
     found = suggest(SPACE, [(default, 0.1)] * STARTUP, seed=3)
     assert found is not None and inside(SPACE, found).keys() == SPACE.keys()
+
+
+@pytest.mark.parametrize(
+    ("space", "size"),
+    [
+        ({"one": list(range(12))}, 12),
+        ({"a": [1, 2, 3], "b": [[8], [4, 4]], "c": ["x", "y", "z"]}, 18),
+        ({"whole": Range(low=1, high=9, step=2), "part": Range(low=0.1, high=0.5, step=0.1)}, 25),
+        ({"whole": Range(low=2, high=8, log=True), "part": Range(low=0.0, high=1.0, step=0.4)}, 21),
+    ],
+)
+@pytest.mark.parametrize("seed", [0, 1])
+def test_a_small_space_is_used_up(space: Space, size: int, seed: int) -> None:
+    asked: list[tuple[Params, float | None]] = []
+    while (params := suggest(space, asked, seed)) is not None:
+        assert inside(space, params).keys() == space.keys()
+        # One value far above the others, which the estimator clings to.
+        asked.append((params, 1.0 / (1 + len(asked)) ** 3))
+    assert len({json.dumps(params) for params, _ in asked}) == len(asked) == size
+
+
+def test_a_space_too_large_to_be_listed_has_another_at_random(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(suggest_module, "_REPEATS", 0)
+    space: Space = {"width": Range(low=1, high=5000), "rate": Range(low=0.0, high=1.0)}
+    first = suggest(space, [], seed=0)
+    assert first is not None and first == suggest(space, [], seed=0) != suggest(space, [(first, 0.1)], seed=0)
 
 
 def test_numbers_are_drawn_as_they_are_printed() -> None:

@@ -46,7 +46,12 @@ def test_footers_are_kept_up_to_a_size(file: Path, monkeypatch: pytest.MonkeyPat
     files, asked = {"a": file, "b": file.with_name("b.parquet")}, list[str]()
     files["b"].write_bytes(file.read_bytes())
     monkeypatch.setattr(stored, "_CHUNKS", chunks)
-    monkeypatch.setattr(stored, "metadata_of", lambda path: asked.append(path.stem[0]) or pq.read_metadata(path))
+
+    def counted(path: Path) -> pq.FileMetaData:
+        asked.append(path.stem[0])
+        return pq.read_metadata(path)
+
+    monkeypatch.setattr(stored, "metadata_of", counted)
     known = footers()
     for name in "aabba":
         read_group(row_groups([files[name]])[0], ["n"], known)

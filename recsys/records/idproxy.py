@@ -80,6 +80,14 @@ class Case:
             for rival in _TUNED[:2]:
                 yield f"python -m tools.evaluate {base} {scores} --against {rival} {only} --out {judged}"
 
+    def rankers(self, seed: int) -> Iterator[str]:
+        """Base, its proxies and v5 of one more draw, after `commands`."""
+        base = self.words(seed, "base")
+        yield f"python -m tools.prepare {base}"
+        yield from trained(base)
+        yield f"python -m tools.align {base} floor.content={self._content}"
+        yield from trained(self.words(seed, "v5"))
+
     @property
     def _neighbours(self) -> dict[str, str]:
         """What comes after what in the paper's order, beyond v5 and v4."""

@@ -34,7 +34,10 @@ _TUNED = shlex.quote("lifecycle.stages=[{rows: 0, source: start}, {rows: 1, sour
 
 @dataclass(frozen=True)
 class Case:
-    """A dataset, by its record of proxies; `told`: what else the reader must know."""
+    """A dataset, by its record of proxies; `told`: what else the reader must know.
+
+    Rankers of draws that the other record does not have are trained here.
+    """
 
     name: str
     proxies: idproxy.Case
@@ -44,7 +47,14 @@ class Case:
 
     def commands(self) -> list[str]:
         """Of all draws."""
-        return [command for seed in self.proxies.seeds for command in (*self._exposed(seed), *self._replay(seed))]
+        return [command for seed in idproxy.SEEDS for command in self.of_draw(seed)]
+
+    def of_draw(self, seed: int) -> Iterator[str]:
+        """Of one of them."""
+        if seed not in self.proxies.seeds:
+            yield from self.proxies.rankers(seed)
+        yield from self._exposed(seed)
+        yield from self._replay(seed)
 
     def _exposed(self, seed: int) -> Iterator[str]:
         base, proxied = (self.proxies.words(seed, ranker) for ranker in ("base", "v5"))
@@ -92,7 +102,7 @@ class Case:
 
     def table(self) -> str:
         """AUC and GAUC by exposure, differences to the floor, the feedback that is saved, and the replay."""
-        found = draws.combine([results.read(self._judged(seed)) for seed in self.proxies.seeds])
+        found = draws.combine([results.read(self._judged(seed)) for seed in idproxy.SEEDS])
         lines: list[str] = []
         segments = tuple(f"n={n}" for n in self.exposures)
         for metric, title in (("auc", "AUC"), ("gauc", "GAUC (within users)")):
@@ -108,7 +118,7 @@ class Case:
             change = found["differences"]["road - base"]
             lines.append(row(f"road − base, {segment}", {segment: change[segment]}, (segment,), "+.4f"))
         lines += ["", *self._saved(found), "", *_curve(found), ""]
-        counts, seeds = found["systems"]["road"]["n=0"], ", ".join(map(str, self.proxies.seeds))
+        counts, seeds = found["systems"]["road"]["n=0"], ", ".join(map(str, idproxy.SEEDS))
         lines.append(
             f"{found['dataset']}, {found['split']}, seed {seeds}; {counts['rows']:,} rows and {counts['users']:,} "
             f"users with both classes a draw; two-way bootstrap 95 % intervals, {found['interval']}. {self.told}"

@@ -2,12 +2,13 @@
 
 The bits of a float32 score in [0, 1], read as an integer, have its order. So a row is one integer while there are few,
 which is exact; beyond `EXACT` rows only counts are kept, of the positives and negatives that share their score's first
-bits (15 of the mantissa). Of such a bin a positive is taken to outrank half of the negatives, as with ties, which is
+bits (13 of the mantissa). Of such a bin a positive is taken to outrank half of the negatives, as with ties, which is
 wrong by a known amount at most:
 
     |AUC - found| <= sum_b P_b N_b / (2 P N)
 """
 
+from collections.abc import Iterable
 from typing import NamedTuple
 
 import torch
@@ -16,10 +17,12 @@ from torch import Tensor
 
 EXACT = 1 << 20
 """Rows, over all ranks, that are held themselves: 4 bytes each."""
-LEFT_OUT = 8
+LEFT_OUT = 10
 """Last bits of a score that a bin does not tell."""
 BINS = (0x3F800000 >> LEFT_OUT) + 1
-"""Up to the bits of 1.0: 4.2 million, of 16 bytes each."""
+"""Up to the bits of 1.0: a million, of 16 bytes each."""
+_PART = 1 << 16
+"""Bins that are added up at a time."""
 
 
 class Auc(NamedTuple):
@@ -53,28 +56,33 @@ class StreamedAuc:
         """The AUC of the rows of all ranks. Collective where there is a process group."""
         held = self._held + (self.exact + 1 if self._bins is not None else 0)
         if int(_summed(self._rows[0].new_tensor([held], dtype=torch.int64))) > self.exact:
-            return _area(_summed(self._count().clone()).view(-1, 2))
+            return _area(_summed(part.clone()) for part in self._count().view(-1, 2).split(_PART))
         rows = _gathered(torch.cat(self._rows))
         scores, place = torch.unique(rows >> 1, return_inverse=True)
         counts = torch.bincount(2 * place + (rows & 1), minlength=2 * len(scores))
-        return _area(counts.view(-1, 2))._replace(error=0.0)
+        return _area([counts.view(-1, 2)])._replace(error=0.0)
 
     def _count(self) -> Tensor:
         """Move the rows that are held into the bins; returns [2 BINS] negatives and positives of each."""
         rows, self._rows, self._held = torch.cat(self._rows), self._rows[:1], 0
-        found = torch.bincount((rows >> (LEFT_OUT + 1) << 1) | (rows & 1), minlength=2 * BINS)
-        self._bins = found if self._bins is None else self._bins.add_(found)
-        return self._bins
+        if self._bins is None:
+            self._bins = rows.new_zeros(2 * BINS, dtype=torch.int64)
+        place = (rows >> (LEFT_OUT + 1) << 1) | (rows & 1)
+        return self._bins.index_add_(0, place, torch.ones_like(place, dtype=torch.int64))
 
 
-def _area(counts: Tensor) -> Auc:
-    """AUC of [b, 2] negatives and positives by ascending score, those of one line tied."""
-    negative, positive = counts.double().unbind(1)
-    below = negative.cumsum(0) - negative
-    pairs = float(positive.sum() * negative.sum())
-    if not pairs:
+def _area(parts: Iterable[Tensor]) -> Auc:
+    """AUC of negatives and positives [b, 2] by ascending score, those of one line tied; in parts, in order."""
+    negatives = positives = area = tied = 0.0
+    for counts in parts:
+        negative, positive = counts.double().unbind(1)
+        below = negatives + negative.cumsum(0) - negative
+        area += float(positive @ (below + negative / 2))
+        tied += float(positive @ negative) / 2
+        negatives, positives = negatives + float(negative.sum()), positives + float(positive.sum())
+    if not negatives * positives:
         return Auc(float("nan"), 0.0)
-    return Auc(float(positive @ (below + negative / 2)) / pairs, float(positive @ negative) / (2 * pairs))
+    return Auc(area / (negatives * positives), tied / (negatives * positives))
 
 
 def _summed(values: Tensor) -> Tensor:

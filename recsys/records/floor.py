@@ -6,6 +6,7 @@ from typing import Any
 from recsys.evaluate import draws, report, results
 from recsys.floor import about
 from recsys.records.commands import trained
+from recsys.records.lines import METRICS
 from recsys.tables import checkpoint
 
 CONFIG = "configs/movielens-1m.yaml"
@@ -51,7 +52,7 @@ def table(content: str | None) -> str:
     systems = _systems(bool(content))
     found = draws.combine([results.read(FOLDER / f"seed-{seed}.json") for seed in SEEDS])
     lines = []
-    for metric, title in (("auc", "AUC"), ("gauc", "GAUC (within users)")):
+    for metric, title in METRICS.items():
         lines += _head(title)
         for system in systems:
             cells = [_cell(found["systems"][system], n, metric, ".4f") for n in EXPOSURES]

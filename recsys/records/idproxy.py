@@ -61,13 +61,7 @@ class Case:
     def _draw(self, seed: int) -> Iterator[str]:
         judged = self.folder / f"seed-{seed}.json"
         base = self.words(seed, "base")
-        yield f"python -m tools.prepare {base}"
-        if not seed:
-            yield f"python -m tools.content {base} --out {self._content}"
-        yield from trained(base)
-        yield f"python -m tools.align {base} floor.content={self._content}"
-        for system in self.systems[1:]:
-            yield from trained(self.words(seed, system))
+        yield from self.rankers(seed, self.systems[1:])
         yield from self._judged(seed, self._rivals)
         for exposure in self.exposures:
             for system in _TUNED:
@@ -80,13 +74,16 @@ class Case:
             for rival in _TUNED[:2]:
                 yield f"python -m tools.evaluate {base} {scores} --against {rival} {only} --out {judged}"
 
-    def rankers(self, seed: int) -> Iterator[str]:
-        """Base, its proxies and v5 of one more draw, after `commands`."""
+    def rankers(self, seed: int, systems: tuple[str, ...] = ("v5",)) -> Iterator[str]:
+        """Base, its proxies and the systems that read them; the first draw makes the text vectors of all."""
         base = self.words(seed, "base")
         yield f"python -m tools.prepare {base}"
+        if not seed:
+            yield f"python -m tools.content {base} --out {self._content}"
         yield from trained(base)
         yield f"python -m tools.align {base} floor.content={self._content}"
-        yield from trained(self.words(seed, "v5"))
+        for system in systems:
+            yield from trained(self.words(seed, system))
 
     @property
     def _neighbours(self) -> dict[str, str]:

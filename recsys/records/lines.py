@@ -6,6 +6,9 @@ from typing import Any
 
 from recsys.evaluate import report
 
+METRICS = {"auc": "AUC", "gauc": "GAUC (within users)"}
+"""Of pointwise results, as tables head them."""
+
 
 def row(
     title: str,

@@ -8,7 +8,7 @@ from pathlib import Path
 from recsys.evaluate import results
 from recsys.records import floor
 from recsys.records.commands import RANKS
-from recsys.records.lines import row
+from recsys.records.lines import METRICS, row
 
 EXPOSURES = (2, 8, 20)
 SEED = floor.SEEDS[0]
@@ -23,7 +23,6 @@ SYSTEMS = {
     **{name: told for name, (told, _) in NETWORKS.items()},
     BOTH: "the latter, beside the fine-tuned base",
 }
-_METRICS = {"auc": "AUC", "gauc": "GAUC (within users)"}
 _JUDGED = Path("runs/records/promo-network.json")
 
 
@@ -46,7 +45,7 @@ def table() -> str:
     """AUC and GAUC of the new items' rows by kept rows, and paired differences."""
     found, segments = results.read(_JUDGED), tuple(f"n={n}" for n in EXPOSURES)
     lines: list[str] = []
-    for metric, title in _METRICS.items():
+    for metric, title in METRICS.items():
         lines += [f"| {title} | " + " | ".join(segments) + " |", "|---" * (len(segments) + 1) + "|"]
         lines += [row(told, found["systems"][name], segments, ".4f", (metric,)) for name, told in SYSTEMS.items()]
         for name in [*NETWORKS, BOTH]:

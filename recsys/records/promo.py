@@ -10,7 +10,7 @@ from pathlib import Path
 from recsys.evaluate import draws, results
 from recsys.records import floor
 from recsys.records.commands import RANKS, trained
-from recsys.records.lines import row
+from recsys.records.lines import METRICS, row
 
 SEEDS = floor.SEEDS
 FLOOR = {
@@ -23,7 +23,6 @@ SYSTEMS = {
     "promo": "read off the first rows",
     "promo/finetuned": "read off the first rows, then fine-tuned",
 }
-_METRICS = {"auc": "AUC", "gauc": "GAUC (within users)"}
 
 
 @dataclass(frozen=True)
@@ -84,7 +83,7 @@ class Case:
         found = draws.combine([results.read(self._judged(seed)) for seed in self.seeds])
         segments = tuple(f"n={n}" for n in self.exposures)
         lines: list[str] = []
-        for metric, title in _METRICS.items():
+        for metric, title in METRICS.items():
             lines += [f"| {title} | " + " | ".join(segments) + " |", "|---" * (len(segments) + 1) + "|"]
             lines += [row(told, found["systems"][name], segments, ".4f", (metric,)) for name, told in SYSTEMS.items()]
             for name in ("promo", "promo/finetuned"):

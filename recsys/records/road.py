@@ -14,7 +14,7 @@ import numpy as np
 from recsys.evaluate import draws, results, warmup
 from recsys.records import idproxy
 from recsys.records.commands import RANKS
-from recsys.records.lines import row
+from recsys.records.lines import METRICS, row
 
 SEEN = ("seen", "seen=0", "seen=1", "seen=2", "seen=4", "seen=8", "seen=16", "seen=32", "seen=64")
 FLOOR = {
@@ -105,7 +105,7 @@ class Case:
         found = draws.combine([results.read(self._judged(seed)) for seed in idproxy.SEEDS])
         lines: list[str] = []
         segments = tuple(f"n={n}" for n in self.exposures)
-        for metric, title in (("auc", "AUC"), ("gauc", "GAUC (within users)")):
+        for metric, title in METRICS.items():
             lines += [f"| {title} | " + " | ".join(segments) + " |", "|---" * (len(segments) + 1) + "|"]
             lines += [row(told, found["systems"][name], segments, ".4f", (metric,)) for name, told in SYSTEMS.items()]
             for name in (*ALONE, "road"):

@@ -60,7 +60,7 @@ format: venv ## let ruff fix and format the code
 bench: venv ## speed against the nearest bounds, into runs/bench.json
 	@OMP_NUM_THREADS=1 $(ONE) tools.bench configs/bench.yaml
 
-records: venv ## measure the README's tables and write them into it (KUAIRAND=folder CONTENT=file ARGS="--only demo")
+records: venv ## measure the tables of the pages and write them there (KUAIRAND=folder CONTENT=file ARGS="--only demo")
 	@$(ONE) tools.records $(if $(KUAIRAND),--kuairand "$(KUAIRAND)") $(if $(CONTENT),--content "$(CONTENT)") $(ARGS)
 
 lock: ## resolve pyproject.toml anew into requirements/*.lock

@@ -1,4 +1,4 @@
-"""Measure the tables of record and write them into the README between their markers.
+"""Measure the tables of record and write them into the pages between their markers.
 
     python -m tools.records                                      # or: make records
     python -m tools.records --only floor-movielens --content movies.parquet
@@ -12,7 +12,7 @@ whose data is not given (--kuairand, --content) is left as it stands, or made wi
 import argparse
 from pathlib import Path
 
-from recsys.records import readme
+from recsys.records import pages
 from recsys.records.steps import Steps
 from recsys.records.tables import FOLDER, RECORDS, Paths
 from tools import _cli
@@ -27,15 +27,15 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--list", action="store_true", help="print the commands, and run none")
     parser.add_argument("--kuairand", metavar="FOLDER", help="KuaiRand-Pure")
     parser.add_argument("--content", metavar="FILE", help="Parquet with the movies' title and overview")
-    parser.add_argument("--readme", type=Path, default=Path("README.md"), help="the file with the markers")
+    parser.add_argument("--into", type=Path, default=Path(), metavar="FOLDER", help="a repository, for its pages")
     arguments = parser.parse_args(argv)
     paths = Paths(arguments.kuairand, arguments.content)
     steps = Steps(FOLDER)
-    readme.require(arguments.readme, arguments.only or names)
-    for record in RECORDS:
+    wanted = [record for record in RECORDS if record.name in (arguments.only or names)]
+    for record in wanted:
+        pages.require(arguments.into / record.page, record.name)
+    for record in wanted:
         commands = record.commands(paths)
-        if arguments.only and record.name not in arguments.only:
-            continue
         if commands is None:
             print(f"{record.name}: left as it stands: its data is not given (see --help)")
             continue
@@ -43,8 +43,8 @@ def main(argv: list[str] | None = None) -> None:
             print(f"# {record.name}", *commands, sep="\n")
             continue
         seconds = steps.run(record.name, commands, arguments.again)
-        readme.put(arguments.readme, record.name, record.block(paths))
-        print(f"{record.name}: {seconds:.0f} s, written to {arguments.readme}")
+        pages.put(arguments.into / record.page, record.name, record.block(paths))
+        print(f"{record.name}: {seconds:.0f} s, written to {arguments.into / record.page}")
 
 
 if __name__ == "__main__":

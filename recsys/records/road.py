@@ -28,6 +28,7 @@ ALONE = {
 }
 SYSTEMS = {**FLOOR, **ALONE, "road": "all together: proxies, and rows read off and fine-tuned"}
 REPLAYED = ("base", "idproxy", "promo", "road")
+_ENDS = ("base", "road")
 _PROXIED = ("idproxy", "road")
 _TUNED = shlex.quote("lifecycle.stages=[{rows: 0, source: start}, {rows: 1, source: tuned}]")
 
@@ -102,7 +103,7 @@ class Case:
 
     def table(self) -> str:
         """AUC and GAUC by exposure, differences to the floor, the feedback that is saved, and the replay."""
-        found = draws.combine([results.read(self._judged(seed)) for seed in idproxy.SEEDS])
+        found = self._found()
         lines: list[str] = []
         segments = tuple(f"n={n}" for n in self.exposures)
         for metric, title in METRICS.items():
@@ -118,12 +119,31 @@ class Case:
             change = found["differences"]["road - base"]
             lines.append(row(f"road − base, {segment}", {segment: change[segment]}, (segment,), "+.4f"))
         lines += ["", *self._saved(found), "", *_curve(found), ""]
-        counts, seeds = found["systems"]["road"]["n=0"], ", ".join(map(str, idproxy.SEEDS))
-        lines.append(
-            f"{found['dataset']}, {found['split']}, seed {seeds}; {counts['rows']:,} rows and {counts['users']:,} "
-            f"users with both classes a draw; two-way bootstrap 95 % intervals, {found['interval']}. {self.told}"
-        )
+        lines.append(f"{self._stated(found)} {self.told}")
         return "\n".join(lines)
+
+    def headline(self) -> str:
+        """The fine-tuned base and all together, and the paired difference: what a reader must see first."""
+        found, segments = self._found(), ("n=0", "n=2", "n=8", "n=20", "100+")
+        heads = (*segments[:-1], "items with 100+ rows")
+        lines = ["| | " + " | ".join(heads) + " |", "|---" * (len(heads) + 1) + "|"]
+        for metric, title in METRICS.items():
+            lines += [
+                row(f"{title}: {SYSTEMS[name]}", found["systems"][name], segments, ".4f", (metric,)) for name in _ENDS
+            ]
+            change = found["differences"]["{1} - {0}".format(*_ENDS)]
+            lines.append(row("difference", change, segments, "+.4f", (metric,)))
+        return "\n".join([*lines, "", self._stated(found)])
+
+    def _found(self) -> draws.Results:
+        return draws.combine([results.read(self._judged(seed)) for seed in idproxy.SEEDS])
+
+    def _stated(self, found: draws.Results) -> str:
+        counts, seeds = found["systems"]["road"]["n=0"], ", ".join(map(str, idproxy.SEEDS))
+        return (
+            f"{found['dataset']}, {found['split']}, seed {seeds}; {counts['rows']:,} rows and {counts['users']:,} "
+            f"users with both classes a draw; two-way bootstrap 95 % intervals, {found['interval']}."
+        )
 
     def _saved(self, found: draws.Results) -> Iterator[str]:
         """On the same rows at every exposure; along a replay, items with more impressions are other items."""

@@ -1,4 +1,4 @@
-"""The tables of record: for each the commands that measure it, and the Markdown made of what they wrote.
+"""The tables of record: for each its page, the commands that measure it, and the Markdown made of what they wrote.
 
 Commands run in order, from the repository's root; a record may use what an earlier one left.
 """
@@ -34,12 +34,19 @@ _KEYS, _SHOWN = ("KUAIRAND", "CONTENT"), ("KUAIRAND_FOLDER", "MOVIES.parquet")
 
 @dataclass(frozen=True)
 class Record:
-    """One block of the README."""
+    """One block of a page."""
 
     name: str
+    folder: str
+    """Whose README.md is the page."""
     commands: Callable[[Paths], list[str] | None]
     """None: the data is not there."""
     table: Callable[[Paths], str]
+
+    @property
+    def page(self) -> Path:
+        """Its file, from the repository's root."""
+        return Path(self.folder) / "README.md"
 
     def block(self, paths: Paths) -> str:
         """The table and the command that makes it, with names in place of the user's own paths.
@@ -168,70 +175,94 @@ class _Case(Protocol):
     def table(self) -> str: ...
 
 
-def _of(name: str, case: _Case) -> Record:
-    return Record(name, lambda paths: case.commands(), lambda paths: case.table())
+def _of(name: str, folder: str, case: _Case) -> Record:
+    return Record(name, folder, lambda paths: case.commands(), lambda paths: case.table())
 
 
-def _of_content(name: str, made: Callable[[str | None], _Case]) -> Record:
+def _of_content(name: str, folder: str, made: Callable[[str | None], _Case]) -> Record:
     return Record(
         name,
+        folder,
         lambda paths: made(paths.content).commands() if paths.content else None,
         lambda paths: made(paths.content).table(),
     )
 
 
-def _of_kuairand(name: str, made: Callable[[str | None], _Case]) -> Record:
+def _of_kuairand(name: str, folder: str, made: Callable[[str | None], _Case]) -> Record:
     return Record(
         name,
+        folder,
         lambda paths: made(paths.kuairand).commands() if paths.kuairand else None,
         lambda paths: made(paths.kuairand).table(),
     )
 
 
 RECORDS = (
-    Record("demo", _demo, _demo_table),
+    Record("demo", "", _demo, _demo_table),
     Record(
         "rivals-movielens",
+        "recsys/evaluate",
         lambda paths: _rivals("configs/movielens-1m.yaml"),
         lambda paths: _rivals_table("runs/movielens-1m"),
     ),
     Record(
         "rivals-kuairand",
+        "recsys/evaluate",
         lambda paths: (
             _rivals("configs/kuairand-pure.yaml", f" data.source.path={paths.kuairand}") if paths.kuairand else None
         ),
         lambda paths: _rivals_table("runs/kuairand-pure"),
     ),
-    Record("floor-movielens", lambda paths: floor.commands(paths.content), lambda paths: floor.table(paths.content)),
-    Record("hide-ids", _hide_ids, _hide_ids_table),
-    _of_content("idproxy-movielens", idproxy.movielens),
+    Record(
+        "floor-movielens",
+        "recsys/evaluate",
+        lambda paths: floor.commands(paths.content),
+        lambda paths: floor.table(paths.content),
+    ),
+    Record("hide-ids", "recsys/evaluate", _hide_ids, _hide_ids_table),
+    _of_content("idproxy-movielens", "proxy", idproxy.movielens),
     Record(
         "idproxy-hidden",
+        "proxy",
         lambda paths: idproxy.movielens(paths.content).hidden_commands() if paths.content else None,
         lambda paths: idproxy.movielens(paths.content).hidden_table(),
     ),
-    _of_kuairand("idproxy-kuairand", idproxy.kuairand),
-    _of("promo-movielens", promo.movielens()),
-    _of_kuairand("promo-kuairand", promo.kuairand),
-    _of("promo-warm-up", promo.warm_up()),
-    Record("promo-network", lambda paths: network.commands(), lambda paths: network.table()),
-    _of("promo-100k", leave_one_out.small()),
-    _of("promo-1m", leave_one_out.large()),
-    Record("gauge-movielens", lambda paths: coldllm.gauge_commands(), lambda paths: coldllm.gauge_table()),
+    _of_kuairand("idproxy-kuairand", "proxy", idproxy.kuairand),
+    _of("promo-movielens", "recsys/prompt", promo.movielens()),
+    _of_kuairand("promo-kuairand", "recsys/prompt", promo.kuairand),
+    _of("promo-warm-up", "recsys/prompt", promo.warm_up()),
+    Record("promo-network", "recsys/prompt", lambda paths: network.commands(), lambda paths: network.table()),
+    _of("promo-100k", "recsys/prompt", leave_one_out.small()),
+    _of("promo-1m", "recsys/prompt", leave_one_out.large()),
+    Record("gauge-movielens", "simulator", lambda paths: coldllm.gauge_commands(), lambda paths: coldllm.gauge_table()),
     Record(
         "simulated-movielens",
+        "simulator",
         lambda paths: simulated.commands(paths.content) if paths.content else None,
         lambda paths: simulated.table(),
     ),
     Record(
         "coldllm-movielens",
+        "simulator",
         lambda paths: coldllm.commands(paths.content) if paths.content else None,
         lambda paths: coldllm.table(),
     ),
-    _of_content("road-movielens", road.movielens),
-    _of_kuairand("road-kuairand", road.kuairand),
-    Record("cold-items", _cold_items, _cold_items_table),
-    _of_kuairand("daily-kuairand", daily.kuairand),
-    _of("daily-generated", daily.generated()),
-    Record("bench", lambda paths: ["python -m tools.bench configs/bench.yaml"], _bench_table),
+    Record(
+        "headline-movielens",
+        "",
+        lambda paths: road.movielens(paths.content).commands() if paths.content else None,
+        lambda paths: road.movielens(paths.content).headline(),
+    ),
+    Record(
+        "headline-kuairand",
+        "",
+        lambda paths: road.kuairand(paths.kuairand).commands() if paths.kuairand else None,
+        lambda paths: road.kuairand(paths.kuairand).headline(),
+    ),
+    _of_content("road-movielens", "recsys/lifecycle", road.movielens),
+    _of_kuairand("road-kuairand", "recsys/lifecycle", road.kuairand),
+    Record("cold-items", "recsys/evaluate", _cold_items, _cold_items_table),
+    _of_kuairand("daily-kuairand", "recsys/daily", daily.kuairand),
+    _of("daily-generated", "recsys/daily", daily.generated()),
+    Record("bench", "recsys/bench", lambda paths: ["python -m tools.bench configs/bench.yaml"], _bench_table),
 )

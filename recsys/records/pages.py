@@ -38,17 +38,16 @@ def names(path: Path) -> list[str]:
     return _OPENING.findall(path.read_text())
 
 
-def require(path: Path, wanted: list[str]) -> None:
+def require(path: Path, name: str) -> None:
     """Refuse a file that has no place for a table, before hours are spent on it.
 
     Raises:
-        InputError: no such file, or a marker is missing.
+        InputError: no such file, or its marker is missing.
     """
     if not path.is_file():
-        raise InputError(f"{path}: no such file to write the tables into")
-    for name in wanted:
-        if name not in names(path):
-            raise InputError(f"{path}: no marker <!-- {name} --> for its table")
+        raise InputError(f"{path}: no such file to write the table of {name} into")
+    if name not in names(path):
+        raise InputError(f"{path}: no marker <!-- {name} --> for its table")
 
 
 def broken(path: Path) -> list[str]:

@@ -4,23 +4,16 @@ Videos are liked or not, by all alike; half of them have a title, which tells.
 """
 
 import csv
+import re
 from pathlib import Path
 
 import numpy as np
 
-CONFIG = """
-run: runs/mine
-data:
-  path: data/mine
-  source:
-    kind: files
-    interactions: {path: logs/*.csv, columns: {user_id: uid, item_id: video, timestamp: shown_at, label: clicked}}
-    items: {path: videos.csv, columns: {item_id: video, title: name, categories: tags}, multi: [tags]}
-  label: {rule: column}
-  split: {rule: exposure, cut: time, min_rows: 20, exposures: [0, 2, 8]}
-features: [{name: user_id, of: user}, {name: categories, of: item, kind: multi}, {name: device}]
-"""
-"""What the README shows."""
+_README = (Path(__file__).parents[1] / "README.md").read_text()
+_WAY = re.search(r"^```yaml\n(.*?)^```$\n\n^```\n(.*?)^```$", _README, re.M | re.S)
+assert _WAY, "README.md: expected the config and the command of 'Your own data'"
+CONFIG, COMMAND = _WAY.groups()
+"""What the README shows, to the letter."""
 USERS, ITEMS, ROWS = 120, 50, 6000
 TOPICS = ("kittens", "football", "cooking", "trains")
 

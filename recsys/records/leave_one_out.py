@@ -41,8 +41,8 @@ class Case:
     """Its config's name."""
     seeds: tuple[int, ...]
     variants: tuple[str, ...]
-    given: Mapping[str, str]
-    """Overrides by base."""
+    given: Mapping[str, tuple[str, ...]]
+    """Overrides of a base's config."""
     published: Mapping[str, tuple[float, ...]]
     """The paper's own rows: H@5, N@5, H@10, N@10 in percent."""
 
@@ -55,7 +55,7 @@ class Case:
         yield f"python -m tools.prepare {words}"
         yield f"python -m tools.popularity {words}"
         for kind in BASES:
-            base = f"{words} configs/backbone/{kind}.yaml backbone.seed={seed}{self.given.get(kind, '')}"
+            base = " ".join([words, f"configs/backbone/{kind}.yaml backbone.seed={seed}", *self.given.get(kind, ())])
             yield f"python -m tools.backbone {base}"
             yield f"python -m tools.prompt {base} --finetune"
             for name in ("code", *self.variants) if kind == "sasrec" else ("code",):
@@ -111,6 +111,7 @@ class Case:
             f"among 100 sampled negatives, means of five draws of them; two-way bootstrap 95 % intervals, "
             f"{found['interval']}."
         )
+        told += "".join(f" {BASES[kind]} with {', '.join(words)}." for kind, words in self.given.items())
         return "\n".join([*lines, "", *self._retained(), "", told])
 
     def _retained(self) -> Iterator[str]:
@@ -145,11 +146,11 @@ def small() -> Case:
 
 
 def large() -> Case:
-    """MovieLens-1M, whose bases take hours on a few cores: one seed, and SASRec at the usual width."""
+    """MovieLens-1M, whose bases take hours on a few cores: one seed, and a SASRec of width 64."""
     published = {
         "DSSM": (28.8, 18.8, 34.7, 23.6),
         "SASRec": (56.9, 43.4, 69.2, 47.6),
         "PROMO": (57.5, 43.8, 70.6, 48.0),
     }
-    given = {"sasrec": " backbone.width=64 backbone.patience=5"}
+    given = {"sasrec": ("backbone.width=64", "backbone.patience=5")}
     return Case("promo-1m", "movielens-1m-leave-one-out", (0,), (), given, published)

@@ -28,7 +28,6 @@ ALONE = {
 }
 SYSTEMS = {**FLOOR, **ALONE, "road": "all together: proxies, and rows read off and fine-tuned"}
 REPLAYED = ("base", "idproxy", "promo", "road")
-_ENDS = ("base", "road")
 _PROXIED = ("idproxy", "road")
 _TUNED = shlex.quote("lifecycle.stages=[{rows: 0, source: start}, {rows: 1, source: tuned}]")
 
@@ -129,9 +128,10 @@ class Case:
         lines = ["| | " + " | ".join(heads) + " |", "|---" * (len(heads) + 1) + "|"]
         for metric, title in METRICS.items():
             lines += [
-                row(f"{title}: {SYSTEMS[name]}", found["systems"][name], segments, ".4f", (metric,)) for name in _ENDS
+                row(f"{title}: {SYSTEMS[name]}", found["systems"][name], segments, ".4f", (metric,))
+                for name in ("base", "road")
             ]
-            change = found["differences"]["{1} - {0}".format(*_ENDS)]
+            change = found["differences"]["road - base"]
             lines.append(row("difference", change, segments, "+.4f", (metric,)))
         return "\n".join([*lines, "", self._stated(found)])
 

@@ -7,7 +7,7 @@ import json
 from collections.abc import Callable
 from dataclasses import astuple, dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 from recsys.bench.frame import amount
 from recsys.errors import InputError
@@ -175,25 +175,32 @@ class _Case(Protocol):
     def table(self) -> str: ...
 
 
+_C = TypeVar("_C", bound=_Case)
+
+
 def _of(name: str, folder: str, case: _Case) -> Record:
     return Record(name, folder, lambda paths: case.commands(), lambda paths: case.table())
 
 
-def _of_content(name: str, folder: str, made: Callable[[str | None], _Case]) -> Record:
+def _of_content(
+    name: str, folder: str, made: Callable[[str | None], _C], table: Callable[[_C], str] = lambda case: case.table()
+) -> Record:
     return Record(
         name,
         folder,
         lambda paths: made(paths.content).commands() if paths.content else None,
-        lambda paths: made(paths.content).table(),
+        lambda paths: table(made(paths.content)),
     )
 
 
-def _of_kuairand(name: str, folder: str, made: Callable[[str | None], _Case]) -> Record:
+def _of_kuairand(
+    name: str, folder: str, made: Callable[[str | None], _C], table: Callable[[_C], str] = lambda case: case.table()
+) -> Record:
     return Record(
         name,
         folder,
         lambda paths: made(paths.kuairand).commands() if paths.kuairand else None,
-        lambda paths: made(paths.kuairand).table(),
+        lambda paths: table(made(paths.kuairand)),
     )
 
 
@@ -247,18 +254,8 @@ RECORDS = (
         lambda paths: coldllm.commands(paths.content) if paths.content else None,
         lambda paths: coldllm.table(),
     ),
-    Record(
-        "headline-movielens",
-        "",
-        lambda paths: road.movielens(paths.content).commands() if paths.content else None,
-        lambda paths: road.movielens(paths.content).headline(),
-    ),
-    Record(
-        "headline-kuairand",
-        "",
-        lambda paths: road.kuairand(paths.kuairand).commands() if paths.kuairand else None,
-        lambda paths: road.kuairand(paths.kuairand).headline(),
-    ),
+    _of_content("headline-movielens", "", road.movielens, road.Case.headline),
+    _of_kuairand("headline-kuairand", "", road.kuairand, road.Case.headline),
     _of_content("road-movielens", "recsys/lifecycle", road.movielens),
     _of_kuairand("road-kuairand", "recsys/lifecycle", road.kuairand),
     Record("cold-items", "recsys/evaluate", _cold_items, _cold_items_table),

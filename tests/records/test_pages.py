@@ -1,5 +1,6 @@
 """Sealed blocks, and the repository's own pages: no table was touched by hand, and what they show is there."""
 
+import argparse
 import re
 import shlex
 from pathlib import Path
@@ -68,36 +69,56 @@ def test_every_table_is_a_record_on_its_page_and_as_it_was_written() -> None:
     assert {page: pages.broken(page) for page in PAGES} == {page: [] for page in PAGES}
 
 
+def test_the_readme_leads_to_every_page() -> None:
+    led = {(ROOT / path).resolve() for path, _ in _LINK.findall(PAGES[0].read_text()) if path}
+    assert set(PAGES[1:]) <= led
+
+
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
-def test_links_lead_somewhere(page: Path) -> None:
+def test_links_lead_somewhere_and_nothing_is_left_open(page: Path) -> None:
+    assert not re.search("@@|TODO", page.read_text())
     for path, anchor in _LINK.findall(page.read_text()):
+        if path.startswith("https://"):
+            continue
         target = (page.parent / path).resolve() if path else page
-        assert path.startswith("https://") or target.is_file(), f"{page}: {path}"
-        heads = re.findall(r"^#+ (.*)$", target.read_text(), re.M)
-        assert not anchor or anchor in [re.sub(r"[^\w -]", "", head).lower().replace(" ", "-") for head in heads]
+        assert target.exists(), f"{page}: {path}"
+        if anchor:
+            heads = re.findall(r"^#+ (.*)$", target.read_text(), re.M)
+            anchors = [re.sub(r"[^\w -]", "", head).lower().replace(" ", "-") for head in heads]
+            assert anchor in anchors, f"{page}: {path}#{anchor}"
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 def test_commands_are_what_the_tools_take(page: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(ROOT)
+    targets = re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.M)
     for words in _commands(page.read_text()):
+        missing = [word for word in words if word.startswith("configs/") and not Path(word).is_file()]
+        assert not missing, f"{page}: {' '.join(words)}: {missing}"
         if words[0] == "make":
-            targets = re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.M)
-            assert words[1] in targets
+            assert words[1] in targets, f"{page}: {' '.join(words)}"
         elif "-m" in words and (tool := words[words.index("-m") + 1]).startswith("tools."):
-            arguments = parse(tool, words[words.index("-m") + 2 :])
-            if Path(getattr(arguments, "config", "none")).is_file():
-                schema = Generate if tool == "tools.generate" else Config
-                there = [word for word in arguments.overrides if "=" in word or Path(word).is_file()]
-                settings.load_as(schema, arguments.config, there)
+            _load(tool, parse(tool, words[words.index("-m") + 2 :]))
+    for tool in re.findall(r"`tools\.(\w+)", page.read_text()):
+        assert (ROOT / "tools" / f"{tool}.py").is_file(), f"{page}: tools.{tool}"
+
+
+def _load(tool: str, arguments: argparse.Namespace) -> None:
+    """The config with the overrides; for a file that is the reader's own stands one of ours, or nothing."""
+    config = getattr(arguments, "config", "") or ""
+    given = [*getattr(arguments, "overrides", []), *getattr(arguments, "words", [])]
+    overrides = [word for word in given if "=" in word or word.startswith("configs/")]
+    stands = config if config.startswith("configs/") else "configs/movielens-1m.yaml"
+    settings.load_as(Generate if tool == "tools.generate" else Config, stands, overrides)
 
 
 def _commands(text: str) -> list[list[str]]:
-    """The words of each command in a fenced block of no language, with what the block's own variables stand for."""
+    """The words of each command in a fenced block, with what the block's own variables stand for."""
     found = []
-    for block in (block for language, block in _FENCED.findall(text) if not language):
+    for language, block in _FENCED.findall(text):
+        assert language in ("", "yaml", "python"), f"```{language}: what it shows is not looked at"
         variables: dict[str, str] = {}
-        for line in block.replace("\\\n", " ").splitlines():
+        for line in block.replace("\\\n", " ").splitlines() if not language else ():
             if given := re.match(r'([A-Z]+)="?([^"#]*?)"?(?:\s+#.*)?$', line):
                 variables[given[1]] = given[2]
             elif re.match(r"(python|torchrun|make) ", line):

@@ -152,5 +152,5 @@ def large() -> Case:
         "SASRec": (56.9, 43.4, 69.2, 47.6),
         "PROMO": (57.5, 43.8, 70.6, 48.0),
     }
-    given = {"sasrec": ("backbone.width=64", "backbone.patience=5")}
+    given = {"dssm": ("backbone.epochs=50",), "sasrec": ("backbone.width=64", "backbone.patience=5")}
     return Case("promo-1m", "movielens-1m-leave-one-out", (0,), (), given, published)

@@ -105,7 +105,7 @@ _POINTWISE = ["auc", "gauc", "logloss", "calibration"]
 def _rivals(config: str, path: str = "") -> list[str]:
     return [
         f"python -m tools.prepare {config}{path}",
-        f"python -m tools.rivals {config}{path} --budget 3 --seeds 0 1 2",
+        f"python -m tools.rivals {config}{path} --budget 8 --seeds 0 1 2",
     ]
 
 

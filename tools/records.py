@@ -27,7 +27,9 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--list", action="store_true", help="print the commands, and run none")
     parser.add_argument("--kuairand", metavar="FOLDER", help="KuaiRand-Pure")
     parser.add_argument("--content", metavar="FILE", help="Parquet with the movies' title and overview")
-    parser.add_argument("--into", type=Path, default=Path(), metavar="FOLDER", help="whose pages are written (here)")
+    parser.add_argument(
+        "--into", type=Path, default=Path(), metavar="FOLDER", help="folder whose pages are written (default: this one)"
+    )
     arguments = parser.parse_args(argv)
     paths = Paths(arguments.kuairand, arguments.content)
     steps = Steps(FOLDER)

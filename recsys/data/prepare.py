@@ -156,7 +156,8 @@ def _history(log: Log, data: Data, label: Labels, made: splits.Assignment, ties:
 def _notes(log: Log, made: splits.Assignment, undrawn: int) -> Iterator[str]:
     held = int(np.count_nonzero(made.group != ""))
     if held:
-        yield f"{held} of {len(made.group)} items are held out as new"
+        scored = int(np.count_nonzero(made.scored))
+        yield f"{held} of {len(made.group)} items are held out as new, {scored} of them scored"
     dropped = int(np.count_nonzero(made.split == splits.DROPPED))
     if dropped:
         yield f"{dropped} of {len(log.time)} rows are in no split under this rule"

@@ -106,7 +106,7 @@ class Case:
             lines.append(_percent(f"{VARIANTS[name].split(':')[0]} − PROMO (SASRec)", change, "+.1f"))
         counts = found["systems"]["sasrec"]
         told = (
-            f"{found['dataset']}, {found['split']}, seeds {', '.join(map(str, self.seeds))}; percent; "
+            f"{found['dataset']}, {found['split']}, seed {', '.join(map(str, self.seeds))}; percent; "
             f"{counts['all']['positives']:,} positives a seed, {counts['rare']['positives']:,} of rare items; each "
             f"among 100 sampled negatives, means of five draws of them; two-way bootstrap 95 % intervals, "
             f"{found['interval']}."

@@ -137,7 +137,7 @@ def test_past_events_of_new_items_are_masked(tmp_path: Path) -> None:
     held = set(pq.read_table(tmp_path / "made" / schema.HELD_OUT)["item_id"].to_pylist())
     first = read(tmp_path / "made", "train").to_pylist()[0]
     assert len(held) == 8 and first["history"] == [f"i{k}" for k in range(40) if f"i{k}" not in held]
-    assert "8 of 40 items are held out as new" in info.notes
+    assert "8 of 40 items are held out as new, 8 of them scored" in info.notes
     assert any("of masked items" in note for note in info.notes)
 
 

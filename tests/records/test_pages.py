@@ -116,7 +116,7 @@ def _commands(text: str) -> list[list[str]]:
     """The words of each command in a fenced block, with what the block's own variables stand for."""
     found = []
     for language, block in _FENCED.findall(text):
-        assert language in ("", "yaml", "python"), f"```{language}: what it shows is not looked at"
+        assert language in ("", "yaml", "python"), f"```{language}: expected shell without a language, yaml or python"
         variables: dict[str, str] = {}
         for line in block.replace("\\\n", " ").splitlines() if not language else ():
             if given := re.match(r'([A-Z]+)="?([^"#]*?)"?(?:\s+#.*)?$', line):

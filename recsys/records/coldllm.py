@@ -9,7 +9,7 @@ from pathlib import Path
 from recsys.evaluate import draws, results
 from recsys.records.commands import RANKS
 from recsys.records.floor import DESCRIBED
-from recsys.records.lines import row, simulations
+from recsys.records.lines import head, row, simulations
 
 SEEDS = (0, 1, 2)
 _GAUGED = SEEDS[-1]
@@ -118,7 +118,7 @@ def gauge_table() -> str:
     """AUC of the judge and of what it must beat, on pairs against either kind of item that was not taken."""
     found = results.read(_run(_GAUGED) / "simulator" / "gauge.json")
     heads = [f"{segment} {metric}" for segment in KINDS.values() for metric in ("AUC", "GAUC")]
-    lines = ["| scorer | " + " | ".join(heads) + " |", "|---" * (len(heads) + 1) + "|"]
+    lines = head("scorer", heads)
     lines += [row(told, found["systems"][name], tuple(KINDS), ".4f") for name, told in SCORERS.items()]
     lines.append(row("tuned − swapped", found["differences"]["tuned - swapped"], tuple(KINDS), "+.4f"))
     counts = [found["systems"]["tuned"][kind] for kind in KINDS]
@@ -136,7 +136,7 @@ def table() -> str:
     for kind, title in BACKBONES.items():
         found = draws.combine([results.read(FOLDER / f"{kind}-{seed}.json") for seed in SEEDS])
         heads = [f"{segment} {metric}" for segment in _SEGMENTS for metric in ("Recall@20", "NDCG@20")]
-        lines += [f"| {title} | " + " | ".join(heads) + " |", "|---" * (len(heads) + 1) + "|"]
+        lines += head(title, heads)
         lines += [row(told, found["systems"][name], _SEGMENTS, ".4f", _METRICS) for name, told in TITLES.items()]
         lines.append("| LLM-InS, LLaMA-7B, as published | " + " | ".join(f"{one:.4f}" for one in PAPER[kind]) + " |")
         pairs = [(name, "ridge") for name in VARIANTS] + [("ridge", "backbone"), ("simulated", "backbone")]

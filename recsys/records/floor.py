@@ -6,7 +6,7 @@ from typing import Any
 from recsys.evaluate import draws, report, results
 from recsys.floor import about
 from recsys.records.commands import trained
-from recsys.records.lines import METRICS
+from recsys.records.lines import METRICS, head
 from recsys.tables import checkpoint
 
 CONFIG = "configs/movielens-1m.yaml"
@@ -52,14 +52,15 @@ def table(content: str | None) -> str:
     systems = _systems(bool(content))
     found = draws.combine([results.read(FOLDER / f"seed-{seed}.json") for seed in SEEDS])
     lines = []
+    heads = [f"n={n}" for n in EXPOSURES]
     for metric, title in METRICS.items():
-        lines += _head(title)
+        lines += head(title, heads)
         for system in systems:
             cells = [_cell(found["systems"][system], n, metric, ".4f") for n in EXPOSURES]
             if system != "base":
                 cells = [f"{cell}<br>{_steps(system, n)}" for cell, n in zip(cells, EXPOSURES, strict=True)]
             lines.append(f"| {SYSTEMS[system]} | " + " | ".join(cells) + " |")
-        lines += ["", *_head(f"{title}, less the base's (paired)")]
+        lines += ["", *head(f"{title}, less the base's (paired)", heads)]
         for system in systems[1:]:
             cells = [_cell(found["differences"][f"{system} - base"], n, metric, "+.4f") for n in EXPOSURES]
             lines.append(f"| {SYSTEMS[system]} | " + " | ".join(cells) + " |")
@@ -74,10 +75,6 @@ def table(content: str | None) -> str:
         f"{sum(trained) / len(trained):.0f} steps, and *as it is* never sees a kept row."
     )
     return "\n".join(lines)
-
-
-def _head(title: str) -> list[str]:
-    return [f"| {title} | " + " | ".join(f"n={n}" for n in EXPOSURES) + " |", "|---" * (len(EXPOSURES) + 1) + "|"]
 
 
 def _systems(content: bool) -> list[str]:

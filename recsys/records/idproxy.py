@@ -10,7 +10,7 @@ from pathlib import Path
 
 from recsys.evaluate import draws, results
 from recsys.records.commands import trained
-from recsys.records.lines import row
+from recsys.records.lines import head, row
 
 SEEDS = (0, 1, 2)
 SYSTEMS = {
@@ -25,6 +25,7 @@ SYSTEMS = {
 _COMPARED = {"base": "base", "ridge": "ridge", "v1": "text as a feature", "v4": "v4"}
 """What differences are to."""
 _TUNED = ("base", "ridge", "v5")
+_HEADS = ("warm AUC", "warm GAUC", "n=0 AUC", "n=0 GAUC")
 _HIDDEN = "0.2"
 """Share of hidden IDs (`train.hide_ids`), of all systems alike."""
 _SHARES = ("0.05", _HIDDEN, "0.4")
@@ -143,10 +144,10 @@ class Case:
     def table(self) -> str:
         """AUC and GAUC of warm and new items, differences with intervals, and what is left of them after feedback."""
         found = draws.combine([results.read(self.folder / f"seed-{seed}.json") for seed in self.seeds])
-        lines = ["| system | warm AUC | warm GAUC | n=0 AUC | n=0 GAUC |", "|---|---|---|---|---|"]
+        lines = head("system", _HEADS)
         for system in self.systems:
             lines.append(row(SYSTEMS[system], found["systems"][system], ("warm", "n=0"), ".4f"))
-        lines += ["", "| paired difference | warm AUC | warm GAUC | n=0 AUC | n=0 GAUC |", "|---|---|---|---|---|"]
+        lines += ["", *head("paired difference", _HEADS)]
         for rival in self._rivals:
             for system in self.systems if rival == "base" else ("v5",):
                 if system != rival:
@@ -162,7 +163,7 @@ class Case:
                 lines.append(row(f"v5 − {rival}, without seed {self.seeds[0]}", one, ("warm", "n=0"), "+.4f"))
         heads = [f"n={n} {metric}" for n in self.exposures for metric in ("AUC", "GAUC")]
         segments = tuple(f"n={n}" for n in self.exposures)
-        lines += ["", "| new rows fine-tuned | " + " | ".join(heads) + " |", "|---" * (len(heads) + 1) + "|"]
+        lines += ["", *head("new rows fine-tuned", heads)]
         lines += [row(SYSTEMS[system], found["systems"][system], segments, ".4f") for system in _TUNED]
         for system, rival in (("ridge", "base"), ("v5", "base"), ("v5", "ridge")):
             lines.append(row(f"{system} − {rival}", found["differences"][f"{system} - {rival}"], segments, "+.4f"))
@@ -178,7 +179,7 @@ class Case:
 
     def hidden_table(self) -> str:
         """What both have of each share, and what v5 adds."""
-        lines = ["| hidden | system | warm AUC | warm GAUC | n=0 AUC | n=0 GAUC |", "|---|---|---|---|---|---|"]
+        lines = head("hidden", ("system", *_HEADS))
         for share in _SHARES:
             found = results.read(self.folder / f"hidden-{share}.json")
             for name, key, form in (

@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 
 from recsys.evaluate import draws, results
 from recsys.prompt import retention
-from recsys.records.lines import row
+from recsys.records.lines import head, row
 
 BASES = {"dssm": "DSSM", "sasrec": "SASRec"}
 VARIANTS = {
@@ -93,7 +93,7 @@ class Case:
             titles |= {kind: base, f"{kind}-finetuned": f"{base}, trained on", f"{kind}-code": f"{base} and PROMO"}
         titles |= {f"sasrec-{name}": f"SASRec and {VARIANTS[name]}" for name in self.variants}
         heads = [f"{segment} {head}" for segment in _SEGMENTS.values() for head in _HEADS]
-        lines = ["| system | " + " | ".join(heads) + " |", "|---" * (len(heads) + 1) + "|"]
+        lines = head("system", heads)
         lines += [_percent(told, found["systems"][name]) for name, told in titles.items()]
         for told, published in self.published.items():
             lines.append(f"| {told}, as published | " + " | ".join(map(str, published)) + " |" * 5)
@@ -119,8 +119,7 @@ class Case:
         paths = [self._run(seed) / "prompt/sasrec/code" / retention.FILE for seed in self.seeds]
         found = pd.concat([pq.read_table(path).to_pandas() for path in paths])
         steps = sorted(found["step"].unique())
-        yield "| kept after so many negatives of an item, percent | " + " | ".join(map(str, steps)) + " |"
-        yield "|---" * (len(steps) + 1) + "|"
+        yield from head("kept after so many negatives of an item, percent", map(str, steps))
         for system, told in _RETAINED.items():
             counts = found[found["system"] == system].groupby("step")[["kept", "right"]].sum()
             cells = (f"{100 * kept / right:.1f} of {right:,}" for kept, right in counts.itertuples(index=False))

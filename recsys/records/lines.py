@@ -1,6 +1,7 @@
 """Lines of the tables of record."""
 
 import json
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +9,12 @@ from recsys.evaluate import report
 
 METRICS = {"auc": "AUC", "gauc": "GAUC (within users)"}
 """Of pointwise results, as tables head them."""
+
+
+def head(title: str, heads: Iterable[str]) -> list[str]:
+    """The first two lines of a Markdown table."""
+    cells = [title, *heads]
+    return ["| " + " | ".join(cells) + " |", "|---" * len(cells) + "|"]
 
 
 def row(

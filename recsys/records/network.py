@@ -8,7 +8,7 @@ from pathlib import Path
 from recsys.evaluate import results
 from recsys.records import floor
 from recsys.records.commands import RANKS
-from recsys.records.lines import METRICS, row
+from recsys.records.lines import METRICS, head, row
 
 EXPOSURES = (2, 8, 20)
 SEED = floor.SEEDS[0]
@@ -46,7 +46,7 @@ def table() -> str:
     found, segments = results.read(_JUDGED), tuple(f"n={n}" for n in EXPOSURES)
     lines: list[str] = []
     for metric, title in METRICS.items():
-        lines += [f"| {title} | " + " | ".join(segments) + " |", "|---" * (len(segments) + 1) + "|"]
+        lines += head(title, segments)
         lines += [row(told, found["systems"][name], segments, ".4f", (metric,)) for name, told in SYSTEMS.items()]
         for name in [*NETWORKS, BOTH]:
             change = found["differences"][f"{name} - finetune"]

@@ -10,7 +10,7 @@ from pathlib import Path
 from recsys.evaluate import draws, results
 from recsys.records import floor
 from recsys.records.commands import RANKS, trained
-from recsys.records.lines import METRICS, row
+from recsys.records.lines import METRICS, head, row
 
 SEEDS = floor.SEEDS
 FLOOR = {
@@ -84,7 +84,7 @@ class Case:
         segments = tuple(f"n={n}" for n in self.exposures)
         lines: list[str] = []
         for metric, title in METRICS.items():
-            lines += [f"| {title} | " + " | ".join(segments) + " |", "|---" * (len(segments) + 1) + "|"]
+            lines += head(title, segments)
             lines += [row(told, found["systems"][name], segments, ".4f", (metric,)) for name, told in SYSTEMS.items()]
             for name in ("promo", "promo/finetuned"):
                 for rival in ("finetune", "ridge"):

@@ -14,7 +14,7 @@ import numpy as np
 from recsys.evaluate import draws, results, warmup
 from recsys.records import idproxy
 from recsys.records.commands import RANKS
-from recsys.records.lines import METRICS, row
+from recsys.records.lines import METRICS, head, row
 
 SEEN = ("seen", "seen=0", "seen=1", "seen=2", "seen=4", "seen=8", "seen=16", "seen=32", "seen=64")
 FLOOR = {
@@ -106,14 +106,14 @@ class Case:
         lines: list[str] = []
         segments = tuple(f"n={n}" for n in self.exposures)
         for metric, title in METRICS.items():
-            lines += [f"| {title} | " + " | ".join(segments) + " |", "|---" * (len(segments) + 1) + "|"]
+            lines += head(title, segments)
             lines += [row(told, found["systems"][name], segments, ".4f", (metric,)) for name, told in SYSTEMS.items()]
             for name in (*ALONE, "road"):
                 for rival in ("base", "ridge"):
                     change = found["differences"][f"{name} - {rival}"]
                     lines.append(row(f"{name} − {rival}", change, segments, "+.4f", (metric,)))
             lines.append("")
-        lines += ["| warm items | AUC | GAUC |", "|---|---|---|"]
+        lines += head("warm items", ("AUC", "GAUC"))
         for segment in ("warm", "100+"):
             change = found["differences"]["road - base"]
             lines.append(row(f"road − base, {segment}", {segment: change[segment]}, (segment,), "+.4f"))
@@ -125,7 +125,7 @@ class Case:
         """The fine-tuned base and all together, and the paired difference: what a reader must see first."""
         found, segments = self._found(), ("n=0", "n=2", "n=8", "n=20", "100+")
         heads = (*segments[:-1], "items with 100+ rows")
-        lines = ["| | " + " | ".join(heads) + " |", "|---" * (len(heads) + 1) + "|"]
+        lines = head("", heads)
         for metric, title in METRICS.items():
             lines += [
                 row(f"{title}: {SYSTEMS[name]}", found["systems"][name], segments, ".4f", (metric,))
@@ -148,8 +148,7 @@ class Case:
     def _saved(self, found: draws.Results) -> Iterator[str]:
         """On the same rows at every exposure; along a replay, items with more impressions are other items."""
         heads = [f"n={n}" for n in self.exposures]
-        yield "| rows of feedback that the fine-tuned base needs for the same AUC | " + " | ".join(heads) + " |"
-        yield "|---" * (len(heads) + 1) + "|"
+        yield from head("rows of feedback that the fine-tuned base needs for the same AUC", heads)
         base = np.array([found["systems"]["base"][head]["auc"][0] for head in heads])
         for name in (*ALONE, "road"):
             reached = (found["systems"][name].get(head, {}).get("auc") for head in heads)
@@ -164,7 +163,7 @@ def _at(exposure: int) -> list[str]:
 
 def _curve(found: draws.Results) -> list[str]:
     heads = ["all", *(name.removeprefix("seen=") for name in SEEN[1:])]
-    lines = ["| replay, AUC by impressions seen | " + " | ".join(heads) + " |", "|---" * (len(heads) + 1) + "|"]
+    lines = head("replay, AUC by impressions seen", heads)
     lines += [row(SYSTEMS[name], found["systems"][name], SEEN, ".4f", ("auc",)) for name in REPLAYED]
     changes = found["differences"]
     return lines + [row(f"{name} − base", changes[f"{name} - base"], SEEN, "+.4f", ("auc",)) for name in REPLAYED[1:]]

@@ -11,7 +11,7 @@ from typing import Any
 
 from recsys.evaluate import draws, results
 from recsys.records.commands import RANKS, trained
-from recsys.records.lines import row, simulations
+from recsys.records.lines import head, row, simulations
 
 SEEDS = (0, 1, 2)
 CONFIG = "configs/movielens-1m.yaml"
@@ -156,7 +156,7 @@ def table() -> str:
 def _lines(label: str, by_exposure: dict[int, tuple[str, ...]], found: dict[str, Any]) -> list[str]:
     segments = ("warm", *(f"n={exposure}" for exposure in by_exposure))
     heads = [f"{segment} {metric}" for segment in segments for metric in ("AUC", "GAUC")]
-    lines = [f"| label `{label}` | " + " | ".join(heads) + " |", "|---" * (len(heads) + 1) + "|"]
+    lines = head(f"label `{label}`", heads)
     systems = by_exposure[0]
     lines += [row(SYSTEMS[name], found["systems"][name], segments, ".4f") for name in systems]
     pairs = [(name, "base") for name in systems[1:]]

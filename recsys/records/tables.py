@@ -7,7 +7,7 @@ import json
 from collections.abc import Callable
 from dataclasses import astuple, dataclass
 from pathlib import Path
-from typing import Protocol, TypeVar
+from typing import Literal, Protocol, TypeVar
 
 from recsys.bench.frame import amount
 from recsys.errors import InputError
@@ -182,26 +182,20 @@ def _of(name: str, folder: str, case: _Case) -> Record:
     return Record(name, folder, lambda paths: case.commands(), lambda paths: case.table())
 
 
-def _of_content(
-    name: str, folder: str, made: Callable[[str | None], _C], table: Callable[[_C], str] = lambda case: case.table()
+def _of_own(
+    name: str,
+    folder: str,
+    data: Literal["kuairand", "content"],
+    made: Callable[[str | None], _C],
+    table: Callable[[_C], str] = lambda case: case.table(),
 ) -> Record:
-    return Record(
-        name,
-        folder,
-        lambda paths: made(paths.content).commands() if paths.content else None,
-        lambda paths: table(made(paths.content)),
-    )
+    """Of data that is the user's own; `table` where the case's is not what is shown."""
 
+    def commands(paths: Paths) -> list[str] | None:
+        given = getattr(paths, data)
+        return made(given).commands() if given else None
 
-def _of_kuairand(
-    name: str, folder: str, made: Callable[[str | None], _C], table: Callable[[_C], str] = lambda case: case.table()
-) -> Record:
-    return Record(
-        name,
-        folder,
-        lambda paths: made(paths.kuairand).commands() if paths.kuairand else None,
-        lambda paths: table(made(paths.kuairand)),
-    )
+    return Record(name, folder, commands, lambda paths: table(made(getattr(paths, data))))
 
 
 RECORDS = (
@@ -227,16 +221,16 @@ RECORDS = (
         lambda paths: floor.table(paths.content),
     ),
     Record("hide-ids", "recsys/evaluate", _hide_ids, _hide_ids_table),
-    _of_content("idproxy-movielens", "proxy", idproxy.movielens),
+    _of_own("idproxy-movielens", "proxy", "content", idproxy.movielens),
     Record(
         "idproxy-hidden",
         "proxy",
         lambda paths: idproxy.movielens(paths.content).hidden_commands() if paths.content else None,
         lambda paths: idproxy.movielens(paths.content).hidden_table(),
     ),
-    _of_kuairand("idproxy-kuairand", "proxy", idproxy.kuairand),
+    _of_own("idproxy-kuairand", "proxy", "kuairand", idproxy.kuairand),
     _of("promo-movielens", "recsys/prompt", promo.movielens()),
-    _of_kuairand("promo-kuairand", "recsys/prompt", promo.kuairand),
+    _of_own("promo-kuairand", "recsys/prompt", "kuairand", promo.kuairand),
     _of("promo-warm-up", "recsys/prompt", promo.warm_up()),
     Record("promo-network", "recsys/prompt", lambda paths: network.commands(), lambda paths: network.table()),
     _of("promo-100k", "recsys/prompt", leave_one_out.small()),
@@ -254,12 +248,12 @@ RECORDS = (
         lambda paths: coldllm.commands(paths.content) if paths.content else None,
         lambda paths: coldllm.table(),
     ),
-    _of_content("headline-movielens", "", road.movielens, road.Case.headline),
-    _of_kuairand("headline-kuairand", "", road.kuairand, road.Case.headline),
-    _of_content("road-movielens", "recsys/lifecycle", road.movielens),
-    _of_kuairand("road-kuairand", "recsys/lifecycle", road.kuairand),
+    _of_own("headline-movielens", "", "content", road.movielens, road.Case.headline),
+    _of_own("headline-kuairand", "", "kuairand", road.kuairand, road.Case.headline),
+    _of_own("road-movielens", "recsys/lifecycle", "content", road.movielens),
+    _of_own("road-kuairand", "recsys/lifecycle", "kuairand", road.kuairand),
     Record("cold-items", "recsys/evaluate", _cold_items, _cold_items_table),
-    _of_kuairand("daily-kuairand", "recsys/daily", daily.kuairand),
+    _of_own("daily-kuairand", "recsys/daily", "kuairand", daily.kuairand),
     _of("daily-generated", "recsys/daily", daily.generated()),
     Record("bench", "recsys/bench", lambda paths: ["python -m tools.bench configs/bench.yaml"], _bench_table),
 )

@@ -5,12 +5,25 @@ import importlib
 from typing import Any
 from unittest import mock
 
+from recsys import settings
+from recsys.config import Config
+from recsys.config_generate import Generate
+
 
 class Parsed(Exception):
     """Raised in place of the tool's work."""
 
     def __init__(self, arguments: argparse.Namespace) -> None:
         self.arguments = arguments
+
+
+def load(tool: str, config: str, overrides: list[str]) -> None:
+    """Read the config that a tool is given, by the tool's own schema.
+
+    Raises:
+        InputError: it is not as the schema has it.
+    """
+    settings.load_as(Generate if tool == "tools.generate" else Config, config, overrides)
 
 
 def parse(module: str, words: list[str]) -> argparse.Namespace:

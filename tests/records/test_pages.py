@@ -8,13 +8,10 @@ from string import Template
 
 import pytest
 
-from recsys import settings
-from recsys.config import Config
-from recsys.config_generate import Generate
 from recsys.errors import InputError
 from recsys.records import pages
 from recsys.records.tables import RECORDS, Paths
-from tests.records.parsing import parse
+from tests.records.parsing import load, parse
 from tools import records
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -109,7 +106,7 @@ def _load(tool: str, arguments: argparse.Namespace) -> None:
     given = [*getattr(arguments, "overrides", []), *getattr(arguments, "words", [])]
     overrides = [word for word in given if "=" in word or word.startswith("configs/")]
     stands = config if config.startswith("configs/") else "configs/movielens-1m.yaml"
-    settings.load_as(Generate if tool == "tools.generate" else Config, stands, overrides)
+    load(tool, stands, overrides)
 
 
 def _commands(text: str) -> list[list[str]]:

@@ -7,9 +7,6 @@ from pathlib import Path
 
 import pytest
 
-from recsys import settings
-from recsys.config import Config
-from recsys.config_generate import Generate
 from recsys.errors import InputError
 from recsys.floor.about import About
 from recsys.records import floor
@@ -17,7 +14,7 @@ from recsys.records.tables import RECORDS, Paths
 from recsys.tables import checkpoint
 from recsys.tables.checkpoint import Progress
 from recsys.tables.version import Version
-from tests.records.parsing import parse
+from tests.records.parsing import load, parse
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -35,8 +32,7 @@ def test_commands_are_what_the_tools_take(record: object, monkeypatch: pytest.Mo
         words = shlex.split(command)
         tool = words[words.index("-m") + 1]
         arguments = parse(tool, words[words.index("-m") + 2 :])
-        schema = Generate if tool == "tools.generate" else Config
-        settings.load_as(schema, arguments.config, arguments.overrides)
+        load(tool, arguments.config, arguments.overrides)
 
 
 def test_a_headline_takes_no_commands_of_its_own() -> None:
